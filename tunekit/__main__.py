@@ -1,0 +1,90 @@
+"""Where ``tunekit`` starts: secrets leave the arguments first, errors become one line and a hint."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tunekit.errors import Exit, TunekitError
+
+MOVED = "TUNEKIT_MOVED"
+"""Tells the second start which secrets the first one took out of its arguments."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    debug = os.environ.get("TUNEKIT_DEBUG") == "1"
+    try:
+        _hide_secrets()
+        from tunekit.cli.app import app
+
+        app(prog_name="tunekit", standalone_mode=False)
+        code = 0
+    except TunekitError as error:
+        if debug:
+            raise
+        report(error)
+        code = error.code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`). Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _exit_of_cli(error)
+        if code is None:
+            if debug:
+                raise
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            print("hint:  this is a fault of tunekit; TUNEKIT_DEBUG=1 shows where", file=sys.stderr)
+            code = Exit.TRAINING_FAILED
+    sys.exit(code)
+
+
+def report(error: TunekitError) -> None:
+    """Print an error for people."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    word = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+    print(f"{word} {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint:  {error.hint}", file=sys.stderr)
+
+
+def _hide_secrets() -> None:
+    """Start again without the secrets that stand among the arguments, where every user of the machine can read them."""
+    argv = sys.argv[1:]
+    if not any(word.startswith("--") for word in argv):
+        return
+    from tunekit.plan.secrets import move_to_environment
+
+    kept, moved = move_to_environment(argv, os.environ)
+    if moved:
+        environ = {**os.environ, **moved, MOVED: " ".join(moved)}
+        os.execve(sys.executable, [sys.executable, "-m", "tunekit", *kept], environ)
+    names = os.environ.pop(MOVED, "")
+    if names:
+        print(f"warning: moved into the environment, where others cannot read it: {names}", file=sys.stderr)
+
+
+def _exit_of_cli(error: Exception) -> int | None:
+    """The exit code of an error that the command line library raised about the arguments; None for any other."""
+    from typer import Abort, Exit as TyperExit
+
+    if isinstance(error, TyperExit):
+        return error.exit_code
+    if isinstance(error, Abort):
+        return int(Exit.INTERRUPTED)
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tunekit"
+    print(f"error: {message()}", file=sys.stderr)
+    print(f"hint:  {command} --help", file=sys.stderr)
+    return int(Exit.USAGE)
+
+
+if __name__ == "__main__":
+    main()

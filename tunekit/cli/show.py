@@ -1,0 +1,272 @@
+"""What a user sees of a plan and of a finished run. Data goes to stdout, everything for people to stderr."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+import tunekit
+from tunekit.engine.command import Command, build
+from tunekit.errors import TunekitError
+from tunekit.plan.settings import text
+
+if TYPE_CHECKING:
+    from tunekit.cli.prepare import Prepared
+    from tunekit.plan.plan import Plan
+    from tunekit.runs.attempts import Report
+    from tunekit.runs.folder import RunFolder
+
+WIDTH = 100
+INDENT = 11
+
+
+def dry_run(prepared: Prepared) -> None:
+    """The plan on stderr, the command on stdout."""
+    plan(prepared)
+    print(_command(prepared).shell())
+
+
+def as_json(prepared: Prepared) -> None:
+    """One object on stdout."""
+    decided = prepared.plan
+    command = _command(prepared)
+    batch = decided.batch
+    document: dict[str, Any] = {
+        "argv": list(command.argv),
+        "env": dict(command.env),
+        "secrets": list(command.secrets),
+        "name": prepared.name,
+        "run_folder": str(prepared.path),
+        "model": {
+            "id": decided.model.id,
+            "params_b": decided.model.params_b,
+            "family": decided.model.family,
+            "multimodal": decided.model.multimodal,
+        },
+        "preset": decided.preset,
+        "preset_reason": decided.preset_reason,
+        "overlays": list(decided.overlays),
+        "batch": {
+            "micro": batch.micro,
+            "accumulation": batch.accumulation,
+            "data_parallel": batch.data_parallel,
+            "effective": batch.effective,
+            "tokens_per_step": decided.tokens_per_step,
+        },
+        "settings": {
+            flag: {"value": setting.value, "source": setting.source, "why": setting.why}
+            for flag, setting in decided.settings.items()
+        },
+        "changes": [
+            {"flag": change.flag, "before": change.before, "after": change.after, "by": change.by, "why": change.why}
+            for change in decided.changes
+        ],
+        "warnings": list(decided.warnings),
+        "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
+    }
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def explain(prepared: Prepared) -> None:
+    """Every setting on stdout: its value, where it comes from, why."""
+    plan(prepared)
+    rows = [(flag, text(setting.value), setting.source, setting.why) for flag, setting in prepared.plan.settings.items()]
+    rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in prepared.plan.env.items()]
+    dropped = [change for change in prepared.plan.changes if change.after is None]
+    rows += [(change.flag, "(dropped)", change.by, change.why) for change in dropped]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths[1] = min(widths[1], 40)
+    for flag, value, source, why in rows:
+        left = f"{flag:<{widths[0]}}  {value:<{widths[1]}}  {source:<{widths[2]}}"
+        print(f"{left}  {why}".rstrip())
+
+
+ENV_WHY = {
+    "CUDA_VISIBLE_DEVICES": "the GPUs of this plan, and no others",
+    "NPROC_PER_NODE": "one process a GPU; without it ms-swift spreads one model over all GPUs",
+    "PYTORCH_CUDA_ALLOC_CONF": "freed blocks stay usable for rows of other lengths",
+}
+
+
+def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
+    """The command as an executable script that says where it comes from.
+
+    Raises:
+        TunekitError: the file cannot be written.
+    """
+    from tunekit.paths import write_atomically
+
+    decided = prepared.plan
+    comments = [
+        f"Written by tunekit {tunekit.__version__} for ms-swift {decided.engine}.",
+        f"Preset {decided.preset}{''.join(f' + {overlay}' for overlay in decided.overlays)}; batch {decided.batch.equation(decided.hardware.device)}.",
+        *(f"Changed: {change.line()}: {change.why}" for change in decided.changes if not change.quiet),
+    ]
+    try:
+        write_atomically(path, _command(prepared).script(comments), mode=0o755)
+    except OSError as error:
+        raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
+    if told:
+        plan(prepared)
+        _say(f"wrote {path}")
+
+
+def plan(prepared: Prepared) -> None:
+    """The plan in a few lines, on stderr."""
+    decided = prepared.plan
+    model = decided.model
+    size = f" {model.size}" if not model.params_b or f"{model.params_b:g}b" not in model.id.lower() else ""
+    preset = "".join(f" + {name}" for name in (decided.preset, *decided.overlays)).removeprefix(" + ")
+    _say("")
+    _say(f"  {typer.style(model.id, bold=True)}{size} · {_tuner(decided)} · preset {preset}")
+    if decided.preset_reason:
+        _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
+    _line("Hardware", decided.hardware.summary())
+    _line("Batch", _batch(decided))
+    for change in decided.changes:
+        if not change.quiet:
+            _line("Changed", f"{change.line()}: {change.why}", "yellow")
+    for warning in decided.warnings:
+        _line("Note", warning, "yellow")
+    if not decided.engine_installed:
+        _line("Note", f"ms-swift is not installed here: flags were checked against the snapshot of {decided.engine}")
+    _line("Run", str(prepared.path))
+    _say("")
+
+
+def warn(messages: list[str]) -> None:
+    """Warnings, each on a line of its own."""
+    for message in messages:
+        _line("Note", message, "yellow")
+
+
+def refuse_other_machine(decided: Plan) -> None:
+    """A plan for GPUs that this machine does not have cannot run here. Raises TunekitError."""
+    if not decided.hardware.described:
+        return
+    from tunekit.hardware import detect
+
+    here = detect()
+    wanted = decided.hardware.gpus
+    if len(here) < len(wanted) or min((gpu.total_gib for gpu in here), default=0) < decided.hardware.gpu_gib - 1:
+        raise TunekitError(
+            f"--gpus describes {len(wanted)} × {wanted[0].name}, which this machine does not have",
+            "look with --dry-run, or take the script there with --write FILE",
+        )
+
+
+def ending(folder: RunFolder, report: Report) -> None:
+    """What came out of a run, and what can be done next."""
+    from tunekit.runs.screen import duration
+
+    attempts = report.state.attempts
+    tries = f", {len(attempts)} attempts" if len(attempts) > 1 else ""
+    took = f"{duration(report.seconds)}{tries}"
+    losses = list(report.progress.losses.values())
+    loss = f" Loss {losses[0]:.4g} → {losses[-1]:.4g}." if losses else ""
+    if report.status == "done":
+        _say(f"  {typer.style('Done', fg='green', bold=True)} in {took}.{loss}{_best(folder)}")
+        _next_commands(folder, report)
+    elif report.status == "interrupted":
+        _say(f"  Stopped after {took}.{loss} No process is left.")
+        _line("Go on", f"tunekit resume {_run_word(folder)}")
+    else:
+        _failed(folder, report, took)
+
+
+def _failed(folder: RunFolder, report: Report, took: str) -> None:
+    failure = report.failure
+    if failure is None:  # pragma: no cover - a run that did not fail has another status
+        return
+    attempts = report.state.attempts
+    _say(f"  {typer.style(failure.kind.title, fg='red', bold=True)} (exit status {failure.status}), after {took}.")
+    _say(textwrap.indent(textwrap.fill(failure.evidence, WIDTH), "  "))
+    if failure.kind.is_memory:
+        _line("Tried", "")
+        for attempt in attempts:
+            line = f"micro-batch {attempt.micro_batch} × {attempt.accumulation}"
+            after = f"; then {attempt.next_step}" if attempt.next_step else ""
+            _say(f"    {attempt.number}  {line}: {attempt.outcome} at step {attempt.last_step}{after}")
+        if report.state.oom_retry == "neutral":
+            _line("Hint", f"tunekit resume {_run_word(folder)} --oom-retry lossy may load in 4 bits or shorten rows")
+    _line("Full log", str(folder.attempt(len(attempts)) / "train.log"))
+
+
+def _next_commands(folder: RunFolder, report: Report) -> None:
+    from tunekit.engine.followups import followups
+    from tunekit.engine.logs import summary
+    from tunekit.runs.checkpoints import newest
+
+    found = summary(folder.output / "logging.jsonl")
+    best = found.get("best_model_checkpoint") or found.get("last_model_checkpoint") or newest(folder.output)
+    if not best:
+        _line("Note", "no checkpoint was saved (--save_strategy no)")
+        return
+    checkpoint = _short(Path(best))
+    _line("Saved", str(checkpoint))
+    for title, command in followups(report.state.plan, checkpoint):
+        words = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in command.env.items()), shlex.join(command.argv)])
+        _line(title, words, wrap=False)
+
+
+def _best(folder: RunFolder) -> str:
+    from tunekit.engine.logs import summary
+
+    found = summary(folder.output / "logging.jsonl")
+    best, metric = found.get("best_model_checkpoint"), found.get("best_metric")
+    if not best or metric is None:
+        return ""
+    return f" Best {Path(best).name} ({metric:.4g})."
+
+
+def _short(path: Path) -> Path:
+    """A path as the user would type it from here."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def _run_word(folder: RunFolder) -> str:
+    """The name or path by which `tunekit resume` finds the run."""
+    from tunekit.runs.folder import RUNS
+
+    path = folder.path
+    return path.name if path.parent == RUNS else shlex.quote(str(path))
+
+
+def _command(prepared: Prepared) -> Command:
+    return build(prepared.plan, prepared.path / "output")
+
+
+def _tuner(decided: Plan) -> str:
+    kind = decided.get("tuner_type", "lora")
+    if kind == "full":
+        return "full fine-tuning"
+    bits = f"{decided.get('quant_bits')}-bit " if decided.get("quant_bits") else ""
+    targets = text(decided.get("target_modules") or ["all-linear"])
+    return f"{bits}LoRA r{decided.get('lora_rank', 8)} on {targets}"
+
+
+def _batch(decided: Plan) -> str:
+    row = "packed rows" if decided.packed else "completions" if decided.loss == "grpo" else "rows"
+    tokens = f", up to {decided.tokens_per_step:,} tokens a step" if decided.tokens_per_step else ""
+    return f"{decided.batch.equation(decided.hardware.device)} {row}{tokens}"
+
+
+def _line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
+    head = typer.style(f"  {title:<{INDENT - 2}}", fg=colour, bold=bool(colour))
+    lines = textwrap.wrap(message, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
+    _say(f"{head}{lines[0] if lines else ''}")
+    for line in lines[1:]:
+        _say(" " * INDENT + line)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, file=sys.stderr)

@@ -1,0 +1,229 @@
+"""Is there a dataset, and do its first rows have a shape that the training understands?
+
+Raw ms-swift takes a missing file for a hub id and says so after 52 s; an empty one ends in a bare StopIteration,
+and preference pairs given to ``sft`` train on the chosen answers without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunekit.errors import Exit, TunekitError, closest
+
+ROWS = 20
+"""How many rows are looked at: enough to see the shape, instant on any file."""
+
+MESSAGES = ("messages", "conversations", "conversation")
+ROLES = ("role", "from")
+CONTENTS = ("content", "value")
+QUESTION = ("query", "prompt", "input", "instruction", "question", "problem")
+ANSWER = ("response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion", "content")
+REJECTED = ("rejected_response", "rejected_messages", "rejected")
+ASSISTANTS = ("assistant", "gpt", "bot")
+"""Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
+
+FILE_TYPES = (".jsonl", ".json", ".csv", ".txt", ".parquet", ".arrow", ".tsv")
+"""Endings that mark a dataset as a file, not as an id on a hub."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rows a kind of training needs.
+
+    Attributes:
+        answered: the conversation must end with the model's turn.
+        pairs: a rejected answer stands beside the chosen one.
+        labelled: each row says whether its answer is good.
+        example: a row, for error messages.
+    """
+
+    answered: bool = True
+    pairs: bool = False
+    labelled: bool = False
+    example: str = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+
+
+PAIRS = Shape(
+    pairs=True,
+    example='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "good"}], '
+    '"rejected_response": "bad"}',
+)
+PROMPTS = Shape(answered=False, example='{"messages": [{"role": "user", "content": "…"}]}')
+SHAPES = {
+    "sft": Shape(),
+    "pt": Shape(example='{"messages": [{"role": "assistant", "content": "…"}]} or {"text": "…"}'),
+    "gkd": Shape(),
+    **dict.fromkeys(("dpo", "orpo", "simpo", "cpo", "rm"), PAIRS),
+    "kto": Shape(
+        labelled=True,
+        example='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}], "label": true}',
+    ),
+    "ppo": PROMPTS,
+    "grpo": PROMPTS,
+}
+"""The shape of the rows, by what is trained (facts seen on ms-swift 4.6)."""
+
+
+def check_datasets(names: list[str], loss: str) -> list[str]:
+    """Check local datasets; ids on a hub are left to ms-swift.
+
+    Args:
+        names: as ``--dataset`` takes them; ``#500`` behind a name (a sample of so many rows) is understood.
+        loss: what is trained, a key of `SHAPES`.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        TunekitError: exit code 4; a file is missing, empty, unreadable, or its rows are of another shape.
+    """
+    warnings = []
+    for name in names:
+        path = local_file(name)
+        if path is None:
+            continue
+        rows = 0
+        for line, row in read_rows(path):
+            warning = _check_row(path, line, row, loss)
+            if warning and warning not in warnings:
+                warnings.append(warning)
+            rows += 1
+        if path.suffix in (".jsonl", ".json") and not rows:
+            raise TunekitError(f"{path} is empty", f"write one row a line: {_shape(loss).example}", Exit.DATA)
+    return warnings
+
+
+def local_file(name: str) -> Path | None:
+    """The file that a dataset's name means; None for an id on a hub or a folder.
+
+    Raises:
+        TunekitError: it names a file that does not exist.
+    """
+    bare = re.sub(r"#\d+$", "", name)
+    path = Path(bare).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return None
+    looks_like_file = path.suffix in FILE_TYPES or bare.startswith((".", "/", "~")) or bare.count("/") > 1
+    if looks_like_file or "/" not in bare.removeprefix("HF::").removeprefix("MS::"):
+        folder = path.parent
+        near = closest(path.name, [item.name for item in folder.iterdir()]) if folder.is_dir() else []
+        hint = f"did you mean {' or '.join(str(folder / item) for item in near)}?" if near else None
+        raise TunekitError(
+            f"dataset {bare} does not exist", hint or "give a file, or a hub id as organisation/name", Exit.DATA
+        )
+    return None
+
+
+def read_rows(path: Path, limit: int = ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The first rows of a JSON Lines or JSON file, each with its line (its number, in a JSON array).
+
+    Other types yield nothing: they are left to ms-swift.
+
+    Raises:
+        TunekitError: exit code 4; not UTF-8, not JSON, or a row that is no object.
+    """
+    try:
+        if path.suffix == ".jsonl":
+            yield from _json_lines(path, limit)
+        elif path.suffix == ".json":
+            yield from _json_array(path, limit)
+    except UnicodeDecodeError as error:
+        raise TunekitError(f"{path} is not UTF-8 text", "save it as UTF-8", Exit.DATA) from error
+    except OSError as error:
+        raise TunekitError(f"{path} cannot be read: {error.strerror}", code=Exit.DATA) from error
+
+
+def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        seen = 0
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise TunekitError(f"{path} line {number}: not JSON: {error}", "one JSON object a line", Exit.DATA) from error
+            yield number, _object(path, f"line {number}", row)
+            seen += 1
+            if seen == limit:
+                return
+
+
+def _json_array(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig") or "[]")
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise TunekitError(f"{path}: not JSON: {error}", "a list of objects: [{…}, {…}]", Exit.DATA) from error
+    if not isinstance(rows, list):
+        raise TunekitError(f"{path}: must be a list of objects", "[{…}, {…}]", Exit.DATA)
+    for number, row in enumerate(rows[:limit], start=1):
+        yield number, _object(path, f"row {number}", row)
+
+
+def _object(path: Path, where: str, row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TunekitError(f"{path} {where}: must be an object, not {json.dumps(row)[:40]}", code=Exit.DATA)
+    return row
+
+
+def _shape(loss: str) -> Shape:
+    return SHAPES.get(loss, Shape())
+
+
+def _check_row(path: Path, line: int, row: dict[str, Any], loss: str) -> str | None:
+    """Refuse a row that cannot be trained on; return a warning for one that trains on less than it holds."""
+    shape = _shape(loss)
+    problem = _conversation_problem(row, shape, loss) or _columns_problem(row, shape, loss)
+    if problem:
+        raise TunekitError(f"{path} line {line}: {problem}", f"a row for {loss}: {shape.example}", Exit.DATA)
+    if loss == "sft" and any(row.get(key) for key in REJECTED):
+        return f"{path} holds preference pairs: sft trains on the chosen answers only; tunekit rlhf --rlhf-type dpo uses both"
+    return None
+
+
+def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str | None:
+    key = next((key for key in MESSAGES if key in row), None)
+    if key is None:
+        known = {name.lower() for name in row}
+        if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
+            return f"there is neither a conversation nor a question and an answer among {', '.join(row) or 'no columns'}"
+        if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
+            return f"there is no answer among {', '.join(row)}"
+        return None
+    messages = row[key]
+    if not isinstance(messages, list) or not messages:
+        return f'"{key}" must be a list of messages'
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict):
+            return f'"{key}" message {number} must be an object with role and content'
+        pairwise = "user" in message and "assistant" in message
+        if not pairwise and not any(message.get(name) for name in ROLES):
+            return f'"{key}" message {number} has no role'
+        if not pairwise and not any(message.get(name) not in (None, "") or message.get("tool_calls") for name in CONTENTS):
+            return f'"{key}" message {number} has no content'
+    last = next((messages[-1][name] for name in ROLES if name in messages[-1]), "assistant")
+    if shape.answered and last not in ASSISTANTS:
+        return f'"{key}" ends with a turn of {last}: {loss} has nothing to learn from it'
+    return None
+
+
+def _columns_problem(row: dict[str, Any], shape: Shape, loss: str) -> str | None:
+    if shape.pairs and not any(row.get(key) for key in REJECTED[:2]):
+        if {"chosen", "rejected"} <= row.keys():
+            return (
+                "chosen and rejected are not ms-swift's columns: map them with "
+                "--columns '{\"chosen\": \"response\", \"rejected\": \"rejected_response\"}'"
+            )
+        return f"{loss} needs a rejected answer in every row"
+    if shape.labelled and not isinstance(row.get("label"), (bool, int)):
+        return f'{loss} needs "label": true or false in every row'
+    return None

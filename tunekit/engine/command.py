@@ -1,0 +1,65 @@
+"""Plan → Command: the exact words and variables that start ms-swift, and their text for people and shells."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunekit.plan.plan import Plan
+
+PROGRAM = ("swift",)
+"""What ms-swift is called in text for people. A real run names the interpreter instead (`Installation.argv`)."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is started.
+
+    Attributes:
+        argv: the words, no shell involved.
+        env: variables to set.
+        secrets: names of variables to pass on, whose values no text may show.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    secrets: tuple[str, ...] = ()
+
+    def shell(self) -> str:
+        """The command for a POSIX shell, one flag a line, ready to be pasted."""
+        lines = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        lines += [f'{name}="${name}"' for name in self.secrets]
+        words = list(self.argv)
+        start = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
+        lines.append(shlex.join(words[:start]))
+        for word in words[start:]:
+            if word.startswith("--"):
+                lines.append(f"  {word}")
+            else:
+                lines[-1] += f" {shlex.quote(word)}"
+        return " \\\n".join(lines)
+
+    def script(self, comments: list[str]) -> str:
+        """The command as a shell script that says where it comes from."""
+        head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
+        return f"#!/usr/bin/env bash\n{head}set -euo pipefail\n\n{self.shell()}\n"
+
+
+def build(plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM) -> Command:
+    """The command of a plan.
+
+    Args:
+        plan: decided.
+        output_dir: where ms-swift writes checkpoints and ``logging.jsonl``, directly in this folder.
+        resume: the checkpoint to continue from.
+        program: the words that start ms-swift, without the subcommand.
+    """
+    argv = [*program, plan.command]
+    for flag, setting in plan.settings.items():
+        argv += [f"--{flag}", *setting.render()]
+    argv += ["--output_dir", str(output_dir), "--add_version", "false"]
+    if resume:
+        argv += ["--resume_from_checkpoint", str(resume)]
+    return Command(tuple(argv), dict(plan.env), plan.secrets)

@@ -1,0 +1,197 @@
+"""Read the flags of the installed ms-swift from its source: no import, so no torch and no seconds lost.
+
+ms-swift builds its command line from dataclasses that inherit from one another and from those of
+transformers. Their files are parsed, the classes followed through the imports, and Python's own method
+resolution order (on empty stand-in classes) says which definition of a field wins.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tunekit.engine.locate import Installation, find_engine, find_package
+from tunekit.errors import TunekitError
+from tunekit.paths import cache_folder, write_atomically
+from tunekit.plan.flags import Flag, FlagTable
+
+SNAPSHOT = Path(__file__).with_name("flags-4.6.0.json")
+"""The flags of ms-swift 4.6.0, used where ms-swift is not installed. ``scripts/snapshots`` writes it."""
+
+ARGUMENT_CLASSES = {
+    "sft": ("swift.arguments.sft_args", "SftArguments"),
+    "pt": ("swift.arguments.pretrain_args", "PretrainArguments"),
+    "rlhf": ("swift.arguments.rlhf_args", "RLHFArguments"),
+}
+"""Where ms-swift declares what each command takes."""
+
+
+def flag_table() -> FlagTable:
+    """The flags of the installed ms-swift (cached by version and change), or of the shipped snapshot."""
+    engine = find_engine()
+    if engine is None:
+        return from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False)
+    stamp = int((engine.root / "version.py").stat().st_mtime)
+    cached = cache_folder() / f"flags-{engine.version}-{stamp}.json"
+    try:
+        return from_json(json.loads(cached.read_text(encoding="utf-8")), installed=True)
+    except (OSError, ValueError, KeyError):  # not cached yet, or written by another version of tunekit
+        table = read_flags(engine)
+        try:
+            write_atomically(cached, json.dumps(to_json(table)))
+        except OSError:
+            return table  # a cache that cannot be written costs 0.2 s a call, nothing else
+        return table
+
+
+def read_flags(engine: Installation) -> FlagTable:
+    """Parse the argument files of an installed ms-swift.
+
+    Raises:
+        TunekitError: the files are not laid out as in ms-swift 4.x.
+    """
+    commands: dict[str, dict[str, Flag]] = {}
+    for command, (module, name) in ARGUMENT_CLASSES.items():
+        fields: dict[str, Flag] = {}
+        for part in _stand_in(module, name).__mro__:
+            for field, flag in getattr(part, "_flags", {}).items():
+                fields.setdefault(field, flag)
+        if "model" not in fields or "output_dir" not in fields:
+            raise TunekitError(
+                f"the flags of ms-swift {engine.version} could not be read", 'pip install "ms-swift>=4.6,<5"'
+            )
+        commands[command] = dict(sorted(fields.items()))
+    return FlagTable(engine.version, installed=True, by_command=commands)
+
+
+def to_json(table: FlagTable) -> dict[str, Any]:
+    """A table as JSON: every flag once for each of its meanings, and which commands take it so."""
+    takers: dict[Flag, list[str]] = {}
+    for command, flags in table.by_command.items():
+        for flag in flags.values():
+            takers.setdefault(flag, []).append(command)
+    rows = [[flag.name, flag.kind, flag.choices, flag.optional, commands] for flag, commands in takers.items()]
+    return {"version": table.version, "flags": sorted(rows, key=lambda row: (row[0], row[4]))}
+
+
+def from_json(document: dict[str, Any], *, installed: bool) -> FlagTable:
+    """The table that `to_json` wrote."""
+    commands: dict[str, dict[str, Flag]] = {command: {} for command in ARGUMENT_CLASSES}
+    for name, kind, choices, optional, takers in document["flags"]:
+        flag = Flag(name, kind, tuple(choices), optional)
+        for command in takers:
+            commands[command][name] = flag
+    return FlagTable(document["version"], installed, commands)
+
+
+@cache
+def _module(name: str) -> ast.Module | None:
+    """The syntax tree of a module, by its dotted name; None where there is no such file."""
+    path = _module_path(name)
+    return ast.parse(path.read_text(encoding="utf-8")) if path else None
+
+
+def _module_path(name: str) -> Path | None:
+    top, *rest = name.split(".")
+    folder = find_package(top)
+    if folder is None:
+        return None
+    base = folder.joinpath(*rest)
+    candidates = (base.with_suffix(".py"), base / "__init__.py") if rest else (base / "__init__.py",)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@cache
+def _class(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
+    """The definition of a class as `module` sees it, and the module that holds it; imports are followed."""
+    tree = _module(module)
+    if tree is None:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _class(_absolute(module, node), alias.name)
+    return None
+
+
+@cache
+def _stand_in(module: str, name: str) -> type:
+    """An empty class with the same bases as `module.name`, and its flags in ``_flags``."""
+    found = _class(module, name)
+    if found is None:  # a base from elsewhere (ABC, Protocol) that declares no flag
+        return type(name, (), {})
+    home, node = found
+    bases = tuple(_stand_in(home, base.id) for base in node.bases if isinstance(base, ast.Name))
+    flags = {
+        item.target.id: _flag(item.target.id, item.annotation, home)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+    return type(name, bases or (object,), {"_flags": flags})
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    """The dotted name that an import statement in `module` means."""
+    if not node.level:
+        return node.module or ""
+    path = _module_path(module)
+    package = module.split(".") if path and path.name == "__init__.py" else module.split(".")[:-1]
+    parent = package[: len(package) - node.level + 1]
+    return ".".join([*parent, node.module] if node.module else parent)
+
+
+def _flag(name: str, annotation: ast.expr, module: str) -> Flag:
+    members = _members(annotation)
+    kinds = {_kind(member) for member in members.values()} - {"None"}
+    if "list" in kinds:
+        kind = "list"
+    elif len(kinds) == 1:
+        kind = kinds.pop()
+    else:
+        kind = "str"  # a union such as dict | str: ms-swift takes a word and reads it itself
+    words = {text: _words(member, module) for text, member in members.items() if text not in ("None", "str")}
+    choices = sum(words.values(), ()) if kind == "str" and all(words.values()) else ()
+    return Flag(name, kind, choices, "None" in members)
+
+
+def _words(member: ast.expr, module: str) -> tuple[str, ...]:
+    """The words that a ``Literal[…]`` or an enumeration allows; none for any other type."""
+    if isinstance(member, ast.Subscript) and _name(member.value) == "Literal":
+        items = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
+    elif isinstance(member, ast.Name) and (found := _class(module, member.id)):
+        items = [item.value for item in found[1].body if isinstance(item, ast.Assign)]
+    else:
+        return ()
+    return tuple(str(item.value) for item in items if isinstance(item, ast.Constant) and item.value is not None)
+
+
+def _members(annotation: ast.expr) -> dict[str, ast.expr]:
+    """The alternatives of a type: of ``Optional[X]``, ``Union[X, Y]`` and ``X | Y``; else the type alone."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    if isinstance(annotation, ast.BinOp):
+        return _members(annotation.left) | _members(annotation.right)
+    if isinstance(annotation, ast.Subscript) and _name(annotation.value) in ("Optional", "Union"):
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        members: dict[str, ast.expr] = {}
+        for item in inner:
+            members |= _members(item)
+        return members | ({"None": ast.Constant(None)} if _name(annotation.value) == "Optional" else {})
+    return {ast.unparse(annotation): annotation}
+
+
+def _kind(member: ast.expr) -> str:
+    if isinstance(member, ast.Constant) and member.value is None:
+        return "None"
+    name = _name(member.value if isinstance(member, ast.Subscript) else member)
+    return {"int": "int", "float": "float", "bool": "bool", "List": "list", "list": "list"}.get(name, "str")
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

@@ -1,0 +1,44 @@
+"""What tunekit raises and how it ends: one line, a hint, an exit code. Free of imports that cost time."""
+
+from __future__ import annotations
+
+import difflib
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line."""
+
+    DONE = 0
+    TRAINING_FAILED = 1
+    USAGE = 2
+    DOES_NOT_FIT = 3
+    DATA = 4
+    INTERRUPTED = 130
+
+
+class TunekitError(Exception):
+    """An error that a user can act on: printed as ``error: …`` and ``hint: …``, never as a traceback."""
+
+    def __init__(self, message: str, hint: str | None = None, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """The names in `known` that look most like `word` (case does not matter), best first."""
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)
+    return [by_lower[match] for match in matches]
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | None:
+    """A hint that names the closest known words, or None where nothing is close."""
+    matches = [f"{prefix}{name}" for name in closest(word, known)]
+    return f"did you mean {' or '.join(matches)}?" if matches else None

@@ -1,0 +1,87 @@
+"""The effective batch: the one promise that no GPU count, no preset and no retry may break."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from tunekit.errors import TunekitError
+
+MINIMUM_EFFECTIVE = 32
+"""Rows an optimizer step sees at the least. From the users' guide: keep the total batch at 32 or more."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How the rows of one optimizer step are spread.
+
+    Attributes:
+        micro: rows that one GPU computes at once (``per_device_train_batch_size``).
+        accumulation: micro-batches added up before a step (``gradient_accumulation_steps``).
+        data_parallel: model copies that work side by side: world size / (tensor x sequence parallel size).
+    """
+
+    micro: int
+    accumulation: int
+    data_parallel: int = 1
+
+    @property
+    def effective(self) -> int:
+        """Rows an optimizer step."""
+        return self.micro * self.accumulation * self.data_parallel
+
+    def shrink(self) -> Batch | None:
+        """The same effective batch with at most half the micro-batch, or None at micro-batch 1.
+
+        Only divisors of the rows of one GPU qualify, so the product does not change by a single row.
+        """
+        rows = self.micro * self.accumulation
+        if self.micro == 1:
+            return None
+        micro = _largest_divisor(rows, self.micro // 2)
+        return replace(self, micro=micro, accumulation=rows // micro)
+
+    def equation(self, device: str = "GPU") -> str:
+        """For people: ``6 × 6 accumulation × 1 GPU = 36``."""
+        plural = "s" if self.data_parallel > 1 and device == "GPU" else ""
+        return f"{self.micro} × {self.accumulation} accumulation × {self.data_parallel} {device}{plural} = {self.effective}"
+
+
+def solve(micro: int, effective: int, data_parallel: int = 1, multiple_of: int = 1) -> Batch:
+    """Find the batch that keeps `effective` on `data_parallel` copies with a micro-batch of at most `micro`.
+
+    The effective batch is met exactly whenever it can be divided among the copies, by lowering the
+    micro-batch to a divisor. Else it is rounded up to the nearest one that leaves the micro-batch at
+    half of `micro` or more, so that a prime number of rows does not end in micro-batch 1.
+
+    Args:
+        micro: rows a GPU, at the most.
+        effective: rows an optimizer step; must be at least `MINIMUM_EFFECTIVE`.
+        data_parallel: model copies.
+        multiple_of: the effective batch must be a multiple of it (GRPO: ``num_generations``).
+
+    Raises:
+        TunekitError: a number below its minimum.
+    """
+    for name, number, least in (
+        ("micro-batch", micro, 1),
+        ("effective batch", effective, MINIMUM_EFFECTIVE),
+        ("data parallel size", data_parallel, 1),
+        ("num_generations", multiple_of, 1),
+    ):
+        if number < least:
+            hint = "tunekit never trains below 32 rows a step" if least == MINIMUM_EFFECTIVE else None
+            raise TunekitError(f"the {name} must be {least} or more, not {number}", hint)
+    step = math.lcm(data_parallel, multiple_of) // data_parallel  # rows of one copy come in steps of this
+    rows = math.ceil(effective / (data_parallel * step)) * step
+    if rows * data_parallel != effective:
+        wanted = math.ceil(min(micro, rows) / 2)
+        while _largest_divisor(rows, micro) < wanted:
+            rows += step
+    fitted = _largest_divisor(rows, micro)
+    return Batch(fitted, rows // fitted, data_parallel)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is not above `limit`."""
+    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)

@@ -1,0 +1,156 @@
+"""A plan: every setting decided, each with its source and its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tunekit.hardware import Gpu, Hardware
+from tunekit.plan.batch import Batch
+from tunekit.plan.models import Model
+from tunekit.plan.rules import Change
+from tunekit.plan.settings import Setting, Value
+
+BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+FIRST = (
+    "rlhf_type",
+    "model",
+    "model_type",
+    "template",
+    "use_hf",
+    "tuner_type",
+    "dataset",
+    "val_dataset",
+    "torch_dtype",
+    "quant_method",
+    "quant_bits",
+    "attn_impl",
+    "max_length",
+    "packing",
+    "lora_rank",
+    "lora_alpha",
+    "target_modules",
+    *BATCH_FLAGS,
+    "gradient_checkpointing",
+    "learning_rate",
+    "num_train_epochs",
+)
+"""Flags in the order in which people read them; the others follow in the order in which they were set."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs to know. The dry run, the real run and the retry are made from the same plan.
+
+    Attributes:
+        command: ``sft``, ``pt`` or ``rlhf``.
+        preset: the name of the preset, and `preset_reason` why it was taken (empty when the user named it).
+        batch: micro-batch, accumulation, data parallel size.
+        settings: ms-swift's flags, in the order in which they are written.
+        env: environment variables to set.
+        secrets: names of variables that hold secrets and are passed on.
+        changes: what rules and retries changed.
+        warnings: what the user should know.
+        engine: version of ms-swift whose flags were checked.
+        engine_installed: False where that was the shipped snapshot.
+    """
+
+    command: str
+    model: Model
+    hardware: Hardware
+    preset: str
+    preset_reason: str
+    overlays: tuple[str, ...]
+    batch: Batch
+    settings: Mapping[str, Setting]
+    env: Mapping[str, str]
+    secrets: tuple[str, ...]
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+    engine: str
+    engine_installed: bool
+
+    def get(self, flag: str, default: Value | None = None) -> Value | None:
+        """The value of a flag, or `default` where the plan leaves it to ms-swift."""
+        setting = self.settings.get(flag)
+        return default if setting is None else setting.value
+
+    @property
+    def loss(self) -> str:
+        """What is trained: the RLHF type, or the command."""
+        return str(self.get("rlhf_type") or self.command)
+
+    @property
+    def packed(self) -> bool:
+        """Whether a row holds several samples."""
+        return self.get("packing") is True
+
+    @property
+    def tokens_per_step(self) -> int | None:
+        """The most tokens that one optimizer step can see; None where no length is set."""
+        length = self.get("packing_length") or self.get("max_length")
+        return self.batch.effective * int(str(length)) if length else None
+
+    def changed(self, changes: Mapping[str, Value | None], by: str, why: str, batch: Batch | None = None) -> Plan:
+        """This plan with some flags changed (None drops one) and possibly another batch, each change recorded."""
+        settings = dict(self.settings)
+        recorded = list(self.changes)
+        new_batch = batch or self.batch
+        wanted = dict(changes)
+        if batch:
+            wanted |= batch_values(batch)
+        for flag, value in wanted.items():
+            before = settings[flag].value if flag in settings else None
+            if value is None:
+                settings.pop(flag, None)
+            else:
+                settings[flag] = Setting(value, by, why)
+            recorded.append(Change(flag, before, value, why, by))
+        return replace(self, settings=settings, changes=tuple(recorded), batch=new_batch)
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole plan as plain data, for ``run.json``."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: it was written by another version of tunekit.
+        """
+        data = dict(document)
+        model = data["model"]
+        hardware = data["hardware"]
+        gpus = tuple(Gpu(**{**gpu, "capability": _pair(gpu["capability"])}) for gpu in hardware["gpus"])
+        undecided = tuple((flag, reason) for flag, reason in model["undecided"])
+        return Plan(
+            **{
+                **data,
+                "model": Model(**{**model, "undecided": undecided}),
+                "hardware": Hardware(**{**hardware, "gpus": gpus}),
+                "overlays": tuple(data["overlays"]),
+                "batch": Batch(**data["batch"]),
+                "settings": {flag: Setting(**setting) for flag, setting in data["settings"].items()},
+                "secrets": tuple(data["secrets"]),
+                "changes": tuple(Change(**change) for change in data["changes"]),
+                "warnings": tuple(data["warnings"]),
+            }
+        )
+
+
+def batch_values(batch: Batch) -> dict[str, Value]:
+    """The flags that say a batch."""
+    return dict(zip(BATCH_FLAGS, (batch.micro, batch.accumulation), strict=True))
+
+
+def in_order(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """`settings` in the order in which people read them."""
+    first = [flag for flag in FIRST if flag in settings]
+    return {flag: settings[flag] for flag in [*first, *(flag for flag in settings if flag not in FIRST)]}
+
+
+def _pair(numbers: list[int] | None) -> tuple[int, int] | None:
+    return (numbers[0], numbers[1]) if numbers else None

@@ -1,0 +1,202 @@
+"""Request → Plan: the one place where layers, rules and the batch come together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunekit.errors import TunekitError
+from tunekit.hardware import Hardware
+from tunekit.plan import rules, secrets
+from tunekit.plan.auto import choose_preset
+from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve
+from tunekit.plan.flags import FlagTable
+from tunekit.plan.models import Model
+from tunekit.plan.plan import BATCH_FLAGS, Plan, in_order
+from tunekit.plan.presets import Library, Preset
+from tunekit.plan.request import Request
+from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Value, layer_of, merge
+
+GRPO_GENERATIONS = 8
+"""Completions a prompt where ``--num_generations`` is not given (trl GRPOConfig)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about where the plan will run.
+
+    Attributes:
+        flags: of ms-swift.
+        packages: import names that are installed; None where the machine was only described.
+        environ: the environment that the run inherits.
+    """
+
+    flags: FlagTable
+    packages: frozenset[str] | None
+    environ: Mapping[str, str]
+
+
+def make_plan(request: Request, model: Model, hardware: Hardware, library: Library, facts: Facts) -> Plan:
+    """Decide every setting of a run.
+
+    Raises:
+        TunekitError: the request contradicts itself, a rule, or what ms-swift takes.
+    """
+    name, reason = (request.preset, "") if request.preset != "auto" else choose_preset(model, hardware, library)
+    preset = library.load(name)
+    overlays = [library.load_overlay(overlay) for overlay in request.overlays]
+    typed = _typed(request)
+    settings = merge(
+        [
+            Layer("preset", preset.train),
+            *(Layer("overlay", overlay.train) for overlay in overlays),
+            *request.layers,
+            _of_model(model),
+            layer_of(COMMAND_LINE, typed),
+        ]
+    )
+    _check_known(settings, facts.flags, request.command)
+    for flag, problem in model.undecided:
+        if flag not in settings:
+            raise TunekitError(f"{model.id}: {problem}", f"say which with --{flag}")
+    micro = _batch_setting("micro", request.micro_batch or settings.pop(BATCH_FLAGS[0], None), preset, overlays)
+    effective = _batch_setting("effective", request.effective_batch, preset, overlays)
+    draft = rules.Draft(request.command, model, hardware, facts.packages, settings)
+    warnings = rules.apply(draft)
+    batch, batch_settings, given_way = _solve(draft, micro, effective)
+    warnings = [*([model.note] if model.note else []), *warnings, *given_way]
+    if hardware.described:
+        warnings.append("planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there")
+    return Plan(
+        command=request.command,
+        model=model,
+        hardware=hardware,
+        preset=preset.name,
+        preset_reason=reason,
+        overlays=tuple(overlay.name for overlay in overlays),
+        batch=batch,
+        settings=in_order(draft.settings | batch_settings),
+        env=environment(draft, facts.environ),
+        secrets=secrets.of_plan(draft.trackers, facts.environ),
+        changes=tuple(draft.changes),
+        warnings=tuple(warnings),
+        engine=facts.flags.version,
+        engine_installed=facts.flags.installed,
+    )
+
+
+def environment(draft: rules.Draft, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a run needs beside its flags.
+
+    Every GPU that is used is named and gets a process of its own: left to itself, ms-swift spreads one model
+    over all GPUs that it sees (https://github.com/modelscope/ms-swift/issues/6438).
+    """
+    hardware = draft.hardware
+    env: dict[str, str] = {}
+    if hardware.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.device for gpu in hardware.gpus)
+    if hardware.world > 1 or draft.get("deepspeed") is not None:
+        env["NPROC_PER_NODE"] = str(hardware.local_world)
+    if hardware.gpus:
+        env["PYTORCH_CUDA_ALLOC_CONF"] = _allocator(environ.get("PYTORCH_CUDA_ALLOC_CONF", ""))
+    return env
+
+
+def _allocator(setting: str) -> str:
+    """What the user set, with expandable segments unless they said otherwise.
+
+    They keep freed blocks of different lengths reusable: 19.1 GiB instead of 23.8 reserved for a 7B model on
+    rows of growing length. https://pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage
+    """
+    if "expandable_segments" in setting:
+        return setting
+    return ",".join(part for part in (setting, "expandable_segments:True") if part)
+
+
+def _typed(request: Request) -> dict[str, Value]:
+    """What was typed for this run, with the datasets."""
+    if request.command == "rlhf" and "rlhf_type" not in request.flags:
+        raise TunekitError("tunekit rlhf needs --rlhf-type", "one of dpo, orpo, simpo, kto, cpo, rm, ppo, grpo, gkd")
+    typed: dict[str, Value] = dict(request.flags)
+    if request.datasets:
+        typed["dataset"] = list(request.datasets)
+    return typed
+
+
+def _of_model(model: Model) -> Layer:
+    """What ms-swift must be told about the model."""
+    source = "model"
+    found = {"model_type": model.model_type, "template": model.template}
+    settings = {"model": Setting(model.id, source)}
+    for flag, value in found.items():
+        if value:
+            settings[flag] = Setting(value, source, "found in the folder: ms-swift cannot tell it by the architecture")
+    return Layer(source, settings)
+
+
+def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str) -> None:
+    for flag, setting in settings.items():
+        try:
+            flags.parse(flag, setting.render(), command)
+        except TunekitError as error:
+            where = "" if setting.explicit else f"{setting.source}: "
+            raise TunekitError(f"{where}{error.message}", error.hint) from error
+
+
+def _batch_setting(key: str, typed: Setting | None, preset: Preset, overlays: list[Preset]) -> Setting:
+    """The wished micro or effective batch, from the strongest place that names it."""
+    if typed is not None:
+        return typed
+    found = merge([Layer("preset", preset.batch), *(Layer("overlay", overlay.batch) for overlay in overlays)])
+    return found.get(key, Setting(MINIMUM_EFFECTIVE if key == "effective" else 1, "tunekit"))
+
+
+def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batch, dict[str, Setting], list[str]]:
+    """The batch, the two flags that say it, and what had to give way."""
+    device = draft.hardware.device
+    copies = _data_parallel(draft)
+    generations = int(str(draft.get("num_generations") or GRPO_GENERATIONS)) if draft.loss == "grpo" else 1
+    wanted = _number(effective)
+    if micro.explicit and not effective.explicit:  # the typed number stays, the preset's gives way, upwards
+        unit = math.lcm(_number(micro) * copies, generations)
+        wanted = math.ceil(wanted / unit) * unit
+    batch = solve(_number(micro), wanted, copies, generations)
+    rows = batch.effective // copies
+    if micro.explicit and batch.micro != micro.value:
+        raise TunekitError(
+            f"--micro-batch {micro.value} does not divide {rows}, the rows of one {device}",
+            f"--micro-batch {batch.micro} does, or choose another --effective-batch",
+        )
+    warnings = []
+    if batch.effective != _number(effective):
+        shared = f"{copies} {device}s" if copies > 1 else f"micro-batches of {batch.micro}"
+        warnings.append(f"effective batch {effective.value} → {batch.effective}: {effective.value} rows cannot be shared equally among {shared}")
+    lowered = "" if batch.micro == micro.value else f"; lowered from {micro.value}, which does not divide {rows} rows"
+    micro_flag, accumulation_flag = BATCH_FLAGS
+    settings = {
+        micro_flag: Setting(batch.micro, micro.source, f"{micro.why}{lowered}".removeprefix("; ")),
+        accumulation_flag: Setting(batch.accumulation, "batch", f"{batch.effective} ÷ {batch.micro} ÷ {copies} {device}"),
+    }
+    return batch, settings, warnings
+
+
+def _data_parallel(draft: rules.Draft) -> int:
+    """Model copies: processes divided by those that share one copy."""
+    shards = int(str(draft.get("sequence_parallel_size") or 1)) * int(str(draft.get("deepspeed_autotp_size") or 1))
+    world = draft.hardware.world
+    if world % shards:
+        raise TunekitError(
+            f"{world} processes cannot be split into groups of {shards}",
+            "sequence_parallel_size × deepspeed_autotp_size must divide the number of GPUs",
+        )
+    return world // shards
+
+
+def _number(setting: Setting) -> int:
+    return int(str(setting.value))
+
+
+def default_name(model: Model, loss: str) -> str:
+    """What a run is called where the user names none: ``qwen2.5-7b-sft``."""
+    return f"{model.short}-{loss}"

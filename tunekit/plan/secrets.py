@@ -1,0 +1,82 @@
+"""Tokens travel by environment only: in no argv, log, file, dry run or report.
+
+ms-swift prints its whole command line when it starts, and every user of the machine can read the
+arguments of a running program, so a token given as a flag is moved to the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tunekit.errors import TunekitError
+
+VARIABLE_OF_FLAG: Mapping[str, str | None] = {
+    "swanlab_token": "SWANLAB_API_KEY",
+    "hub_token": "MODELSCOPE_API_TOKEN",
+    "swanlab_secret": None,
+    "swanlab_webhook_url": None,
+}
+"""Flags of ms-swift that hold a secret, and the variable that says the same; None where there is none."""
+
+VARIABLE_OF_TRACKER = {"swanlab": "SWANLAB_API_KEY", "wandb": "WANDB_API_KEY"}
+"""What a tracker in ``--report_to`` logs in with."""
+
+_SECRET_NAME = re.compile(r"(TOKEN|API_KEY|SECRET|PASSWORD|ACCESS_KEY)$")
+_SHORTEST = 8
+"""Shorter values are not searched for: they would strike ordinary words out of a log."""
+
+
+def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Take secret flags out of `argv`.
+
+    Returns:
+        The words that remain, and the variables to set.
+
+    Raises:
+        TunekitError: a secret that ms-swift takes by flag only.
+    """
+    kept: list[str] = []
+    moved: dict[str, str] = {}
+    words = iter(argv)
+    use_hf = _use_hf(argv, environ)
+    for word in words:
+        name, equals, value = word.partition("=")
+        flag = name.removeprefix("--").replace("-", "_")
+        if not name.startswith("--") or flag not in VARIABLE_OF_FLAG:
+            kept.append(word)
+            continue
+        variable = "HF_TOKEN" if flag == "hub_token" and use_hf else VARIABLE_OF_FLAG[flag]
+        if variable is None:
+            raise TunekitError(
+                f"--{flag} would show a secret to every user of this machine",
+                "ms-swift takes it by flag only; let the tracker's own configuration hold it",
+            )
+        moved[variable] = value if equals else next(words, "")
+    return kept, moved
+
+
+def values(environ: Mapping[str, str]) -> list[str]:
+    """The secret values in an environment, longest first, to be struck out of everything that is written."""
+    found = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
+    return sorted(found, key=len, reverse=True)
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """`text` with every secret replaced by ``***``."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def of_plan(report_to: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The secret variables that a run reads: its trackers' and, where they are set, the hubs'."""
+    trackers = [VARIABLE_OF_TRACKER[name] for name in report_to if name in VARIABLE_OF_TRACKER]
+    hubs = [name for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN") if environ.get(name)]
+    return tuple(dict.fromkeys([*trackers, *hubs]))
+
+
+def _use_hf(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
+    following = dict(zip(argv, [*argv[1:], ""], strict=True))
+    word = next((following[flag] for flag in ("--use_hf", "--use-hf") if flag in following), environ.get("USE_HF", ""))
+    return word.lower() in ("1", "true", "yes") or "--use_hf=true" in argv
