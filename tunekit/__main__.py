@@ -13,13 +13,13 @@ MOVED = "TUNEKIT_MOVED"
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    code: int = Exit.DONE
     debug = os.environ.get("TUNEKIT_DEBUG") == "1"
     try:
         _hide_secrets()
         from tunekit.cli.app import app
 
         app(prog_name="tunekit", standalone_mode=False)
-        code = 0
     except TunekitError as error:
         if debug:
             raise
@@ -31,15 +31,14 @@ def main() -> None:
     except BrokenPipeError:
         # The reader went away (`| head`). Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
-        code = _exit_of_cli(error)
-        if code is None:
+        known = _exit_of_cli(error)
+        if known is None:
             if debug:
                 raise
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
             print("hint:  this is a fault of tunekit; TUNEKIT_DEBUG=1 shows where", file=sys.stderr)
-            code = Exit.TRAINING_FAILED
+        code = Exit.TRAINING_FAILED if known is None else known
     sys.exit(code)
 
 
@@ -70,7 +69,8 @@ def _hide_secrets() -> None:
 
 def _exit_of_cli(error: Exception) -> int | None:
     """The exit code of an error that the command line library raised about the arguments; None for any other."""
-    from typer import Abort, Exit as TyperExit
+    from typer import Abort
+    from typer import Exit as TyperExit
 
     if isinstance(error, TyperExit):
         return error.exit_code

@@ -31,13 +31,17 @@ def _version(shown: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Fine-tune with ms-swift without out-of-memory surprises."""
 
 
 for name, summary in train.HELP.items():
-    app.command(name, help=summary + train.REST, short_help=summary, cls=SwiftCommand, rich_help_panel=TRAIN)(train.train)
+    app.command(name, help=summary + train.REST, short_help=summary, cls=SwiftCommand, rich_help_panel=TRAIN)(
+        train.train
+    )
 app.command("resume", rich_help_panel=TRAIN)(train.resume)
 app.add_typer(presets.app, name="presets", rich_help_panel=KNOW)
 app.command("doctor", rich_help_panel=KNOW)(doctor.doctor)

@@ -131,7 +131,9 @@ def _retries(asked: Asked, defaults: Defaults) -> tuple[str, int]:
 def check_policy(word: str) -> str:
     """`word` if it is a retry policy; raises TunekitError otherwise."""
     if word not in RETRY_POLICIES:
-        raise TunekitError(f"--oom-retry takes {', '.join(RETRY_POLICIES)}, not {word}", did_you_mean(word, RETRY_POLICIES))
+        raise TunekitError(
+            f"--oom-retry takes {', '.join(RETRY_POLICIES)}, not {word}", did_you_mean(word, RETRY_POLICIES)
+        )
     return word
 
 

@@ -30,10 +30,15 @@ def list_presets(as_json: Json = False) -> None:
     presets = [shelf.load(name) for name in shelf.names()]
     overlays = [shelf.load_overlay(name) for name in shelf.overlay_names()]
     if as_json:
-        rows = {"presets": [_summary(preset) for preset in presets], "overlays": [_summary(item) for item in overlays]}
+        rows = {
+            "presets": [_summary(preset) for preset in presets],
+            "overlays": [_summary(item) for item in overlays],
+        }
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    print(f"{'preset':<14}{'micro × accum':<15}{'max_length':<12}{'packing':<9}{'attn_impl':<12}{'learning_rate':<15}for")
+    print(
+        f"{'preset':<14}{'micro × accum':<15}{'max_length':<12}{'packing':<9}{'attn_impl':<12}{'learning_rate':<15}for"
+    )
     for preset in presets:
         row = _summary(preset)
         print(
@@ -49,7 +54,8 @@ def list_presets(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A preset, an overlay or a file.", show_default=False)], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A preset, an overlay or a file.", show_default=False)],
+    as_json: Json = False,
 ) -> None:
     """A preset with all that it inherits: each value, where it comes from, why."""
     preset = _find(name)
@@ -58,7 +64,9 @@ def show(
         return
     print(f"{preset.name}: {preset.title}")
     print(f"file: {preset.path}\n")
-    rows = [(key, _text(setting["value"]), setting["source"], setting["why"]) for key, setting in _settings(preset).items()]
+    rows = [
+        (key, _text(setting["value"]), setting["source"], setting["why"]) for key, setting in _settings(preset).items()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for key, value, source, why in rows:
         print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source:<{widths[2]}}  {why}".rstrip())

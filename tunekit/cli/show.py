@@ -64,7 +64,13 @@ def as_json(prepared: Prepared) -> None:
             for flag, setting in decided.settings.items()
         },
         "changes": [
-            {"flag": change.flag, "before": change.before, "after": change.after, "by": change.by, "why": change.why}
+            {
+                "flag": change.flag,
+                "before": change.before,
+                "after": change.after,
+                "by": change.by,
+                "why": change.why,
+            }
             for change in decided.changes
         ],
         "warnings": list(decided.warnings),
@@ -76,7 +82,9 @@ def as_json(prepared: Prepared) -> None:
 def explain(prepared: Prepared) -> None:
     """Every setting on stdout: its value, where it comes from, why."""
     plan(prepared)
-    rows = [(flag, text(setting.value), setting.source, setting.why) for flag, setting in prepared.plan.settings.items()]
+    rows = [
+        (flag, text(setting.value), setting.source, setting.why) for flag, setting in prepared.plan.settings.items()
+    ]
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in prepared.plan.env.items()]
     dropped = [change for change in prepared.plan.changes if change.after is None]
     rows += [(change.flag, "(dropped)", change.by, change.why) for change in dropped]
@@ -135,7 +143,10 @@ def plan(prepared: Prepared) -> None:
     for warning in decided.warnings:
         _line("Note", warning, "yellow")
     if not decided.engine_installed:
-        _line("Note", f"ms-swift is not installed here: flags were checked against the snapshot of {decided.engine}")
+        _line(
+            "Note",
+            f"ms-swift is not installed here: flags were checked against the snapshot of {decided.engine}",
+        )
     _line("Run", str(prepared.path))
     _say("")
 
@@ -194,7 +205,10 @@ def _failed(folder: RunFolder, report: Report, took: str) -> None:
             after = f"; then {attempt.next_step}" if attempt.next_step else ""
             _say(f"    {attempt.number}  {line}: {attempt.outcome} at step {attempt.last_step}{after}")
         if report.state.oom_retry == "neutral":
-            _line("Hint", f"tunekit resume {_run_word(folder)} --oom-retry lossy may load in 4 bits or shorten rows")
+            _line(
+                "Hint",
+                f"tunekit resume {_run_word(folder)} --oom-retry lossy may load in 4 bits or shorten rows",
+            )
     _line("Full log", str(folder.attempt(len(attempts)) / "train.log"))
 
 
@@ -211,7 +225,12 @@ def _next_commands(folder: RunFolder, report: Report) -> None:
     checkpoint = _short(Path(best))
     _line("Saved", str(checkpoint))
     for title, command in followups(report.state.plan, checkpoint):
-        words = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in command.env.items()), shlex.join(command.argv)])
+        words = " ".join(
+            [
+                *(f"{name}={shlex.quote(value)}" for name, value in command.env.items()),
+                shlex.join(command.argv),
+            ]
+        )
         _line(title, words, wrap=False)
 
 
@@ -262,7 +281,9 @@ def _batch(decided: Plan) -> str:
 
 def _line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
     head = typer.style(f"  {title:<{INDENT - 2}}", fg=colour, bold=bool(colour))
-    lines = textwrap.wrap(message, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
+    lines = (
+        textwrap.wrap(message, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
+    )
     _say(f"{head}{lines[0] if lines else ''}")
     for line in lines[1:]:
         _say(" " * INDENT + line)

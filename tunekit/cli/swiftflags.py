@@ -71,7 +71,9 @@ def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[
         else:
             flag = name.removeprefix("--").replace("-", "_")
             if flag in flags:
-                raise TunekitError(f"--{flag} is given twice", "a list takes several words: --target_modules q_proj v_proj")
+                raise TunekitError(
+                    f"--{flag} is given twice", "a list takes several words: --target_modules q_proj v_proj"
+                )
             flags[flag] = given
     return mine, flags
 

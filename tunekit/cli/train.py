@@ -49,14 +49,18 @@ def train(
     dataset: Annotated[Words, _option(WHAT, "JSON lines files or hub ids; several may follow.")] = None,
     preset: Annotated[str, _option(HOW, "A name (see tunekit presets list) or a file. Default: auto.")] = "",
     overlays: Annotated[str, _option(HOW, "Overlays, in order: stable,long-context.", "--with")] = "",
-    effective_batch: Annotated[Number, _option(HOW, "Rows an optimizer step, 32 or more. Default: the preset's.")] = None,
+    effective_batch: Annotated[
+        Number, _option(HOW, "Rows an optimizer step, 32 or more. Default: the preset's.")
+    ] = None,
     micro_batch: Annotated[Number, _option(HOW, "Rows one GPU computes at once. Default: the preset's.")] = None,
     max_length: Annotated[Text, _option(HOW, "Tokens a row.")] = None,
     lora_rank: Annotated[Text, _option(HOW, "Size of the adapter.")] = None,
     learning_rate: Annotated[Text, _option(HOW, "As in 2e-4.")] = None,
     epochs: Annotated[Text, _option(HOW, "Passes over the data.")] = None,
     report_to: Annotated[Words, _option(HOW, "Trackers: swanlab, wandb, tensorboard, none.")] = None,
-    gpus: Annotated[str, _option(WHERE, "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.")] = "",
+    gpus: Annotated[
+        str, _option(WHERE, "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.")
+    ] = "",
     name: Annotated[str, _option(WHERE, "The run's name: it is kept in runs/NAME.")] = "",
     output_dir: Annotated[str, _option(WHERE, "The run's folder, instead of runs/NAME.")] = "",
     dry_run: Annotated[bool, _option(LOOK, "Print the swift command.", "--dry-run")] = False,
@@ -64,7 +68,8 @@ def train(
     as_json: Annotated[bool, _option(LOOK, "Print the plan as one JSON object.", "--json")] = False,
     write: Annotated[File, _option(LOOK, "Write the command to an executable script.")] = None,
     oom_retry: Annotated[
-        str, _option(RETRY, "neutral: the same optimisation (default). lossy: may change what is learned. off.")
+        str,
+        _option(RETRY, "neutral: the same optimisation (default). lossy: may change what is learned. off."),
     ] = "",
     max_attempts: Annotated[Number, _option(RETRY, "Starts at the most. Default: 5.")] = None,
 ) -> None:
@@ -72,7 +77,12 @@ def train(
     from tunekit.cli import show
     from tunekit.cli.prepare import Asked, prepare
 
-    short = {"max_length": max_length, "lora_rank": lora_rank, "learning_rate": learning_rate, "num_train_epochs": epochs}
+    short = {
+        "max_length": max_length,
+        "lora_rank": lora_rank,
+        "learning_rate": learning_rate,
+        "num_train_epochs": epochs,
+    }
     words = {flag: [word] for flag, word in short.items() if word is not None}
     if report_to:
         words["report_to"] = report_to

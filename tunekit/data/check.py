@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import Exit, TunekitError, closest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROWS = 20
 """How many rows are looked at: enough to see the shape, instant on any file."""
@@ -22,7 +24,19 @@ MESSAGES = ("messages", "conversations", "conversation")
 ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 QUESTION = ("query", "prompt", "input", "instruction", "question", "problem")
-ANSWER = ("response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion", "content")
+ANSWER = (
+    "response",
+    "answer",
+    "output",
+    "targets",
+    "target",
+    "answer_key",
+    "answers",
+    "solution",
+    "text",
+    "completion",
+    "content",
+)
 REJECTED = ("rejected_response", "rejected_messages", "rejected")
 ASSISTANTS = ("assistant", "gpt", "bot")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
@@ -116,7 +130,9 @@ def local_file(name: str) -> Path | None:
         near = closest(path.name, [item.name for item in folder.iterdir()]) if folder.is_dir() else []
         hint = f"did you mean {' or '.join(str(folder / item) for item in near)}?" if near else None
         raise TunekitError(
-            f"dataset {bare} does not exist", hint or "give a file, or a hub id as organisation/name", Exit.DATA
+            f"dataset {bare} does not exist",
+            hint or "give a file, or a hub id as organisation/name",
+            Exit.DATA,
         )
     return None
 
@@ -149,7 +165,9 @@ def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise TunekitError(f"{path} line {number}: not JSON: {error}", "one JSON object a line", Exit.DATA) from error
+                raise TunekitError(
+                    f"{path} line {number}: not JSON: {error}", "one JSON object a line", Exit.DATA
+                ) from error
             yield number, _object(path, f"line {number}", row)
             seen += 1
             if seen == limit:
@@ -195,7 +213,9 @@ def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str |
     if key is None:
         known = {name.lower() for name in row}
         if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
-            return f"there is neither a conversation nor a question and an answer among {', '.join(row) or 'no columns'}"
+            return (
+                f"there is neither a conversation nor a question and an answer among {', '.join(row) or 'no columns'}"
+            )
         if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
             return f"there is no answer among {', '.join(row)}"
         return None
@@ -208,7 +228,9 @@ def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str |
         pairwise = "user" in message and "assistant" in message
         if not pairwise and not any(message.get(name) for name in ROLES):
             return f'"{key}" message {number} has no role'
-        if not pairwise and not any(message.get(name) not in (None, "") or message.get("tool_calls") for name in CONTENTS):
+        if not pairwise and not any(
+            message.get(name) not in (None, "") or message.get("tool_calls") for name in CONTENTS
+        ):
             return f'"{key}" message {number} has no content'
     last = next((messages[-1][name] for name in ROLES if name in messages[-1]), "assistant")
     if shape.answered and last not in ASSISTANTS:
@@ -221,7 +243,7 @@ def _columns_problem(row: dict[str, Any], shape: Shape, loss: str) -> str | None
         if {"chosen", "rejected"} <= row.keys():
             return (
                 "chosen and rejected are not ms-swift's columns: map them with "
-                "--columns '{\"chosen\": \"response\", \"rejected\": \"rejected_response\"}'"
+                '--columns \'{"chosen": "response", "rejected": "rejected_response"}\''
             )
         return f"{loss} needs a rejected answer in every row"
     if shape.labelled and not isinstance(row.get("label"), (bool, int)):

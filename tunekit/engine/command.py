@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tunekit.plan.plan import Plan
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tunekit.plan.plan import Plan
 
 PROGRAM = ("swift",)
 """What ms-swift is called in text for people. A real run names the interpreter instead (`Installation.argv`)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Kind(str, Enum):
+class Kind(Enum):
     """What went wrong. The value is what ``outcome.json`` holds."""
 
     GPU_MEMORY = "gpu-memory"
@@ -65,7 +65,10 @@ def _pattern(kind: Kind, text: str) -> Pattern:
 PATTERNS = (
     # vLLM sizes its cache before training starts: a smaller micro-batch does not help, so these come first.
     _pattern(Kind.INFERENCE_ENGINE, r"No available memory for the cache blocks"),
-    _pattern(Kind.INFERENCE_ENGINE, r"Free memory on device .* on startup .* is less than desired GPU memory utilization"),
+    _pattern(
+        Kind.INFERENCE_ENGINE,
+        r"Free memory on device .* on startup .* is less than desired GPU memory utilization",
+    ),
     _pattern(Kind.INFERENCE_ENGINE, r"CUDA Error: out of memory at .*cumem_allocator"),
     _pattern(Kind.GPU_MEMORY, r"(?:torch\.(?:cuda\.)?)?OutOfMemoryError: .*"),
     _pattern(Kind.GPU_MEMORY, r"(?:CUDA|HIP|XPU) out of memory\..*"),

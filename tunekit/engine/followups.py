@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunekit.engine.command import PROGRAM, Command
-from tunekit.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunekit.plan.plan import Plan
 
 
 def followups(plan: Plan, checkpoint: Path) -> list[tuple[str, Command]]:

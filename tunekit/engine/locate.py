@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-OPTIONAL_PACKAGES = ("flash_attn", "flash_attn_3", "bitsandbytes", "liger_kernel", "deepspeed", "swanlab", "wandb", "vllm")
+OPTIONAL_PACKAGES = (
+    "flash_attn",
+    "flash_attn_3",
+    "bitsandbytes",
+    "liger_kernel",
+    "deepspeed",
+    "swanlab",
+    "wandb",
+    "vllm",
+)
 """Packages that decide what a plan may use, by import name."""
 
 

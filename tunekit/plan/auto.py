@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tunekit.hardware import Hardware
-from tunekit.plan.models import Model
-from tunekit.plan.presets import AutoRow, Library
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunekit.hardware import Hardware
+    from tunekit.plan.models import Model
+    from tunekit.plan.presets import AutoRow, Library
 
 
 def choose_preset(model: Model, hardware: Hardware, library: Library) -> tuple[str, str]:

@@ -45,7 +45,10 @@ RENAMED = {
 
 RENAMED_VALUES = {
     ("tuner_type", "qlora"): "QLoRA is --tuner_type lora --quant_method bnb --quant_bits 4",
-    ("swanlab_mode", "offline"): "ms-swift knows cloud and local; local writes to ./swanlog without a network",
+    (
+        "swanlab_mode",
+        "offline",
+    ): "ms-swift knows cloud and local; local writes to ./swanlog without a network",
 }
 
 

@@ -136,7 +136,7 @@ def parameters(name: str) -> float | None:
     ``8x7B`` counts 0.83 of the product, since only the feed-forward layers are multiplied: Mixtral-8x7B has
     46.7 billion (https://arxiv.org/abs/2401.04088). Active parameters (``A3B``) are not counted.
     """
-    short = name.split("/")[-1]
+    short = name.rsplit("/", maxsplit=1)[-1]
     experts = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", short, re.IGNORECASE)
     if experts:
         return round(int(experts[1]) * float(experts[2]) * 0.83, 1)
@@ -201,7 +201,9 @@ def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | N
         reason = f"{architecture} may be any of {', '.join(types)}"
         return Model(str(folder), undecided=(("model_type", reason),))
     if family is None:
-        note = f"ms-swift lists no model of the architecture {architecture}: it trains with a template that adds nothing"
+        note = (
+            f"ms-swift lists no model of the architecture {architecture}: it trains with a template that adds nothing"
+        )
         return Model(str(folder), note=note)
     template = None if catalogue["types"][family]["template"] else chat_template(folder)
     unknown = template is None and catalogue["types"][family]["template"] is None

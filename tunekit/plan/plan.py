@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.models import Model
 from tunekit.plan.rules import Change
 from tunekit.plan.settings import Setting, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.hardware import Hardware
 from tunekit.plan import rules, secrets
 from tunekit.plan.auto import choose_preset
 from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve
-from tunekit.plan.flags import FlagTable
-from tunekit.plan.models import Model
 from tunekit.plan.plan import BATCH_FLAGS, Plan, in_order
-from tunekit.plan.presets import Library, Preset
-from tunekit.plan.request import Request
 from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Value, layer_of, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunekit.hardware import Hardware
+    from tunekit.plan.flags import FlagTable
+    from tunekit.plan.models import Model
+    from tunekit.plan.presets import Library, Preset
+    from tunekit.plan.request import Request
 
 GRPO_GENERATIONS = 8
 """Completions a prompt where ``--num_generations`` is not given (trl GRPOConfig)."""
@@ -67,7 +71,9 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     batch, batch_settings, given_way = _solve(draft, micro, effective)
     warnings = [*([model.note] if model.note else []), *warnings, *given_way]
     if hardware.described:
-        warnings.append("planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there")
+        warnings.append(
+            "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
+        )
     return Plan(
         command=request.command,
         model=model,
@@ -171,12 +177,16 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
     warnings = []
     if batch.effective != _number(effective):
         shared = f"{copies} {device}s" if copies > 1 else f"micro-batches of {batch.micro}"
-        warnings.append(f"effective batch {effective.value} → {batch.effective}: {effective.value} rows cannot be shared equally among {shared}")
+        warnings.append(
+            f"effective batch {effective.value} → {batch.effective}: {effective.value} rows cannot be shared equally among {shared}"
+        )
     lowered = "" if batch.micro == micro.value else f"; lowered from {micro.value}, which does not divide {rows} rows"
     micro_flag, accumulation_flag = BATCH_FLAGS
     settings = {
         micro_flag: Setting(batch.micro, micro.source, f"{micro.why}{lowered}".removeprefix("; ")),
-        accumulation_flag: Setting(batch.accumulation, "batch", f"{batch.effective} ÷ {batch.micro} ÷ {copies} {device}"),
+        accumulation_flag: Setting(
+            batch.accumulation, "batch", f"{batch.effective} ÷ {batch.micro} ÷ {copies} {device}"
+        ),
     }
     return batch, settings, warnings
 

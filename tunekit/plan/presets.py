@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.plan.flags import FlagTable
 from tunekit.plan.settings import Setting, Value
 from tunekit.toml import line_of, read_toml
+
+if TYPE_CHECKING:
+    from tunekit.plan.flags import FlagTable
 
 PRESET_KEYS = ("title", "extends", "batch", "train", "why", "auto", "fits")
 BATCH_KEYS = ("micro", "effective")
@@ -160,7 +162,12 @@ class _Document:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 self.fail(key, f"must be a whole number above 0, not {value!r}", "batch")
             if key == "effective" and value < 32:  # noqa: PLR2004 - named in the message
-                self.fail(key, f"must be 32 or more, not {value}", "batch", "smaller batches make the gradient noisy")
+                self.fail(
+                    key,
+                    f"must be 32 or more, not {value}",
+                    "batch",
+                    "smaller batches make the gradient noisy",
+                )
         return table
 
     def train(self) -> dict[str, Value]:

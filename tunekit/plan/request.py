@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.plan.flags import FlagTable
 from tunekit.plan.rules import RESERVED
 from tunekit.plan.settings import Layer, Setting, Value, layer_of
 from tunekit.toml import line_of, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tunekit.plan.flags import FlagTable
 
 OPTIONS = ("preset", "with", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
 """Options of tunekit, not flags of ms-swift, that may be set for all runs."""
@@ -67,8 +71,13 @@ def user_defaults(command: str, flags: FlagTable, environ: Mapping[str, str], co
         section = table.get("defaults", {})
         for key in table:
             if key != "defaults":
-                raise TunekitError(f"{config} line {line_of(text, key)}: {key} is unknown", "settings stand under [defaults]")
-        words = {name: [str(item) for item in value] if isinstance(value, list) else [_word(value)] for name, value in section.items()}
+                raise TunekitError(
+                    f"{config} line {line_of(text, key)}: {key} is unknown", "settings stand under [defaults]"
+                )
+        words = {
+            name: [str(item) for item in value] if isinstance(value, list) else [_word(value)]
+            for name, value in section.items()
+        }
         where = {name: f"{config} line {line_of(text, name, 'defaults')}: " for name in words}
         layers.append(_sort(words, where, f"config {config.name}", command, flags, options))
     prefix = "TUNEKIT_"

@@ -6,13 +6,17 @@ the user typed for this run, it refuses instead, with the same reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.hardware import Hardware
-from tunekit.plan.models import Model
 from tunekit.plan.settings import Setting, Value, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tunekit.hardware import Hardware
+    from tunekit.plan.models import Model
 
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
@@ -177,7 +181,9 @@ RULES = (
     ),
     Rule(
         "no-sdpa",
-        when=lambda draft: draft.model.family == "gpt_oss" and draft.get("attn_impl") not in ("eager", "flex_attention"),
+        when=lambda draft: (
+            draft.model.family == "gpt_oss" and draft.get("attn_impl") not in ("eager", "flex_attention")
+        ),
         change={"attn_impl": "eager", "packing": False},
         why="gpt-oss has attention sinks, which sdpa and flash-attn 2 cannot compute",
         source="transformers 5 modeling_gpt_oss.py: _supports_sdpa, _compatible_flash_implementations",

@@ -7,9 +7,12 @@ arguments of a running program, so a token given as a flag is moved to the envir
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 VARIABLE_OF_FLAG: Mapping[str, str | None] = {
     "swanlab_token": "SWANLAB_API_KEY",
