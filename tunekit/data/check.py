@@ -45,6 +45,12 @@ FILE_TYPES = (".jsonl", ".json", ".csv", ".txt", ".parquet", ".arrow", ".tsv")
 """Endings that mark a dataset as a file, not as an id on a hub."""
 
 
+USER = '{"role": "user", "content": "…"}'
+ASSISTANT = '{"role": "assistant", "content": "…"}'
+TURNS = f'"messages": [{USER}, {ASSISTANT}]'
+"""Pieces of the example rows in error messages."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What rows a kind of training needs.
@@ -59,24 +65,17 @@ class Shape:
     answered: bool = True
     pairs: bool = False
     labelled: bool = False
-    example: str = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+    example: str = f"{{{TURNS}}}"
 
 
-PAIRS = Shape(
-    pairs=True,
-    example='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "good"}], '
-    '"rejected_response": "bad"}',
-)
-PROMPTS = Shape(answered=False, example='{"messages": [{"role": "user", "content": "…"}]}')
+PAIRS = Shape(pairs=True, example=f'{{{TURNS}, "rejected_response": "…"}}')
+PROMPTS = Shape(answered=False, example=f'{{"messages": [{USER}]}}')
 SHAPES = {
     "sft": Shape(),
-    "pt": Shape(example='{"messages": [{"role": "assistant", "content": "…"}]} or {"text": "…"}'),
+    "pt": Shape(example=f'{{"messages": [{ASSISTANT}]}} or {{"text": "…"}}'),
     "gkd": Shape(),
     **dict.fromkeys(("dpo", "orpo", "simpo", "cpo", "rm"), PAIRS),
-    "kto": Shape(
-        labelled=True,
-        example='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}], "label": true}',
-    ),
+    "kto": Shape(labelled=True, example=f'{{{TURNS}, "label": true}}'),
     "ppo": PROMPTS,
     "grpo": PROMPTS,
 }
@@ -204,37 +203,46 @@ def _check_row(path: Path, line: int, row: dict[str, Any], loss: str) -> str | N
     if problem:
         raise TunekitError(f"{path} line {line}: {problem}", f"a row for {loss}: {shape.example}", Exit.DATA)
     if loss == "sft" and any(row.get(key) for key in REJECTED):
-        return f"{path} holds preference pairs: sft trains on the chosen answers only; tunekit rlhf --rlhf-type dpo uses both"
+        return f"{path} holds preference pairs: sft learns the chosen ones only; tunekit rlhf --rlhf-type dpo uses both"
     return None
 
 
 def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str | None:
     key = next((key for key in MESSAGES if key in row), None)
     if key is None:
-        known = {name.lower() for name in row}
-        if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
-            return (
-                f"there is neither a conversation nor a question and an answer among {', '.join(row) or 'no columns'}"
-            )
-        if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
-            return f"there is no answer among {', '.join(row)}"
-        return None
+        return _plain_columns_problem(row, shape)
     messages = row[key]
     if not isinstance(messages, list) or not messages:
         return f'"{key}" must be a list of messages'
     for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict):
-            return f'"{key}" message {number} must be an object with role and content'
-        pairwise = "user" in message and "assistant" in message
-        if not pairwise and not any(message.get(name) for name in ROLES):
-            return f'"{key}" message {number} has no role'
-        if not pairwise and not any(
-            message.get(name) not in (None, "") or message.get("tool_calls") for name in CONTENTS
-        ):
-            return f'"{key}" message {number} has no content'
+        problem = _message_problem(message)
+        if problem:
+            return f'"{key}" message {number} {problem}'
     last = next((messages[-1][name] for name in ROLES if name in messages[-1]), "assistant")
     if shape.answered and last not in ASSISTANTS:
         return f'"{key}" ends with a turn of {last}: {loss} has nothing to learn from it'
+    return None
+
+
+def _plain_columns_problem(row: dict[str, Any], shape: Shape) -> str | None:
+    """The problem of a row without a conversation: its question and answer stand in columns of their own."""
+    known = {name.lower() for name in row}
+    if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
+        return f"there is neither a conversation nor a question and an answer among {', '.join(row) or 'no columns'}"
+    if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
+        return f"there is no answer among {', '.join(row)}"
+    return None
+
+
+def _message_problem(message: Any) -> str | None:
+    if not isinstance(message, dict):
+        return "must be an object with role and content"
+    if {"user", "assistant"} <= message.keys():  # one turn of each in an object, as ShareGPT files have it
+        return None
+    if not any(message.get(name) for name in ROLES):
+        return "has no role"
+    if not message.get("tool_calls") and not any(message.get(name) not in (None, "") for name in CONTENTS):
+        return "has no content"
     return None
 
 

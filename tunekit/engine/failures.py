@@ -160,7 +160,7 @@ def _shorten(line: str, limit: int = 200) -> str:
 
 
 def memory_sizes(evidence: str) -> str:
-    """What PyTorch says of the sizes in an out-of-memory line, for people: ``tried 2.32 GiB, 1.10 GiB free of 39.14 GiB``."""
+    """The sizes in PyTorch's out-of-memory line, for people: ``tried 2.32 GiB, 1.10 GiB free of 39.14 GiB``."""
     tried = re.search(r"[Tt]ried to allocate ([\d.]+ [KMG]iB|\d+ bytes)", evidence)
     total = re.search(r"total capacity of ([\d.]+ [KMG]iB)", evidence)
     free = re.search(r"of which ([\d.]+ [KMG]iB) is free", evidence)

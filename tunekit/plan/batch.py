@@ -44,7 +44,8 @@ class Batch:
     def equation(self, device: str = "GPU") -> str:
         """For people: ``6 × 6 accumulation × 1 GPU = 36``."""
         plural = "s" if self.data_parallel > 1 and device == "GPU" else ""
-        return f"{self.micro} × {self.accumulation} accumulation × {self.data_parallel} {device}{plural} = {self.effective}"
+        copies = f"{self.data_parallel} {device}{plural}"
+        return f"{self.micro} × {self.accumulation} accumulation × {copies} = {self.effective}"
 
 
 def solve(micro: int, effective: int, data_parallel: int = 1, multiple_of: int = 1) -> Batch:

@@ -96,7 +96,7 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     if "/" in name:
         row = next((row for row in rows if name.lower() in {str(hub_id).lower() for hub_id in row[:2]}), None)
         if row is None:
-            note = f"{name} is not among the models that ms-swift {_catalogue()['version']} lists; its type is found from its files"
+            note = f"{name} is not in the list of ms-swift {_catalogue()['version']}: it finds the type from the files"
             return Model(name, parameters(name), moe=_moe(name, ""), note=note)
         return _listed(name if use_hf or name == row[1] else row[0] or row[1], row, use_hf=use_hf)
     named = [row for row in rows if name.lower() in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}]

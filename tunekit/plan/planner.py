@@ -177,9 +177,8 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
     warnings = []
     if batch.effective != _number(effective):
         shared = f"{copies} {device}s" if copies > 1 else f"micro-batches of {batch.micro}"
-        warnings.append(
-            f"effective batch {effective.value} → {batch.effective}: {effective.value} rows cannot be shared equally among {shared}"
-        )
+        reason = f"{effective.value} rows cannot be shared equally among {shared}"
+        warnings.append(f"effective batch {effective.value} → {batch.effective}: {reason}")
     lowered = "" if batch.micro == micro.value else f"; lowered from {micro.value}, which does not divide {rows} rows"
     micro_flag, accumulation_flag = BATCH_FLAGS
     settings = {

@@ -1,0 +1,24 @@
+"""What ``swift`` is: a launcher that starts the trainer, waits, passes no signal on and hands over its status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROUTES = ("pt", "sft", "rlhf")
+
+
+def cli_main() -> None:
+    method, *argv = sys.argv[1:]
+    if method not in ROUTES:
+        raise KeyError(method)
+    args = [sys.executable, str(Path(__file__).with_name("trainer.py")), *argv]
+    print(f"run sh: `{' '.join(args)}`", flush=True)
+    result = subprocess.run(args, check=False)
+    if result.returncode != 0:
+        sys.exit(result.returncode)  # -9 becomes 247
+
+
+if __name__ == "__main__":
+    cli_main()

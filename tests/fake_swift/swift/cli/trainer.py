@@ -1,0 +1,192 @@
+"""The trainer of the stand-in. How it behaves is said by the JSON object in the variable ``FAKE_SWIFT``.
+
+    steps: 12           optimizer steps of the whole run
+    oom_above: 2        out of memory while the micro-batch is larger
+    oom_unless: {"lora_rank": "4"}   out of memory unless these flags have these values
+    oom_at: 3           at which step; oom_in: train, evaluate or load
+    die: kill, crash    at step die_at: SIGKILL without a word, or an exception of its own
+    wait_at: 5          wait there for the file `go` beside the output; only in a run that was not resumed
+    ignore: ["SIGINT"]  signals that do nothing
+    child: 60           start a process in a session of its own that ignores SIGINT and SIGTERM and lives so long
+    chatty: true        that process prints, and the trainer ends before it
+    say: [...]          lines to print; show: names of variables to print the values of
+    bars: true          progress bars, redrawn with carriage returns
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+end = time.monotonic() + float(sys.argv[1])
+print("the child has started", flush=True)
+while time.monotonic() < end:
+    time.sleep(0.02)
+    if sys.argv[2] == "chatty":
+        print("the child lives", flush=True)
+"""
+
+TOLD: dict[str, Any] = json.loads(os.environ.get("FAKE_SWIFT", "{}"))
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has it."""
+
+
+OutOfMemoryError.__module__ = "torch"
+
+
+def out_of_memory() -> NoReturn:
+    message = (
+        "CUDA out of memory. Tried to allocate 2.32 GiB. GPU 0 has a total capacity of 39.14 GiB of which 1.10 GiB "
+        "is free. Including non-PyTorch memory, this process has 38.04 GiB memory in use."
+    )
+    raise OutOfMemoryError(message)
+
+
+def training_step() -> NoReturn:
+    out_of_memory()
+
+
+def evaluation_loop() -> NoReturn:
+    out_of_memory()
+
+
+def from_pretrained() -> NoReturn:
+    out_of_memory()
+
+
+FAIL_IN = {"train": training_step, "evaluate": evaluation_loop, "load": from_pretrained}
+
+
+def read_flags(argv: list[str]) -> dict[str, str]:
+    flags: dict[str, list[str]] = {}
+    for word in argv:
+        if word.startswith("--"):
+            flags[word[2:]] = []
+        else:
+            flags[list(flags)[-1]].append(word)
+    return {flag: " ".join(words) for flag, words in flags.items()}
+
+
+def too_large(flags: dict[str, str]) -> bool:
+    if "oom_above" in TOLD:
+        return int(flags["per_device_train_batch_size"]) > TOLD["oom_above"]
+    return "oom_unless" in TOLD and any(flags.get(flag) != value for flag, value in TOLD["oom_unless"].items())
+
+
+def check_data(flags: dict[str, str]) -> None:
+    """ms-swift takes a file that is not there for an id on a hub, and after 52 s it says so."""
+    for name in flags["dataset"].split():
+        if not Path(name.partition("#")[0]).is_file():
+            print(f"Dataset {name} load failed: error: [E1001]", file=sys.stderr, flush=True)
+            raise ValueError(name)
+
+
+def begin_at(flags: dict[str, str]) -> int:
+    if "resume_from_checkpoint" not in flags:
+        return 0
+    checkpoint = Path(flags["resume_from_checkpoint"])
+    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        if not (checkpoint / name).read_bytes():
+            raise EOFError(name)
+    step: int = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+    return step
+
+
+def save(output: Path, step: int, micro: int) -> None:
+    folder = output / f"checkpoint-{step}"
+    folder.mkdir(exist_ok=True)
+    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (folder / name).write_text(f"{name} of step {step}", encoding="utf-8")
+    state = {"global_step": step, "train_batch_size": micro}
+    (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    link = output / "last-checkpoint"
+    new = output / ".last-checkpoint.new"
+    new.symlink_to(folder.name)
+    new.replace(link)
+
+
+def misbehave() -> subprocess.Popen[bytes] | None:
+    for name in TOLD.get("ignore", []):
+        signal.signal(signal.Signals[name], signal.SIG_IGN)
+    for line in TOLD.get("say", []):
+        print(line, file=sys.stderr, flush=True)
+    for name in TOLD.get("show", []):
+        print(f"the value of {name} is {os.environ.get(name)}", file=sys.stderr, flush=True)
+    if TOLD.get("bars"):
+        for percent in range(0, 101, 10):
+            print(f"\rLoading: {percent}%", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr, flush=True)
+    if "child" in TOLD:
+        words = [sys.executable, "-c", CHILD, str(TOLD["child"]), "chatty" if TOLD.get("chatty") else "quiet"]
+        return subprocess.Popen(words, start_new_session=True)
+    return None
+
+
+def wait_for_go(output: Path) -> None:
+    while not (output.parent / "go").exists():
+        time.sleep(0.02)
+
+
+def log(file: Path, entry: dict[str, Any]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(entry) + "\n")
+
+
+def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> None:
+    if step == TOLD.get("oom_at", 3) and too_large(flags) and TOLD.get("oom_in", "train") in ("train", "evaluate"):
+        FAIL_IN[TOLD.get("oom_in", "train")]()
+    if step == TOLD.get("die_at", 1) and TOLD.get("die") == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if step == TOLD.get("die_at", 1) and TOLD.get("die") == "crash":
+        raise KeyError("input_ids")
+    if step == TOLD.get("wait_at") and "resume_from_checkpoint" not in flags:
+        wait_for_go(output)
+    loss = round(2 / (1 + step), 4)
+    entry = {
+        "loss": loss,
+        "learning_rate": 0.001,
+        "epoch": step / steps,
+        "global_step/max_steps": f"{step}/{steps}",
+        "train_speed(s/it)": 0.01,
+    }
+    log(output / "logging.jsonl", entry)
+    print({"loss": str(loss)}, flush=True)
+    if step % int(flags["save_steps"]) == 0 or step == steps:
+        save(output, step, int(flags["per_device_train_batch_size"]))
+
+
+def main() -> None:
+    flags = read_flags(sys.argv[1:])
+    output = Path(flags["output_dir"])
+    misbehave()
+    check_data(flags)
+    if TOLD.get("oom_in") == "load" and too_large(flags):
+        from_pretrained()
+    steps = TOLD.get("steps", 12)
+    (output / "args.json").write_text(json.dumps(flags | {"pid": os.getpid()}), encoding="utf-8")
+    step = begin_at(flags)
+    try:
+        while step < steps:
+            step += 1
+            train_step(step, steps, flags, output)
+    finally:  # as ms-swift does, also after a failure
+        link = output / "last-checkpoint"
+        last = str(link.resolve()) if link.exists() else None
+        log(output / "logging.jsonl", {"last_model_checkpoint": last, "best_model_checkpoint": None})
+        print(f"[INFO:swift] last_model_checkpoint: {last}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

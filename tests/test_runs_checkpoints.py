@@ -1,0 +1,159 @@
+"""Which checkpoint a retry goes on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from running import make_checkpoint, read_json
+
+from tunekit.runs import checkpoints
+from tunekit.runs.checkpoints import complete, newest, ready_to_resume, step
+
+NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.safetensors")
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    assert newest(tmp_path) is None
+    assert newest(tmp_path / "absent") is None
+
+
+def test_the_newest_by_number_not_by_name(tmp_path: Path) -> None:
+    for number in (2, 10, 9, 100, 20):
+        make_checkpoint(tmp_path / f"checkpoint-{number}")
+    assert newest(tmp_path) == tmp_path / "checkpoint-100"
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_file_makes_it_incomplete(tmp_path: Path, name: str) -> None:
+    make_checkpoint(tmp_path / "checkpoint-10")
+    newer = make_checkpoint(tmp_path / "checkpoint-20")
+    assert newest(tmp_path) == newer
+    (newer / name).unlink()
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "optimizer.pt", "scheduler.pt", "adapter_model.safetensors"])
+def test_an_empty_file_makes_it_incomplete(tmp_path: Path, name: str) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / name).write_bytes(b"")
+    assert newest(tmp_path) is None
+
+
+@pytest.mark.parametrize("state", ["", '{"global_step": 2', "\x00\x00\x00"])
+def test_a_state_that_was_cut_off_makes_it_incomplete(tmp_path: Path, state: str) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / "trainer_state.json").write_text(state, encoding="utf-8")
+    assert not complete(folder)
+
+
+def test_a_state_that_is_no_text_makes_it_incomplete(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / "trainer_state.json").write_bytes(b"\xff\xfe\x80")
+    assert not complete(folder)
+
+
+@pytest.mark.parametrize("weights", checkpoints.WEIGHTS)
+def test_any_kind_of_weights(tmp_path: Path, weights: str) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / "adapter_model.safetensors").rename(folder / weights)
+    assert complete(folder)
+
+
+def test_the_random_states_of_several_processes(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / "rng_state.pth").rename(folder / "rng_state_0.pth")
+    assert complete(folder)
+
+
+def test_deepspeed_keeps_all_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-20"
+    (folder / "global_step20").mkdir(parents=True)
+    (folder / "trainer_state.json").write_text('{"global_step": 20}', encoding="utf-8")
+    assert not complete(folder)
+    (folder / "latest").write_text("global_step20", encoding="utf-8")
+    assert complete(folder)
+
+
+@pytest.mark.parametrize("name", ["checkpoint-last", "checkpoint-", "merged", "checkpoint-20-merged", "checkpoint--5"])
+def test_other_folders_are_no_checkpoints(tmp_path: Path, name: str) -> None:
+    whole = make_checkpoint(tmp_path / "checkpoint-20")
+    assert complete(whole)
+    whole.rename(tmp_path / name)
+    assert step(tmp_path / name) == -1
+    assert newest(tmp_path) is None
+
+
+def test_the_link_of_ms_swift_is_trusted_first(tmp_path: Path) -> None:
+    """It is moved when all is written, so a newer folder may still be in the making, whatever it seems to hold."""
+    make_checkpoint(tmp_path / "checkpoint-10")
+    make_checkpoint(tmp_path / "checkpoint-20")
+    (tmp_path / "last-checkpoint").symlink_to("checkpoint-10")
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.parametrize("damage", ["dangling", "incomplete"])
+def test_a_link_to_nothing_good_is_passed_over(tmp_path: Path, damage: str) -> None:
+    make_checkpoint(tmp_path / "checkpoint-10")
+    (tmp_path / "last-checkpoint").symlink_to("checkpoint-20")
+    if damage == "incomplete":
+        (make_checkpoint(tmp_path / "checkpoint-20") / "optimizer.pt").unlink()
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_a_link_that_became_a_folder_is_no_link(tmp_path: Path) -> None:
+    """As after `cp -rL`."""
+    make_checkpoint(tmp_path / "checkpoint-10")
+    make_checkpoint(tmp_path / "checkpoint-20")
+    make_checkpoint(tmp_path / "copies" / "checkpoint-10").rename(tmp_path / "last-checkpoint")
+    assert newest(tmp_path) == tmp_path / "checkpoint-20"
+
+
+@pytest.mark.parametrize("version", [None, (5, 2), (5, 2, 0), (5, 19, 0), (6,)])
+def test_a_new_transformers_takes_the_checkpoint_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] | None
+) -> None:
+    monkeypatch.setattr(checkpoints, "package_version", lambda _: version)
+    folder = make_checkpoint(tmp_path / "output" / "checkpoint-20")
+    assert ready_to_resume(folder, tmp_path / "attempt") == folder
+    assert not (tmp_path / "attempt").exists()
+
+
+@pytest.mark.parametrize("version", [(4, 57, 1), (5, 0, 0), (5, 1, 9)])
+@pytest.mark.parametrize("links", [True, False])
+def test_an_old_transformers_gets_a_copy_that_names_no_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], links: bool
+) -> None:
+    monkeypatch.setattr(checkpoints, "package_version", lambda _: version)
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise OSError
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    folder = make_checkpoint(tmp_path / "output" / "checkpoint-20", train_batch_size=8, best_metric=0.5)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").write_text("x", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    copy = ready_to_resume(folder, tmp_path / "attempt")
+
+    assert copy == tmp_path / "attempt" / "checkpoint-20"
+    assert complete(copy)
+    assert read_json(copy / "trainer_state.json") == {"global_step": 20, "train_batch_size": None, "best_metric": 0.5}
+    assert (copy / "inner" / "file").read_text(encoding="utf-8") == "x"
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    shared = (copy / "optimizer.pt").samefile(folder / "optimizer.pt")
+    assert shared is links
+
+
+def test_the_copy_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "package_version", lambda _: (5, 1, 0))
+    folder = make_checkpoint(tmp_path / "output" / "checkpoint-20")
+    first = ready_to_resume(folder, tmp_path / "attempt")
+    (first / "leftover").write_text("x", encoding="utf-8")
+    second = ready_to_resume(folder, tmp_path / "attempt")
+    assert second == first
+    assert not (second / "leftover").exists()
+    assert json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["train_batch_size"] == 8
