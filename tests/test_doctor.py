@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from tunekit.cli import doctor as cli
 from tunekit.cli.app import app
 from tunekit.engine import doctor, requirements
-from tunekit.engine.requirements import IMPORTS, TOKENS, Disk, Facts, Import, Unmet, try_import
+from tunekit.engine.imports import IMPORTS, Import, try_import
+from tunekit.engine.requirements import TOKENS, Disk, Facts, Unmet
 from tunekit.hardware import Gpu
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
             "torch",
             {
                 "imports": importing(
-                    torch=Import(
-                        "works", told={**ON_GPU.told, "gpu_error": "GPU 0: AcceleratorError: no kernel"}
-                    )
+                    torch=Import("works", told={**ON_GPU.told, "gpu_error": "GPU 0: AcceleratorError: no kernel"})
                 )
             },
             "problem",
@@ -259,9 +258,7 @@ def test_fixes_name_the_pip_of_this_interpreter() -> None:
 
 
 def test_tokens_are_set_or_not_set() -> None:
-    assert line("tokens", tokens=frozenset({"HF_TOKEN"})).found.startswith(
-        "HF_TOKEN set, MODELSCOPE_API_TOKEN not set"
-    )
+    assert line("tokens", tokens=frozenset({"HF_TOKEN"})).found.startswith("HF_TOKEN set, MODELSCOPE_API_TOKEN not set")
 
 
 def test_requirements_are_compared_as_pip_does() -> None:
@@ -398,9 +395,7 @@ def test_the_exit_code_is_1_where_there_is_a_problem(
 
 
 def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        requirements, "gather", lambda: replace(GOOD, engine=None, versions=without("transformers"))
-    )
+    monkeypatch.setattr(requirements, "gather", lambda: replace(GOOD, engine=None, versions=without("transformers")))
     result = CliRunner().invoke(app, ["doctor", "--json"])
     document = json.loads(result.stdout)
     assert list(document) == ["checks", "problems", "warnings"]

@@ -66,7 +66,9 @@ def test_a_write_that_fails_leaves_the_old_content(folder: RunFolder, monkeypatc
     assert [path.name for path in folder.path.iterdir()] == ["run.json"], "a half-written file is left"
 
 
-def test_a_kill_in_the_middle_of_a_write_leaves_the_old_content(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_content(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.save(a_state())
 
     def die(_: int) -> NoReturn:

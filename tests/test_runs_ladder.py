@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import a_plan
 
@@ -29,8 +30,6 @@ def liger_knows_qwen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_cpu(batch: Batch, **flags: Any) -> Plan:
-    from dataclasses import replace
-
     return replace(a_plan(batch, **flags), hardware=Hardware())
 
 
@@ -49,7 +48,14 @@ def walk(plan: Plan, kind: Kind, packages: frozenset[str], *, lossy: bool) -> li
 
 CASES = [
     # rung, kind, plan, packages, lossy, what the plan says then
-    ("eval-batch", Kind.GPU_MEMORY_EVAL, a_plan(per_device_eval_batch_size=4), NONE, False, ("per_device_eval_batch_size", 1)),
+    (
+        "eval-batch",
+        Kind.GPU_MEMORY_EVAL,
+        a_plan(per_device_eval_batch_size=4),
+        NONE,
+        False,
+        ("per_device_eval_batch_size", 1),
+    ),
     ("micro-batch", Kind.GPU_MEMORY, a_plan(Batch(8, 4)), NONE, False, ("per_device_train_batch_size", 4)),
     ("micro-batch", Kind.HOST_MEMORY, on_cpu(Batch(8, 4)), NONE, False, ("gradient_accumulation_steps", 8)),
     ("workers", Kind.HOST_MEMORY, a_plan(), NONE, False, ("dataloader_num_workers", 0)),
@@ -75,11 +81,20 @@ CASES = [
     ("4-bit", Kind.GPU_MEMORY_LOAD, a_plan(), ALL_PACKAGES, True, ("quant_method", "bnb")),
     ("rank", Kind.GPU_MEMORY, a_plan(ONE_ROW, lora_rank=8, lora_alpha=32), NONE, True, ("lora_rank", 4)),
     ("max-length", Kind.GPU_MEMORY, a_plan(ONE_ROW, lora_rank=4, max_length=3072), NONE, True, ("max_length", 2048)),
-    ("packing", Kind.GPU_MEMORY, a_plan(ONE_ROW, lora_rank=4, max_length=512, packing=True), NONE, True, ("packing", False)),
+    (
+        "packing",
+        Kind.GPU_MEMORY,
+        a_plan(ONE_ROW, lora_rank=4, max_length=512, packing=True),
+        NONE,
+        True,
+        ("packing", False),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("rung", "kind", "plan", "packages", "lossy", "wanted"), CASES, ids=lambda item: str(item)[:20])
+@pytest.mark.parametrize(
+    ("rung", "kind", "plan", "packages", "lossy", "wanted"), CASES, ids=lambda item: str(item)[:20]
+)
 def test_each_rung(
     rung: str, kind: Kind, plan: Plan, packages: frozenset[str], lossy: bool, wanted: tuple[str, Any]
 ) -> None:
@@ -131,7 +146,12 @@ def test_neutral_rungs_stand_before_lossy_ones() -> None:
 @pytest.mark.parametrize("kind", MEMORY)
 def test_by_default_only_neutral_rungs(kind: Kind) -> None:
     plan = a_plan(
-        Batch(8, 2, 2), gpus=2, lora_rank=64, max_length=4096, packing=True, per_device_eval_batch_size=8,
+        Batch(8, 2, 2),
+        gpus=2,
+        lora_rank=64,
+        max_length=4096,
+        packing=True,
+        per_device_eval_batch_size=8,
         gradient_checkpointing=False,
     )
     steps = walk(plan, kind, ALL_PACKAGES, lossy=False)
@@ -150,6 +170,7 @@ def test_nothing_helps_against_what_is_not_memory(kind: Kind) -> None:
 BATCHES = st.builds(Batch, st.integers(1, 96), st.integers(1, 96), st.integers(1, 8))
 
 
+@settings(deadline=None)
 @given(
     batch=BATCHES,
     kind=st.sampled_from(MEMORY),
@@ -188,11 +209,14 @@ def test_the_batch_holds_all_the_way_down(
         micro = after.micro
 
 
+@settings(deadline=None)
 @given(batch=BATCHES)
 def test_a_training_run_ends_at_one_row(batch: Batch) -> None:
     steps = walk(a_plan(batch), Kind.GPU_MEMORY, NONE, lossy=False)
     assert (steps[-1].plan.batch.micro if steps else batch.micro) == 1
-    for before, after in zip([batch, *(step.plan.batch for step in steps)], (step.plan.batch for step in steps), strict=False):
+    for before, after in zip(
+        [batch, *(step.plan.batch for step in steps)], (step.plan.batch for step in steps), strict=False
+    ):
         assert after.micro <= before.micro // 2
 
 
@@ -210,7 +234,9 @@ def test_tried_configurations_are_passed_over() -> None:
     first = next_step(plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint(plan)}, 2, lossy=False)
     assert first
     assert first.rung.id == "liger"
-    second = next_step(plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint(plan), fingerprint(first.plan)}, 3, lossy=False)
+    second = next_step(
+        plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint(plan), fingerprint(first.plan)}, 3, lossy=False
+    )
     assert second
     assert second.rung.id == "checkpointing"
 
@@ -283,7 +309,7 @@ def test_host_memory_on_a_gpu_leaves_the_micro_batch_alone() -> None:
     assert [step.rung.id for step in steps] == ["workers"]
 
 
-@pytest.mark.parametrize("rank", range(1, 130))
+@pytest.mark.parametrize("rank", [4, 5, 6, 7, 8, 9, 12, 15, 31, 64, 100])
 def test_the_rank_is_never_below_the_smallest(rank: int) -> None:
     plan = a_plan(ONE_ROW, lora_rank=rank, lora_alpha=4 * rank)
     ranks = [step.plan.get("lora_rank") for step in walk(plan, Kind.GPU_MEMORY, NONE, lossy=True)]

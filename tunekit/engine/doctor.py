@@ -10,7 +10,8 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from tunekit.engine.requirements import HERE, HUGGING_FACE, MODELSCOPE, TIME_LIMIT, TOKENS, Facts, Import
+from tunekit.engine.imports import TIME_LIMIT, Import
+from tunekit.engine.requirements import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Facts
 from tunekit.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -129,10 +130,7 @@ COMPANIONS = (
 def judge(facts: Facts) -> list[Check]:
     """Every line, in the order of `CHECKS`."""
     checks = [check for look in CHECKS for check in look(facts)]
-    return [
-        replace(check, fix=re.sub(r"\bpip (?=install|uninstall)", f"{facts.pip} ", check.fix))
-        for check in checks
-    ]
+    return [replace(check, fix=re.sub(r"\bpip (?=install|uninstall)", f"{facts.pip} ", check.fix)) for check in checks]
 
 
 def _python(facts: Facts) -> Iterator[Check]:
@@ -148,9 +146,7 @@ def _platform(facts: Facts) -> Iterator[Check]:
     if facts.system == "Linux":
         yield Check("platform", "ok", found)
     else:
-        yield Check(
-            "platform", "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2"
-        )
+        yield Check("platform", "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2")
 
 
 def _engine(facts: Facts) -> Iterator[Check]:
@@ -207,9 +203,7 @@ def _transformers(facts: Facts) -> Iterator[Check]:
     if version is None:  # a requirement of ms-swift, and told as such
         return
     if _release(version) < CALM_RESUME:
-        found = (
-            f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
-        )
+        found = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
         yield Check("transformers", "warning", found, 'pip install -U "transformers>=5.2"')
     else:
         yield Check("transformers", "ok", version)
@@ -238,9 +232,7 @@ def _torch(facts: Facts) -> Iterator[Check]:
         fix = f"update the NVIDIA driver, or take a torch for its CUDA version: {PYTORCH}"
         yield Check("torch", "problem", f"{found}, but it sees no GPU: the driver is too old for it", fix)
     elif "OutOfMemory" in error:
-        yield Check(
-            "torch", "warning", f"{found}; no memory is free on {error.partition(':')[0]}", "nvidia-smi"
-        )
+        yield Check("torch", "warning", f"{found}; no memory is free on {error.partition(':')[0]}", "nvidia-smi")
     elif error:
         fix = f"take a torch made for this GPU: {PYTORCH}"
         yield Check("torch", "problem", f"{found}, but it does not compute on {error}", fix)
@@ -263,9 +255,7 @@ def _gpus(facts: Facts) -> Iterator[Check]:
         yield Check("GPU", "warning", "none: nvidia-smi is there, but names no GPU", "nvidia-smi  # says why")
     else:
         found = "none: training on a CPU is only for tests"
-        yield Check(
-            "GPU", "warning", found, "tunekit sft … --gpus 24GB --dry-run  # plans for another machine"
-        )
+        yield Check("GPU", "warning", found, "tunekit sft … --gpus 24GB --dry-run  # plans for another machine")
 
 
 def _torchvision(facts: Facts) -> Iterator[Check]:
@@ -276,9 +266,7 @@ def _torchvision(facts: Facts) -> Iterator[Check]:
     if state.status == "slow":
         yield _slow("torchvision", version)
     elif state.status == "broken":
-        found = (
-            f"{version}, but the import fails, and with it that of transformers, for text too: {state.line}"
-        )
+        found = f"{version}, but the import fails, and with it that of transformers, for text too: {state.line}"
         if "operator torchvision::nms does not exist" in state.error:
             found = f"{version} is made for another torch; it breaks transformers, for text too"
         yield Check("torchvision", "problem", found, "pip uninstall torchvision")
@@ -351,9 +339,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Check]], ...] = (
 )
 
 
-def _broken(
-    facts: Facts, name: str, found: str, state: Import, fix: str, roots: tuple[str, ...] = ROOTS
-) -> Check:
+def _broken(facts: Facts, name: str, found: str, state: Import, fix: str, roots: tuple[str, ...] = ROOTS) -> Check:
     """A failed import. Where a root of it fails too, that one has the line to act on."""
     states = {root: facts.imports[root].status if root in facts.imports else "missing" for root in roots}
     for root, status in states.items():

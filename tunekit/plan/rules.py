@@ -199,7 +199,7 @@ RULES = (
         "flash-missing",
         when=lambda draft: draft.get("attn_impl") in FLASH[:2] and draft.missing("flash_attn"),
         change={"attn_impl": "sdpa"},
-        why='flash-attn is not installed: pip install "tunekit[flash]"',
+        why='flash-attn is not installed: pip install --no-build-isolation "tunekit[flash]"',
         source="transformers raises ImportError when the model is loaded",
     ),
     Rule(

@@ -59,9 +59,14 @@ def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tupl
     return kept, moved
 
 
+def is_secret(variable: str) -> bool:
+    """Whether a variable of that name holds a secret."""
+    return bool(_SECRET_NAME.search(variable))
+
+
 def values(environ: Mapping[str, str]) -> list[str]:
     """The secret values in an environment, longest first, to be struck out of everything that is written."""
-    found = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
+    found = {value for name, value in environ.items() if is_secret(name) and len(value) >= _SHORTEST}
     return sorted(found, key=len, reverse=True)
 
 

@@ -1,2 +1,2 @@
 # As ms-swift writes it.
-__version__ = '4.6.0'
+__version__ = "4.6.0"

@@ -1,16 +1,16 @@
 """The trainer of the stand-in. How it behaves is said by the JSON object in the variable ``FAKE_SWIFT``.
 
-    steps: 12           optimizer steps of the whole run
-    oom_above: 2        out of memory while the micro-batch is larger
-    oom_unless: {"lora_rank": "4"}   out of memory unless these flags have these values
-    oom_at: 3           at which step; oom_in: train, evaluate or load
-    die: kill, crash    at step die_at: SIGKILL without a word, or an exception of its own
-    wait_at: 5          wait there for the file `go` beside the output; only in a run that was not resumed
-    ignore: ["SIGINT"]  signals that do nothing
-    child: 60           start a process in a session of its own that ignores SIGINT and SIGTERM and lives so long
-    chatty: true        that process prints, and the trainer ends before it
-    say: [...]          lines to print; show: names of variables to print the values of
-    bars: true          progress bars, redrawn with carriage returns
+steps: 12           optimizer steps of the whole run
+oom_above: 2        out of memory while the micro-batch is larger
+oom_unless: {"lora_rank": "4"}   out of memory unless these flags have these values
+oom_at: 3           at which step; oom_in: train, evaluate or load
+die: kill, crash    at step die_at: SIGKILL without a word, or an exception of its own
+wait_at: 5          wait there for the file `go` beside the output; only in a run that was not resumed
+ignore: ["SIGINT"]  signals that do nothing
+child: 60           start a process in a session of its own that ignores SIGINT and SIGTERM and lives so long
+chatty: true        that process prints, and the trainer ends before it
+say: [...]          lines to print; show: names of variables to print the values of
+bars: true          progress bars, redrawn with carriage returns
 """
 
 from __future__ import annotations

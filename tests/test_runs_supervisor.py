@@ -1,0 +1,404 @@
+"""Real processes, started, written down and stopped."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from running import SFT, Started, at_step, make_workplace, processes, read_json, tunekit, until, variables
+
+from tunekit.runs import supervisor
+from tunekit.runs.supervisor import MARK, Ended, StopRequest, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "train.log"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "TICK", 0.02)
+
+
+def run(program: str, log: Path, stop: StopRequest | None = None, **options: Any) -> Ended:
+    """Run a Python program under supervision."""
+    env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **options.pop("env", {})}
+    return supervise([sys.executable, "-c", program], env, log, stop=stop or StopRequest(), **options)
+
+
+def marked(argument: str) -> list[int]:
+    """Living processes that carry ``WHO=<argument>``, and the mark of an attempt."""
+    return [
+        pid
+        for pid in processes()
+        if f"WHO={argument}" in variables(pid) and any(word.startswith(f"{MARK}=") for word in variables(pid))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [
+        ("pass", 0),
+        ("raise SystemExit(3)", 3),
+        ("1/0", 1),
+        ("import os; os.kill(os.getpid(), 9)", -9),
+        ("import os; os.kill(os.getpid(), 15)", -15),
+    ],
+)
+def test_the_exit_status(program: str, status: int, log: Path) -> None:
+    ended = run(program, log)
+    assert (ended.status, ended.stopped_by) == (status, None)
+    assert ended.seconds > 0
+
+
+def test_a_program_that_cannot_be_started(log: Path) -> None:
+    with pytest.raises(OSError, match="absent"):
+        supervise(["/absent/program"], {}, log, stop=StopRequest())
+
+
+def test_both_streams_reach_the_log_in_order(log: Path) -> None:
+    program = "import sys\nfor i in range(50): print(i, file=(sys.stdout, sys.stderr)[i % 2])"
+    run(program, log)
+    assert log.read_text(encoding="utf-8").split() == [str(number) for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (b"a\rb\rc\n", "c\n"),
+        (b"windows\r\n", "windows\n"),
+        (b"\rLoading 10%\rLoading 100%\r\nnext\n", "Loading 100%\nnext\n"),
+        (b"no end of line", "no end of line\n"),
+        (b"bar 10%\rbar 99%", "bar 99%\n"),
+        (b"\xff\xfe bad bytes\n", "\ufffd\ufffd bad bytes\n"),
+        ("Größe 学习\n".encode(), "Größe 学习\n"),
+        (b"\n\n", "\n\n"),
+        (b"x" * 300_000 + b"\n", "x" * 300_000 + "\n"),
+    ],
+)
+def test_what_the_log_keeps(written: bytes, kept: str, log: Path, tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(written)
+    run(f"import sys; sys.stdout.buffer.write(open({str(tmp_path / 'bytes')!r}, 'rb').read())", log)
+    assert log.read_text(encoding="utf-8") == kept
+
+
+def test_secrets_are_struck_out(log: Path) -> None:
+    run(
+        "import os; print('key', os.environ['K']); print('\\rbar', os.environ['K'] * 2)",
+        log,
+        env={"K": "hunter2-hunter2"},
+        secrets=["hunter2-hunter2"],
+    )
+    assert log.read_text(encoding="utf-8") == "key ***\nbar ******\n"
+
+
+def test_input_is_empty_and_the_session_its_own(log: Path) -> None:
+    run("import os, sys; print(repr(sys.stdin.read()), os.getsid(0) == os.getpid())", log)
+    assert log.read_text(encoding="utf-8") == "'' True\n"
+
+
+def test_descriptors_that_are_to_be_inherited(log: Path, tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock, (tmp_path / "other").open("w") as other:
+        program = (
+            "import os\n"
+            f"for number in ({lock.fileno()}, {other.fileno()}):\n"
+            "    try: os.fstat(number); print('open')\n"
+            "    except OSError: print('closed')"
+        )
+        run(program, log, inherit=(lock.fileno(),))
+    assert log.read_text(encoding="utf-8").split() == ["open", "closed"]
+
+
+def test_it_ticks(log: Path) -> None:
+    """The program ends only when the tick has made a file."""
+    go = log.with_name("go")
+    run(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)", log, on_tick=go.touch)
+    assert go.exists()
+
+
+def test_a_tick_that_fails_leaves_no_process(log: Path) -> None:
+    def fail() -> None:
+        if log.exists() and "up" in log.read_text(encoding="utf-8"):
+            raise RuntimeError("tick")
+
+    with pytest.raises(RuntimeError, match="tick"):
+        run("import time; print('up'); time.sleep(600)", log, on_tick=fail, env={"WHO": str(log)})
+    assert marked(str(log)) == []
+
+
+def once(log: Path, text: str, action: Callable[[], object]) -> Callable[[], None]:
+    """A tick that acts once, as soon as `text` stands in the log."""
+    done: list[bool] = []
+
+    def tick() -> None:
+        if not done and text in log.read_text(encoding="utf-8"):
+            done.append(True)
+            action()
+
+    return tick
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_to_tunekit_ends_the_program(number: signal.Signals, log: Path) -> None:
+    before = [signal.getsignal(item) for item in STOPS]
+    with StopRequest() as stop:
+        tick = once(log, "up", lambda: os.kill(os.getpid(), number))
+        ended = run("import time; print('up'); time.sleep(600)", log, stop, on_tick=tick, env={"WHO": str(log)})
+        assert stop.received == [number]
+    assert ended.stopped_by is number
+    assert ended.status == -signal.SIGINT, "the program is asked the friendly way, whatever tunekit received"
+    assert marked(str(log)) == []
+    assert [signal.getsignal(item) for item in STOPS] == before
+
+
+@pytest.mark.parametrize(
+    ("ignored", "status"),
+    [
+        (["SIGINT"], -signal.SIGTERM),
+        (["SIGINT", "SIGTERM"], -signal.SIGKILL),
+    ],
+)
+def test_the_ladder_of_signals(ignored: list[str], status: int, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder = ((signal.SIGINT, 0.3), (signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
+    monkeypatch.setattr(supervisor, "STOP_LADDER", ladder)
+    lines = [f"signal.signal(signal.{name}, signal.SIG_IGN)" for name in ignored]
+    program = "\n".join(["import signal, time", *lines, "print('up')", "time.sleep(600)"])
+    with StopRequest() as stop:
+        tick = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        ended = run(program, log, stop, on_tick=tick, env={"WHO": str(log)})
+    assert ended.status == status
+    assert ended.stopped_by is signal.SIGTERM
+    assert marked(str(log)) == []
+
+
+def test_a_program_may_take_its_time_to_save(log: Path) -> None:
+    """It writes for a while after the SIGINT, ends by itself, and is not disturbed again."""
+    program = (
+        "import time\nprint('up')\n"
+        "try: time.sleep(600)\nexcept KeyboardInterrupt:\n    time.sleep(0.5)\n    print('saved')\n    raise SystemExit(7)"
+    )
+    with StopRequest() as stop:
+        tick = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGINT))
+        ended = run(program, log, stop, on_tick=tick)
+    assert ended.status == 7
+    assert "saved" in log.read_text(encoding="utf-8")
+
+
+def test_a_second_signal_hurries(log: Path) -> None:
+    """The ladder would wait 15 s after the first SIGINT, longer than this test is allowed to."""
+    program = (
+        "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: print('asked'))\nprint('up')\ntime.sleep(600)"
+    )
+    with StopRequest() as stop:
+        first = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGINT))
+        second = once(log, "asked", lambda: os.kill(os.getpid(), signal.SIGINT))
+        ended = run(program, log, stop, on_tick=lambda: (first(), second()) and None)
+    assert ended.status == -signal.SIGTERM
+    assert ended.seconds < supervisor.STOP_LADDER[0][1]
+
+
+IN_A_SESSION = """
+import signal, subprocess, sys
+program = '''
+import signal, sys, time
+if {ignores}:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("up", flush=True)
+while True:
+    time.sleep(0.02)
+    if {chatty}: print("still here", flush=True)
+'''
+child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE if {piped} else None)
+if {waits}: child.wait()
+if {piped}: child.stdout.readline()
+"""
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_child_in_a_session_of_its_own_is_ended_too(ignores: bool, log: Path) -> None:
+    """As torchrun's workers are; some of them ignore the friendly signals."""
+    program = IN_A_SESSION.format(ignores=ignores, chatty=False, piped=False, waits=True)
+    with StopRequest() as stop:
+        tick = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(program, log, stop, on_tick=tick, env={"WHO": str(log)})
+    assert marked(str(log)) == []
+
+
+def test_a_child_that_outlives_its_parent_is_ended(log: Path) -> None:
+    program = IN_A_SESSION.format(ignores=False, chatty=False, piped=True, waits=False)
+    ended = run(program, log, env={"WHO": str(log)})
+    assert ended.status == 0
+    assert marked(str(log)) == []
+
+
+def test_a_child_that_goes_on_printing_is_ended_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the pipe after its parent has ended: nothing may be raised in the thread that reads it."""
+    raised: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    program = IN_A_SESSION.format(ignores=False, chatty=True, piped=False, waits=False)
+    threads = threading.active_count()
+    ended = run(program, log, env={"WHO": str(log)})
+    assert ended.status == 0
+    assert marked(str(log)) == []
+    until(lambda: threading.active_count() <= threads, "the reading thread ends")
+    assert raised == []
+
+
+def test_another_run_is_left_alone(log: Path) -> None:
+    """Only processes with the mark of this attempt are ended."""
+    env = {"PATH": os.environ["PATH"], "WHO": str(log), MARK: "of another run"}
+    pid = os.spawnve(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], env)
+    try:
+        until(lambda: marked(str(log)), "the other run starts")
+        run("pass", log, env={"WHO": str(log)})
+        assert marked(str(log)) == [pid]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_endless_output_is_read_until_the_stop(log: Path) -> None:
+    with StopRequest() as stop:
+        tick = once(log, "line 2000\n", lambda: os.kill(os.getpid(), signal.SIGINT))
+        ended = run("import itertools\nfor i in itertools.count(): print('line', i)", log, stop, on_tick=tick)
+    assert ended.stopped_by is signal.SIGINT
+
+
+class FullDisk(io.StringIO):
+    """Takes one line, then is full."""
+
+    def write(self, text: str) -> int:
+        if self.getvalue():
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_a_full_disk_ends_the_log_and_not_the_reading() -> None:
+    source, sink = os.pipe()
+    file = FullDisk()
+    with os.fdopen(source, "rb") as stream:
+        thread = threading.Thread(target=supervisor._tee, args=(stream, file, ()), daemon=True)
+        thread.start()
+        with os.fdopen(sink, "wb") as writer:  # far more than a pipe holds: blocks unless it is read
+            for _ in range(3000):
+                writer.write(b"x" * 100 + b"\n")
+        thread.join(60)
+        assert not thread.is_alive()
+    assert file.getvalue() == "x" * 100 + "\n"
+
+
+def test_a_full_disk_does_not_end_the_run() -> None:
+    """``/dev/full`` refuses every byte, at the closing of the file too."""
+    ended = run("for _ in range(3000): print('x' * 100)", Path("/dev/full"))
+    assert ended.status == 0
+
+
+def test_kills_by_the_kernel_are_counted(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([3, 5])
+    monkeypatch.setattr(supervisor, "_oom_kills", lambda: next(counts))
+    assert run("pass", log).oom_kills == 2
+
+
+def test_the_count_of_the_kernel() -> None:
+    assert supervisor._oom_kills() >= 0
+
+
+# The same through the real command line.
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return make_workplace(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "fake"),
+    [
+        (signal.SIGINT, {}),
+        (signal.SIGHUP, {}),
+        (signal.SIGTERM, {"child": 600}),
+    ],
+    ids=["SIGINT", "SIGHUP", "SIGTERM with a child that ignores it"],
+)
+def test_a_stopped_tunekit_leaves_nothing(number: signal.Signals, fake: dict[str, Any], place: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 5, **fake}) as started:
+        until(lambda: at_step(place / "runs/try", 4), "training starts")
+        assert len(started.alive()) >= 3 + len(fake), "tunekit, the launcher and the trainer"
+        started.signal(number)
+        result = started.end()
+        assert started.alive() == []
+    assert result.code == 130
+    assert "tunekit resume try" in result.err
+    assert read_json(place / "runs/try/run.json")["status"] == "interrupted"
+
+
+def test_a_trainer_that_ignores_ctrl_c_and_a_user_who_insists(place: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 5, "ignore": ["SIGINT"]}) as started:
+        until(lambda: at_step(place / "runs/try", 4), "training starts")
+        started.signal(signal.SIGINT)
+        # The launcher ends by the SIGINT; the trainer is then found by its mark.
+        result = started.end()
+        assert started.alive() == []
+    assert result.code == 130
+
+
+NOHUP = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+"""As nohup and & start a program: with these signals ignored."""
+
+
+def ignored_signals(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
+
+
+def test_in_the_background_ctrl_c_is_ignored(place: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 5}, prefix=NOHUP) as started:
+        until(lambda: at_step(place / "runs/try", 4), "training starts")
+        trainer = read_json(place / "runs/try/output/args.json")["pid"]
+        assert not ignored_signals(trainer) & (1 << (signal.SIGINT - 1)), "SIGINT could not stop the trainer"
+        started.signal(signal.SIGINT)
+        started.signal(signal.SIGHUP)
+        (place / "runs/try/go").touch()
+        assert started.end().code == 0
+    assert read_json(place / "runs/try/run.json")["status"] == "done"
+
+
+def test_in_the_background_sigterm_stops(place: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 5}, prefix=NOHUP) as started:
+        until(lambda: at_step(place / "runs/try", 4), "training starts")
+        started.signal(signal.SIGTERM)
+        assert started.end().code == 130
+        assert started.alive() == []
+    assert read_json(place / "runs/try/run.json")["status"] == "interrupted"
+
+
+def test_a_stop_before_the_first_step(place: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 1}) as started:
+        until(lambda: (place / "runs/try/output/args.json").exists(), "the trainer starts")
+        started.signal(signal.SIGTERM)
+        assert started.end().code == 130
+        assert started.alive() == []
+    again = tunekit(place, "resume", "try")
+    assert again.code == 0
+
+
+def test_the_end_of_a_normal_run_waits_for_nobody(place: Path) -> None:
+    """A child that the trainer left behind is ended, and the run is done."""
+    began = time.monotonic()
+    result = tunekit(place, *SFT, fake={"child": 600})
+    assert result.code == 0
+    assert time.monotonic() - began < 600

@@ -1,0 +1,147 @@
+"""Import packages for real, each in an interpreter of its own, which may hang, crash or print what it likes.
+
+It is not given the tokens of the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunekit.engine.locate import find_package
+from tunekit.plan import secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIME_LIMIT = 120.0
+"""Seconds that one import may take. From a local disk it is 2 to 12; from a cold network disk far more."""
+
+MARK = "tunekit-doctor:"
+"""Starts the line in which an import tells how it went; whatever else a package prints is passed over."""
+
+TORCH = """
+import torch
+told = {"cuda": torch.version.cuda or "", "hip": getattr(torch.version, "hip", None) or "", "gpus": 0}
+if torch.cuda.is_available():
+    told["gpus"] = torch.cuda.device_count()
+    for index in range(told["gpus"]):
+        try:
+            (torch.ones(1, device=f"cuda:{index}") + 1).item()
+        except Exception as error:
+            told["gpu_error"] = f"GPU {index}: {type(error).__name__}: {str(error).splitlines()[0]}"
+            break
+"""
+"""A GPU that is listed may still not compute: this torch has no code for it, or it has fallen off the bus."""
+
+BITSANDBYTES = """
+import bitsandbytes.cextension as extension
+import torch
+if torch.cuda.is_available() and "Mock" in type(extension.lib).__name__:
+    raise ImportError(f"its CUDA library does not load: {extension.lib.error_msg}")
+"""
+"""bitsandbytes imports without its library and fails at the first 4-bit layer."""
+
+IMPORTS: Mapping[str, str] = {
+    "swift": "from swift.pipelines import sft_main",  # the import of the package alone loads next to nothing
+    "torch": TORCH,
+    "torchvision": "import torchvision",
+    "flash_attn": "import flash_attn",
+    "bitsandbytes": BITSANDBYTES,
+    "liger_kernel": "import liger_kernel.transformers",
+    "deepspeed": "import deepspeed",
+    "swanlab": "import swanlab",
+}
+"""What is run to see whether a package works, by import name. The slowest comes first."""
+
+WRAPPER = """
+import json, sys
+mark, code, told = sys.argv.pop(), sys.argv.pop(), {}
+try:
+    exec(code)
+except BaseException as error:
+    told["error"] = f"{type(error).__name__}: {error}"
+print("\\n" + mark + json.dumps(told), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """How the import of an installed package went.
+
+    Attributes:
+        status: ``slow`` when the time limit ended it.
+        error: the whole error text of a broken one.
+        told: what the code in `IMPORTS` found out.
+    """
+
+    status: Literal["works", "broken", "slow"]
+    error: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The last line of the error, with its type: that is where torch and transformers name the reason."""
+        lines = [line.strip() for line in self.error.splitlines() if line.strip()]
+        if not lines:
+            return ""
+        kind = lines[0].partition(":")[0]
+        text = lines[-1] if len(lines) == 1 or not kind.isidentifier() else f"{kind}: {lines[-1]}"
+        return text if len(text) <= 200 else f"{text[:199]}…"  # noqa: PLR2004 - three lines of a terminal
+
+
+def try_imports() -> dict[str, Import]:
+    """Import what is installed of `IMPORTS`, several at a time; what is not installed is left out."""
+    present = [name for name in IMPORTS if find_package(name)]
+    if not present:
+        return {}
+    # More at a time than there are cores would only bring all of them nearer to the limit.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+        return dict(zip(present, pool.map(try_import, [IMPORTS[name] for name in present]), strict=True))
+
+
+def try_import(code: str, limit: float = TIME_LIMIT) -> Import:
+    """Run `code` in an interpreter of its own."""
+    command = [sys.executable, "-c", WRAPPER, code, MARK]
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit,
+            check=False,
+            env=_without_secrets(os.environ),
+        )
+    except subprocess.TimeoutExpired:
+        return Import("slow")
+    except OSError as error:
+        return Import("broken", str(error))
+    line = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(MARK)), None)
+    if line is None:
+        return Import("broken", secrets.redact(_death(ended.returncode, ended.stderr), secrets.values(os.environ)))
+    told = json.loads(line.removeprefix(MARK))
+    if "error" in told:
+        return Import("broken", secrets.redact(told["error"], secrets.values(os.environ)))
+    return Import("works", told=told)
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an import: no tokens, and no hub, which some packages ask meanwhile."""
+    kept = {name: value for name, value in environ.items() if not secrets.is_secret(name)}
+    return {**kept, "HF_HUB_OFFLINE": "1"}
+
+
+def _death(status: int, stderr: str) -> str:
+    """Why an interpreter ended without telling: the signal, or the last line it wrote."""
+    if status < 0:
+        return f"the interpreter was ended by {signal.Signals(-status).name}"
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"the interpreter ended with status {status}"
