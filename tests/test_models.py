@@ -37,7 +37,7 @@ def folder(path, config, template="", **files):
 def test_names_of_known_models(name, hub_id, size, family):
     model = resolve(name)
     assert (model.id, model.params_b, model.family) == (hub_id, size, family)
-    assert not (model.local or model.moe or model.multimodal or model.undecided or model.note)
+    assert not any((model.local, model.moe, model.multimodal, model.undecided, model.note))
     assert (model.model_type, model.template) == (None, None), "ms-swift finds these itself by the id"
 
 

@@ -227,7 +227,7 @@ def test_out_of_memory_before_a_checkpoint_starts_over_and_gives_up_at_the_limit
 
 def test_a_stopped_run_leaves_no_process_and_resumes_exactly(tiny_model, tmp_path, environ):
     data = rows(tmp_path / "data.jsonl", [12] * 64)
-    same = ("--epochs", "25", "--save_steps", "5", "--micro-batch", "8")
+    same = ("--epochs", "12", "--save_steps", "4", "--micro-batch", "8")
     whole = subprocess.run(
         train(tiny_model, data, "whole", *same), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
@@ -237,8 +237,8 @@ def test_a_stopped_run_leaves_no_process_and_resumes_exactly(tiny_model, tmp_pat
         process = subprocess.Popen(
             train(tiny_model, data, "cut", *same), cwd=tmp_path, env=environ, stdout=screen, stderr=screen
         )
-        wait_until((folder / "output/checkpoint-5/trainer_state.json").is_file, process)
-        arguments = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        wait_until((folder / "output/checkpoint-4/trainer_state.json").is_file, process)
+        arguments = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
         assert str(folder / "output") in arguments
         assert TOKEN not in arguments
         process.send_signal(signal.SIGTERM)
@@ -284,7 +284,12 @@ def test_two_processes_share_the_effective_batch_and_are_stopped_together(tiny_m
     folder = tmp_path / "runs/pair"
     pair = environ | {"NPROC_PER_NODE": "2", "OMP_NUM_THREADS": "1", "MASTER_PORT": "29713"}
     process = subprocess.Popen(
-        train(tiny_model, data, "pair", "--epochs", "200"), cwd=tmp_path, env=pair, stderr=subprocess.PIPE, text=True
+        train(tiny_model, data, "pair", "--epochs", "200"),
+        cwd=tmp_path,
+        env=pair,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job of `&` would ignore it
     )
     wait_until((folder / "output/logging.jsonl").is_file, process)
     assert len([trainer for trainer in trainers(folder) if "sft.py" in " ".join(trainer.cmdline())]) >= 2

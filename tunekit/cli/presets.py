@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunekit.cli.table import print_table
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
@@ -30,26 +31,19 @@ def list_presets(as_json: Json = False) -> None:
     presets = [shelf.load(name) for name in shelf.names()]
     overlays = [shelf.load_overlay(name) for name in shelf.overlay_names()]
     if as_json:
-        rows = {
-            "presets": [_summary(preset) for preset in presets],
-            "overlays": [_summary(item) for item in overlays],
-        }
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        shown = {"presets": [_summary(preset) for preset in presets], "overlays": [_summary(item) for item in overlays]}
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    print(
-        f"{'preset':<14}{'micro × accum':<15}{'max_length':<12}{'packing':<9}{'attn_impl':<12}{'learning_rate':<15}for"
-    )
-    for preset in presets:
-        row = _summary(preset)
-        print(
-            f"{row['name']:<14}{row['batch']:<15}{row['max_length']!s:<12}{row['packing']!s:<9}"
-            f"{row['attn_impl']!s:<12}{row['learning_rate']:<15}{row['title']}"
-        )
-    print(f"\n{'overlay':<14}what it sets (--with NAME,NAME)")
+    head = ["preset", "micro × accum", "max_length", "packing", "attn_impl", "learning_rate", "for"]
+    keys = ["name", "batch", "max_length", "packing", "attn_impl", "learning_rate", "title"]
+    print_table([head, *([str(row[key]) for key in keys] for row in map(_summary, presets))])
+    print()
+    rows = [["overlay", "what it is for and sets (--with NAME,NAME)"]]
     for overlay in overlays:
         parts = {**overlay.batch, **overlay.train}
         settings = ", ".join(f"{key} {_text(setting.value)}" for key, setting in parts.items())
-        print(f"{overlay.name:<14}{overlay.title}: {settings}")
+        rows.append([overlay.name, f"{overlay.title}: {settings}"])
+    print_table(rows)
 
 
 @app.command()
@@ -64,12 +58,8 @@ def show(
         return
     print(f"{preset.name}: {preset.title}")
     print(f"file: {preset.path}\n")
-    rows = [
-        (key, _text(setting["value"]), setting["source"], setting["why"]) for key, setting in _settings(preset).items()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for key, value, source, why in rows:
-        print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source:<{widths[2]}}  {why}".rstrip())
+    settings = _settings(preset).items()
+    print_table([[key, _text(item["value"]), item["source"], item["why"]] for key, item in settings])
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import tunekit
+from tunekit.cli.table import print_table
 from tunekit.engine.command import Command, build
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import text
@@ -22,13 +25,14 @@ if TYPE_CHECKING:
     from tunekit.runs.attempts import Report
     from tunekit.runs.folder import RunFolder
 
-WIDTH = 100
+WIDEST = 100
 INDENT = 11
 
 
 def dry_run(prepared: Prepared) -> None:
     """The plan on stderr, the command on stdout."""
     plan(prepared)
+    _warn_of_data(prepared.plan)
     print(_command(prepared).shell())
 
 
@@ -88,11 +92,7 @@ def explain(prepared: Prepared) -> None:
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in prepared.plan.env.items()]
     dropped = [change for change in prepared.plan.changes if change.after is None]
     rows += [(change.flag, "(dropped)", change.by, change.why) for change in dropped]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    widths[1] = min(widths[1], 40)
-    for flag, value, source, why in rows:
-        left = f"{flag:<{widths[0]}}  {value:<{widths[1]}}  {source:<{widths[2]}}"
-        print(f"{left}  {why}".rstrip())
+    print_table(rows)
 
 
 ENV_WHY = {
@@ -114,7 +114,7 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
     comments = [
         f"Written by tunekit {tunekit.__version__} for ms-swift {decided.engine}.",
         f"Preset {_presets(decided)}; batch {decided.batch.equation(decided.hardware.device)}.",
-        *(f"Changed: {change.line()}: {change.why}" for change in decided.changes if not change.quiet),
+        *(f"Changed: {line}" for line in _changes(decided)),
     ]
     try:
         write_atomically(path, _command(prepared).script(comments), mode=0o755)
@@ -122,6 +122,7 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
         raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
     if told:
         plan(prepared)
+        _warn_of_data(prepared.plan)
         _say(f"wrote {path}")
 
 
@@ -136,9 +137,8 @@ def plan(prepared: Prepared) -> None:
         _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
     _line("Hardware", decided.hardware.summary())
     _line("Batch", _batch(decided))
-    for change in decided.changes:
-        if not change.quiet:
-            _line("Changed", f"{change.line()}: {change.why}", "yellow")
+    for line in _changes(decided):
+        _line("Changed", line, "yellow")
     for warning in decided.warnings:
         _line("Note", warning, "yellow")
     if not decided.engine_installed:
@@ -148,6 +148,16 @@ def plan(prepared: Prepared) -> None:
         )
     _line("Run", str(prepared.path))
     _say("")
+
+
+def _warn_of_data(decided: Plan) -> None:
+    """A dry run may be made before the data is there, or for another machine: what is wrong is only said."""
+    from tunekit.runs.preflight import check_data
+
+    try:
+        warn(check_data(decided))
+    except TunekitError as error:
+        _line("Note", error.message, "yellow")
 
 
 def warn(messages: list[str]) -> None:
@@ -196,7 +206,7 @@ def _failed(folder: RunFolder, report: Report, took: str) -> None:
         return
     attempts = report.state.attempts
     _say(f"  {typer.style(failure.kind.title, fg='red', bold=True)} (exit status {failure.status}), after {took}.")
-    _say(textwrap.indent(textwrap.fill(failure.evidence, WIDTH), "  "))
+    _say(textwrap.indent(textwrap.fill(failure.evidence, _width()), "  "))
     if failure.kind.is_memory:
         _line("Tried", "")
         for attempt in attempts:
@@ -259,6 +269,13 @@ def _run_word(folder: RunFolder) -> str:
     return path.name if path.parent == RUNS else shlex.quote(str(path))
 
 
+def _changes(decided: Plan) -> list[str]:
+    """What was changed and why, one line a rule."""
+    loud = [change for change in decided.changes if not change.quiet]
+    by_rule = itertools.groupby(loud, key=lambda change: (change.by, change.why))
+    return [f"{', '.join(change.line() for change in group)}: {why}" for (_, why), group in by_rule]
+
+
 def _presets(decided: Plan) -> str:
     return " + ".join((decided.preset, *decided.overlays))
 
@@ -285,11 +302,18 @@ def _batch(decided: Plan) -> str:
 def _line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
     head = typer.style(f"  {title:<{INDENT - 2}}", fg=colour, bold=bool(colour))
     lines = (
-        textwrap.wrap(message, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
+        textwrap.wrap(message, _width() - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
     )
     _say(f"{head}{lines[0] if lines else ''}")
     for line in lines[1:]:
         _say(" " * INDENT + line)
+
+
+def _width() -> int:
+    """Columns for people to read in: those of the terminal, 100 at the most."""
+    if not sys.stderr.isatty():
+        return WIDEST
+    return min(WIDEST, max(40, os.get_terminal_size(sys.stderr.fileno()).columns))
 
 
 def _say(line: str) -> None:

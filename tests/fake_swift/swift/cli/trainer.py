@@ -16,6 +16,7 @@ bars: true          progress bars, redrawn with carriage returns
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -153,7 +154,7 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         raise KeyError("input_ids")
     if step == TOLD.get("wait_at") and "resume_from_checkpoint" not in flags:
         wait_for_go(output)
-    loss = round(2 / (1 + step), 4)
+    loss = math.nan if step == TOLD.get("nan_at") else round(2 / (1 + step), 4)
     entry = {
         "loss": loss,
         "learning_rate": 0.001,
