@@ -79,9 +79,9 @@ def test_the_order_of_flags_is_the_readers(make):
 
 
 def test_an_unknown_flag_names_who_said_it(make):
-    with pytest.raises(TunekitError, match="^--lora_rnak is not a flag"):
+    with pytest.raises(TunekitError, match=r"^--lora_rnak is not a flag"):
         make(lora_rnak=4)
-    with pytest.raises(TunekitError, match="^environment: --lora_rnak is not a flag"):
+    with pytest.raises(TunekitError, match=r"^environment: --lora_rnak is not a flag"):
         make(layers=[layer_of("environment", {"lora_rnak": 4})])
 
 
@@ -89,7 +89,7 @@ def test_a_flag_of_rlhf_in_a_preset_is_refused_for_sft(tmp_path, make):
     (tmp_path / "mine.toml").write_text('extends = "7b"\n[train]\nbeta = 0.2\n', encoding="utf-8")
     path = str(tmp_path / "mine.toml")
     assert make("rlhf", preset=path, rlhf_type="dpo").get("beta") == 0.2
-    with pytest.raises(TunekitError, match="^preset mine: --beta is not a flag"):
+    with pytest.raises(TunekitError, match=r"^preset mine: --beta is not a flag"):
         make(preset=path)
 
 
@@ -191,7 +191,7 @@ def test_grpo_can_divide_its_completions(make, generations, gpus):
 def test_grpo_has_8_generations_where_nothing_is_said(make):
     plan = make("rlhf", gpus="3x80GB", preset="7b", rlhf_type="grpo")
     assert plan.batch.effective == 48
-    assert make("rlhf", gpus="3x80GB", preset="7b", rlhf_type="dpo").batch.effective == 33
+    assert make("rlhf", gpus="3x80GB", preset="7b", rlhf_type="dpo").batch.effective == 36
     typed_5 = make("rlhf", preset="7b", rlhf_type="grpo", micro=typed(5))
     assert (typed_5.batch.micro, typed_5.batch.effective) == (5, 40)
 
@@ -292,15 +292,10 @@ def test_the_allocators_setting_is_merged(make, before, after):
         ("Qwen2.5-7B", "cpu", "cpu"),
     ],
 )
-def test_auto(make, model, gpus, preset):
+def test_auto(make, library, model, gpus, preset):
     plan = make(model=model, gpus=gpus)
+    assert (plan.preset, plan.preset_reason) == choose_preset(resolve(model), choose(gpus), library)
     assert plan.preset == preset
-    assert plan.preset_reason
-    assert plan.preset_reason == choose_preset(resolve(model), choose(gpus), _library(make))[1]
-
-
-def _library(make):
-    return next(cell.cell_contents for cell in make.__closure__ if hasattr(cell.cell_contents, "load_overlay"))
 
 
 @pytest.mark.parametrize(
@@ -324,8 +319,8 @@ def test_a_named_preset_has_no_reason(make):
 
 def test_auto_never_takes_a_preset_that_is_too_large(library):
     """The micro-batch does not grow when the model grows or the GPU shrinks."""
-    sizes = [0.5, 1.5, 3, 4, 7, 7.9, 8, 9, 14, 20, 24, 30, 36, 70, 235]
-    cards = [8, 11, 15, 16, 22, 24, 32, 39.4, 40, 47.3, 48, 78.8, 80, 141]
+    sizes = [0.5, 3, 7, 8, 14, 24, 30, 70]
+    cards = [8, 15, 24, 40, 47.3, 78.8, 141]
     for moe in (False, True):
         table = [
             [

@@ -14,7 +14,6 @@ MOVED = "TUNEKIT_MOVED"
 def main() -> None:
     """Run the command line and exit with its code."""
     code: int = Exit.DONE
-    debug = os.environ.get("TUNEKIT_DEBUG") == "1"
     try:
         _hide_secrets()
         from tunekit.cli.app import app
@@ -22,7 +21,7 @@ def main() -> None:
         # Outside of its standalone mode the library returns the code of a `typer.Exit` instead of raising it.
         code = app(prog_name="tunekit", standalone_mode=False) or Exit.DONE
     except TunekitError as error:
-        if debug:
+        if _debugging():
             raise
         report(error)
         code = error.code
@@ -35,12 +34,16 @@ def main() -> None:
     except Exception as error:
         known = _exit_of_cli(error)
         if known is None:
-            if debug:
+            if _debugging():
                 raise
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-            print("hint:  this is a fault of tunekit; TUNEKIT_DEBUG=1 shows where", file=sys.stderr)
+            print("hint:  this is a fault of tunekit; tunekit --debug … shows where", file=sys.stderr)
         code = Exit.TRAINING_FAILED if known is None else known
     sys.exit(code)
+
+
+def _debugging() -> bool:
+    return os.environ.get("TUNEKIT_DEBUG") == "1"
 
 
 def report(error: TunekitError) -> None:

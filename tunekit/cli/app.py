@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,6 +24,11 @@ TRAIN = "Train"
 KNOW = "Look before you train"
 
 
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ["TUNEKIT_DEBUG"] = "1"
+
+
 def _version(shown: bool) -> None:
     if shown:
         print(f"tunekit {tunekit.__version__}")
@@ -34,6 +40,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")] = False,
 ) -> None:
     """Fine-tune with ms-swift without out-of-memory surprises."""
 

@@ -121,7 +121,9 @@ def resume(
     max_attempts: Annotated[Number, _option(RETRY, "Starts at the most, those before counted.")] = None,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
+    from tunekit.cli import show
     from tunekit.cli.prepare import check_policy
+    from tunekit.runs import preflight
     from tunekit.runs.folder import find
 
     folder = find(run)
@@ -135,6 +137,7 @@ def resume(
             state.oom_retry = check_policy(oom_retry)
         if max_attempts:
             state.max_attempts = max_attempts
+        show.warn(preflight.check(state.plan, folder.path))
         code = _run(folder, state)
     finally:
         folder.release()

@@ -68,6 +68,7 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     effective = _batch_setting("effective", request.effective_batch, preset, overlays)
     draft = rules.Draft(request.command, model, hardware, facts.packages, settings)
     warnings = rules.apply(draft)
+    _name_for_trackers(draft)
     batch, batch_settings, given_way = _solve(draft, micro, effective)
     warnings = [*([model.note] if model.note else []), *warnings, *given_way]
     if hardware.described:
@@ -128,6 +129,14 @@ def _typed(request: Request) -> dict[str, Value]:
     if request.datasets:
         typed["dataset"] = list(request.datasets)
     return typed
+
+
+def _name_for_trackers(draft: rules.Draft) -> None:
+    """Trackers would call the run after the path of its output folder."""
+    for tracker, flag in {"swanlab": "swanlab_exp_name", "wandb": "run_name"}.items():
+        if tracker in draft.trackers and flag not in draft.settings:
+            name = default_name(draft.model, draft.loss or draft.command)
+            draft.settings[flag] = Setting(name, "tunekit", "else it would be the path of the output folder")
 
 
 def _of_model(model: Model) -> Layer:

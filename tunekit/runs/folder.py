@@ -1,0 +1,231 @@
+"""The folder of a run, enough to go on after the machine died.
+
+    runs/<name>/  run.json  command.sh  attempts/1/{train.log, command.sh, outcome.json}  output/{checkpoint-*, …}
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import tunekit
+from tunekit.errors import TunekitError
+from tunekit.paths import write_atomically
+from tunekit.plan.plan import Plan
+
+RUNS = Path("runs")
+"""Where runs are kept, below the current folder."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of ms-swift.
+
+    Attributes:
+        number: from 1.
+        outcome: ``done``, ``interrupted`` or a failure's kind.
+        micro_batch, accumulation: of this attempt; their product with the data parallel size never changes.
+        resumed_from: the checkpoint it continued from, None for a fresh start.
+        last_step: the last optimizer step that was logged.
+        status: exit status of ms-swift.
+        evidence: the line that tells a failure.
+        next_step: what the retry that follows changes, empty where none follows.
+        seconds: how long it took.
+        memory_gib: the most GPU memory that PyTorch reserved; None on a CPU.
+    """
+
+    number: int
+    outcome: str
+    micro_batch: int
+    accumulation: int
+    resumed_from: str | None
+    last_step: int
+    status: int
+    evidence: str = ""
+    next_step: str = ""
+    seconds: float = 0.0
+    memory_gib: float | None = None
+
+
+@dataclass
+class RunState:
+    """What ``run.json`` holds.
+
+    Attributes:
+        status: ``running``, ``done``, ``failed`` or ``interrupted``.
+        plan: as it is now, with the changes that retries made.
+        attempts: ended ones, oldest first.
+        fresh: whether the next attempt must start from the beginning, because what is learned changed.
+    """
+
+    name: str
+    status: str
+    plan: Plan
+    oom_retry: str
+    max_attempts: int
+    attempts: list[Attempt] = field(default_factory=list)
+    fresh: bool = False
+    created: str = ""
+
+
+class RunFolder:
+    """Reads and writes the folder of one run. Writing needs the lock; reading does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.output = path / "output"
+        self._lock: IO[str] | None = None
+
+    def attempt(self, number: int) -> Path:
+        """The folder of one attempt."""
+        return self.path / "attempts" / str(number)
+
+    def next_attempt(self) -> int:
+        """The number of the coming attempt. Folders are counted, also that of one during which the machine died."""
+        taken = [int(path.name) for path in self.path.glob("attempts/*") if path.name.isdigit()]
+        return max(taken, default=0) + 1
+
+    @property
+    def lock_fd(self) -> int:
+        """The file descriptor of the lock. ms-swift inherits it: while any of its processes lives, the run is taken."""
+        if self._lock is None:
+            raise RuntimeError("the run is not locked")
+        return self._lock.fileno()
+
+    def acquire(self) -> None:
+        """Become the only writer of this run.
+
+        Raises:
+            TunekitError: another process, possibly an orphan of an earlier attempt, still works on it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = (self.path / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise TunekitError(
+                f"{self.path} is in use by a running process (started by tunekit with pid {holder or 'unknown'})",
+                "wait for it, stop it, or take another --name",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def save(self, state: RunState) -> None:
+        """Write ``run.json`` atomically."""
+        document = {
+            "schema": SCHEMA,
+            "tunekit": tunekit.__version__,
+            "name": state.name,
+            "status": state.status,
+            "created": state.created,
+            "oom_retry": state.oom_retry,
+            "max_attempts": state.max_attempts,
+            "fresh": state.fresh,
+            "attempts": [asdict(attempt) for attempt in state.attempts],
+            "plan": state.plan.to_json(),
+        }
+        write_atomically(self.path / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+    def load(self) -> RunState:
+        """Read ``run.json``.
+
+        Raises:
+            TunekitError: there is none, or another version of tunekit wrote it.
+        """
+        path = self.path / "run.json"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise TunekitError(f"{self.path} is not a run: there is no run.json", "tunekit keeps runs in ./runs") from None
+        except (OSError, ValueError) as error:
+            raise TunekitError(f"{path}: cannot be read: {error}") from error
+        try:
+            if document["schema"] != SCHEMA:
+                raise KeyError("schema")
+            return _state(document)
+        except (KeyError, TypeError) as error:
+            raise TunekitError(
+                f"{path}: written by another version of tunekit ({document.get('tunekit', 'unknown')})",
+                "start the run anew, or install that version",
+            ) from error
+
+
+def _state(document: dict[str, Any]) -> RunState:
+    return RunState(
+        name=document["name"],
+        status=document["status"],
+        plan=Plan.from_json(document["plan"]),
+        oom_retry=document["oom_retry"],
+        max_attempts=document["max_attempts"],
+        attempts=[Attempt(**attempt) for attempt in document["attempts"]],
+        fresh=document["fresh"],
+        created=document["created"],
+    )
+
+
+def place(name: str | None, output_dir: str | None, default: str) -> tuple[str, Path]:
+    """Name and folder of a new run.
+
+    A name that tunekit chose gets a number where it is taken; one that the user chose must be free.
+
+    Raises:
+        TunekitError: the user's name or folder is taken.
+    """
+    if output_dir:
+        path = Path(output_dir).expanduser()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
+        return name or path.name, path
+    if name:
+        if "/" in name or name.startswith("."):
+            raise TunekitError(f"--name {name} cannot be a folder's name", "use --output-dir for a path")
+        path = RUNS / name
+        if path.exists():
+            raise TunekitError(f"the run {name} exists already in {path}", _taken(path))
+        return name, path
+    number = 1
+    while (RUNS / (chosen := default if number == 1 else f"{default}-{number}")).exists():
+        number += 1
+    return chosen, RUNS / chosen
+
+
+def _taken(path: Path) -> str:
+    if (path / "run.json").is_file():
+        return f"go on with it: tunekit resume {path}; or take another name"
+    return "take another one, or empty it"
+
+
+def find(name: str) -> RunFolder:
+    """The run of that name below ``runs/``, or in the folder of that path.
+
+    Raises:
+        TunekitError: there is no such run.
+    """
+    for path in (RUNS / name, Path(name).expanduser()):
+        if (path / "run.json").is_file():
+            return RunFolder(path)
+    known = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
+    raise TunekitError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "no run is in ./runs")
+
+
+def now() -> str:
+    """The time, for people and for sorting: ``2026-11-21T09:30:00Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

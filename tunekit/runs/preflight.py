@@ -1,0 +1,72 @@
+"""What is checked in the seconds before a launch, so that it is not found out in the hours after."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tunekit.data.check import check_datasets
+from tunekit.errors import Exit, TunekitError
+from tunekit.plan.plan import Plan
+
+LARGE_GIB = 1.0
+"""Runs that need less disk than this are started without a word."""
+
+
+def check(plan: Plan, path: Path) -> list[str]:
+    """Check the datasets and the disk of a plan.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        TunekitError: a dataset cannot be trained on, or the checkpoints will not fit.
+    """
+    return [*check_data(plan), *check_disk(plan, path)]
+
+
+def check_data(plan: Plan) -> list[str]:
+    """Check the datasets of a plan. Raises TunekitError with exit code 4; returns warnings."""
+    warnings: list[str] = []
+    for flag in ("dataset", "val_dataset"):
+        names = plan.get(flag)
+        if isinstance(names, list) and plan.get("columns") is None:
+            warnings += check_datasets(names, plan.loss)
+    if plan.get("dataset") is None and plan.get("cached_dataset") is None:
+        raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
+    return warnings
+
+
+def check_disk(plan: Plan, path: Path) -> list[str]:
+    """Compare the free disk space with what the kept checkpoints take."""
+    size = checkpoint_gib(plan)
+    if size is None:
+        return []
+    kept = int(str(plan.get("save_total_limit") or 0)) or 10  # without a limit: every checkpoint of a usual run
+    needed = size * (kept + 1)  # the new one is written before the oldest is deleted
+    folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
+    free = shutil.disk_usage(folder).free / 2**30
+    if needed <= free or needed < LARGE_GIB:
+        return []
+    raise TunekitError(
+        f"{kept} checkpoints of about {size:.1f} GiB do not fit the {free:.1f} GiB that are free in {folder}",
+        "free some space, lower --save_total_limit, or take another --output-dir",
+    )
+
+
+def checkpoint_gib(plan: Plan) -> float | None:
+    """About how large one checkpoint is, in GiB; None where the size of the model is not known.
+
+    Full fine-tuning: 2 bytes a weight and 4 of Adam's two states in bfloat16. LoRA: 4 bytes a weight of the
+    adapter and 8 of Adam's states; the adapter is estimated from the hidden size h that a model of N parameters
+    usually has (N = 12/128 · h³, from 12·h² a layer and h/128 layers) as N · 2.2 · rank / h.
+    """
+    params = plan.model.params_b
+    if params is None:
+        return None
+    count = params * 1e9
+    if plan.get("tuner_type") == "full":
+        return float(count * 6 / 2**30)
+    hidden = (count * 128 / 12) ** (1 / 3)
+    rank = int(str(plan.get("lora_rank") or 8))
+    return float(count * 2.2 * rank / hidden * 12 / 2**30)

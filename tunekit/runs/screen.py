@@ -1,0 +1,181 @@
+"""How a run shows itself: three living lines in a terminal, plain lines in a log file. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunekit.engine.logs import Progress
+from tunekit.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SPARKS = "▁▂▃▄▅▆▇█"
+PLAIN_EVERY = 15.0
+"""Seconds between two lines of progress where no terminal is there to redraw one."""
+
+
+def make_screen(name: str) -> TerminalScreen | PlainScreen:
+    """The screen that suits what stderr is connected to."""
+    return TerminalScreen(name) if sys.stderr.isatty() else PlainScreen(name)
+
+
+class PlainScreen:
+    """One line now and then, no colour, no redrawing: for log files and pipes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._head = ""
+        self._shown_step = -1
+        self._shown_at = 0.0
+
+    def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
+        """Say that an attempt starts."""
+        self._head = headline(self._name, number, most, plan, resumed)
+        self._shown_step = -1
+        print(f"{self._head}: starting", file=sys.stderr, flush=True)
+
+    def progress(self, progress: Progress, _log: Path) -> None:
+        """Say where the attempt stands, when there is something new and the last line is old enough."""
+        due = time.monotonic() - self._shown_at >= PLAIN_EVERY or progress.step == progress.total
+        if progress.step > 0 and progress.step != self._shown_step and due:
+            self._shown_step, self._shown_at = progress.step, time.monotonic()
+            share = 100 * progress.step // max(1, progress.total)
+            place = f"step {progress.step}/{progress.total} ({share} %)"
+            print(" · ".join([place, *numbers(progress), *_eta(progress)]), file=sys.stderr, flush=True)
+
+    def pause(self) -> None:
+        """Nothing is drawn that could stay."""
+
+    def say(self, lines: list[str]) -> None:
+        """Print lines."""
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+class TerminalScreen:
+    """Headline, bar and numbers, redrawn in place."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._name = name
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._head = ""
+        self._began = 0.0
+
+    def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
+        """Start to draw an attempt."""
+        from rich.live import Live
+
+        self._head = headline(self._name, number, most, plan, resumed)
+        self._began = time.monotonic()
+        self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+        self._live.start()
+
+    def progress(self, progress: Progress, log: Path) -> None:
+        """Redraw."""
+        if self._live:
+            self._live.update(self._drawing(progress, log))
+
+    def pause(self) -> None:
+        """Leave the last drawing where it is."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+            self._console.print()
+
+    def say(self, lines: list[str]) -> None:
+        """Print lines; the first one stands out."""
+        from rich.padding import Padding
+        from rich.text import Text
+
+        for number, line in enumerate(lines):
+            self._console.print(Padding(Text(line, "" if number else "bold"), (0, 0, 0, 2)))
+        self._console.print()
+
+    def _drawing(self, progress: Progress, log: Path) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        head = Text(f"  {self._head}", overflow="ellipsis", no_wrap=True)
+        if not progress.step:
+            waited = int(time.monotonic() - self._began)
+            return Group(head, Text(f"  starting, {waited} s: {_last_line(log)}", "dim", overflow="ellipsis", no_wrap=True))
+        grid = Table.grid(padding=(0, 1))
+        share = 100 * progress.step // max(1, progress.total)
+        bar = ProgressBar(progress.total, progress.step, width=40)
+        grid.add_row(" ", bar, Text(f"{progress.step}/{progress.total}  {share} %  {' '.join(_eta(progress))}"))
+        line = Text("  " + "   ".join(numbers(progress)), overflow="ellipsis", no_wrap=True)
+        return Group(head, grid, line)
+
+
+def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None) -> str:
+    """``sft · qwen2.5-7b-sft · attempt 2 of 5 · micro-batch 3, effective batch 36 · from checkpoint-20``."""
+    parts = [plan.loss, name, f"attempt {number} of {most}"]
+    parts.append(f"micro-batch {plan.batch.micro}, effective batch {plan.batch.effective}")
+    if resumed:
+        parts.append(f"from {resumed}")
+    return " · ".join(parts)
+
+
+def numbers(progress: Progress) -> list[str]:
+    """Loss, its curve, learning rate, speed and memory, as far as they are known."""
+    found = []
+    if progress.loss is not None:
+        found.append(f"loss {progress.loss:.4f} {sparkline(list(progress.losses.values()))}".rstrip())
+    if progress.learning_rate is not None:
+        found.append(f"lr {progress.learning_rate:.3g}")
+    if progress.seconds_per_step is not None:
+        found.append(f"{progress.seconds_per_step:.3g} s/step")
+    if progress.memory_gib is not None:
+        found.append(f"GPU {progress.memory_gib:.1f} GiB")
+    if progress.eval_loss is not None:
+        found.append(f"eval loss {progress.eval_loss:.4f}")
+    return found
+
+
+def sparkline(losses: list[float], width: int = 12) -> str:
+    """A curve in `width` characters at the most; empty for fewer than three values."""
+    if len(losses) < 3:  # noqa: PLR2004 - two points are no curve
+        return ""
+    size = min(width, len(losses))
+    means = [_mean(losses[index * len(losses) // size : (index + 1) * len(losses) // size]) for index in range(size)]
+    low, high = min(means), max(means)
+    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0
+    return "".join(SPARKS[round((mean - low) * scale)] for mean in means)
+
+
+def duration(seconds: float) -> str:
+    """``1 h 48 min``, ``2 min 05 s``, ``14 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _eta(progress: Progress) -> list[str]:
+    return [] if progress.eta_seconds is None else [f"eta {duration(progress.eta_seconds)}"]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _last_line(log: Path) -> str:
+    """The last thing ms-swift said: while it loads, that is all there is to see."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 2048))
+            lines = file.read().decode("utf-8", errors="replace").split("\n")
+    except OSError:
+        return "starting ms-swift"
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("[INFO:swift] ")[:160] if said else "importing ms-swift"

@@ -1,0 +1,205 @@
+"""Start ms-swift, write down what it says, and stop it so that nothing of it is left.
+
+ms-swift starts the trainer as a child (and torchrun starts workers in sessions of their own), and does not
+pass signals on: killing it alone leaves the trainer running. So it gets a session of its own, signals go to
+the whole group, and what is left is found by a mark in its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, TYPE_CHECKING
+
+from tunekit.plan.secrets import redact
+
+if TYPE_CHECKING:
+    import psutil
+
+STOP_LADDER = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+"""How a run is stopped: each signal, and the seconds that it gets. ms-swift ends within 4 s of a SIGINT; the rest is
+for a checkpoint that is being written to a slow disk."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a run."""
+
+TICK = 0.25
+"""Seconds between two looks at the process."""
+
+MARK = "TUNEKIT_RUN_MARK"
+"""The variable by which the processes of one attempt are known."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        status: exit status; negative for a signal.
+        stopped_by: the signal that asked tunekit to stop, None where it ended by itself.
+        seconds: how long it ran.
+        oom_kills: processes that the kernel's out-of-memory killer ended on this machine meanwhile.
+    """
+
+    status: int
+    stopped_by: signal.Signals | None
+    seconds: float
+    oom_kills: int = 0
+
+
+class StopRequest:
+    """Signals that were received since it was entered; a second one makes the ladder go on at once."""
+
+    def __init__(self) -> None:
+        self.received: list[signal.Signals] = []
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in STOPPING:
+            before = signal.getsignal(number)
+            self._before[number] = before
+            # nohup and & leave SIGHUP and SIGINT ignored, and that is kept. The handler is a function all the same:
+            # an ignored signal would be inherited by ms-swift, which could then not be stopped with SIGINT.
+            signal.signal(number, _nothing if before is signal.SIG_IGN else self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, int) else signal.SIG_DFL)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(signal.Signals(number))
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal without passing that on to children."""
+
+
+def supervise(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    log: Path,
+    *,
+    secrets: Sequence[str] = (),
+    on_tick: Callable[[], None] = lambda: None,
+    inherit: Sequence[int] = (),
+    stop: StopRequest,
+) -> Ended:
+    """Run a program to its end.
+
+    Args:
+        argv: its words.
+        env: its whole environment.
+        log: the file that gets its output, secrets struck out.
+        secrets: values to strike out.
+        on_tick: called a few times a second.
+        inherit: file descriptors that it keeps open.
+        stop: the signals that this process received.
+    """
+    mark = uuid.uuid4().hex
+    kills = _oom_kills()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        list(argv),
+        env={**env, MARK: mark},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=tuple(inherit),
+    )
+    try:
+        with log.open("w", encoding="utf-8") as file:
+            if process.stdout is None:  # pragma: no cover - a pipe was asked for
+                raise RuntimeError("the output of ms-swift is not connected")
+            tee = threading.Thread(target=_tee, args=(process.stdout, file, secrets), daemon=True)
+            tee.start()
+            while process.poll() is None and not stop.received:
+                on_tick()
+                time.sleep(TICK)
+            if process.poll() is None:
+                _stop(process, stop, on_tick)
+            tee.join(timeout=5)
+    finally:
+        _end_all(process, mark)
+    stopped_by = stop.received[0] if stop.received else None
+    return Ended(process.wait(), stopped_by, time.monotonic() - began, _oom_kills() - kills)
+
+
+def _stop(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable[[], None]) -> None:
+    """Climb the ladder until the process is gone."""
+    for number, patience in STOP_LADDER:
+        _signal_group(process.pid, number)
+        asked = len(stop.received)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and len(stop.received) == asked:
+            if process.poll() is not None:
+                return
+            on_tick()
+            time.sleep(TICK)
+
+
+def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Leave no process behind: neither in the group nor in the sessions that torchrun made."""
+    import psutil
+
+    if process.poll() is None:
+        _signal_group(process.pid, signal.SIGKILL)
+    for patience in (3.0, 0.0):
+        left = [other for other in psutil.process_iter() if _carries(other, mark)]
+        for other in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.terminate() if patience else other.kill()
+        psutil.wait_procs(left, timeout=3.0)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    """Whether a living process inherited the mark of this attempt."""
+    import psutil
+
+    try:
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):  # ended meanwhile, or another user's
+        return False
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        return  # all of it has ended meanwhile
+
+
+def _tee(stream: IO[bytes], file: IO[str], secrets: Sequence[str]) -> None:
+    """Copy output to the log line by line. Of a progress bar, which redraws its line, the last state is kept.
+
+    When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe.
+    """
+    writing = True
+    for raw in stream:
+        line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
+        if not writing:
+            continue
+        try:
+            file.write(redact(line.rpartition("\r")[2], secrets) + "\n")
+            file.flush()
+        except OSError:
+            writing = False
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel's out-of-memory killer has ended since boot; 0 where it does not tell."""
+    try:
+        text = Path("/proc/vmstat").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
