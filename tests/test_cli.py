@@ -120,7 +120,7 @@ def argv_of(shell: str) -> list[str]:
 )
 def test_what_is_refused(argv: tuple[str, ...], said: str) -> None:
     # A bare word would be another dataset; the option in front of it ends that list.
-    tail = ("--seed", "1", *argv) if argv == ("stray",) else argv
+    tail = argv if argv[0].startswith("--") and argv != ("--",) else ("--seed=1", *argv)
     assert said in refused("sft", *BASE, *tail)
 
 
@@ -185,12 +185,14 @@ def test_a_fault_of_tunekit_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("tunekit.cli.prepare.prepare", fail)
     result = call(*DRY)
     assert result.code == 1
-    assert "TUNEKIT_DEBUG=1" in result.err
+    assert "fault of tunekit" in result.err
+    assert "--debug" in result.err
     assert "Traceback" not in result.err
 
 
-def test_debugging_shows_where(place: Path) -> None:
-    result = tunekit(place, *DRY, "--lora_rnak", "8", env={"TUNEKIT_DEBUG": "1"})
+@pytest.mark.parametrize(("before", "variable"), [((), "1"), (("--debug",), "0")])
+def test_debugging_shows_where(before: tuple[str, ...], variable: str, place: Path) -> None:
+    result = tunekit(place, *before, *DRY, "--lora_rnak", "8", env={"TUNEKIT_DEBUG": variable})
     assert result.code == 1
     assert "Traceback" in result.err
 
@@ -287,9 +289,10 @@ def test_a_dry_run_says_everything_for_people_on_stderr() -> None:
     result = call(*DRY)
     assert result.code == 0
     assert result.out.startswith("swift sft \\\n")
-    for text in ("preset cpu", "Batch", "8 × 4 accumulation × 1 CPU = 32", "Run", "runs/tiny-sft"):
+    for text in ("preset cpu", "Hardware", "8 × 4 accumulation × 1 CPU = 32"):
         assert text in result.err
         assert text not in result.out
+    assert "runs/tiny-sft" in result.err
     assert not Path("runs").exists()
 
 
@@ -460,7 +463,7 @@ def test_a_copy_overwrites_nothing() -> None:
 # Ends of pipes, exit codes.
 
 
-@pytest.mark.parametrize("argv", [("presets", "list"), JSON, DRY, ("--help",), ("--version",)], ids=lambda argv: argv[0])
+@pytest.mark.parametrize("argv", [("presets", "list"), JSON, DRY, ("--help",), ("--version",)], ids=lambda argv: argv[-1])
 def test_a_reader_that_went_away_is_no_error(argv: tuple[str, ...], place: Path) -> None:
     """The pipe is closed before the first byte, so this does not depend on who is quicker."""
     reader, writer = os.pipe()
@@ -471,7 +474,7 @@ def test_a_reader_that_went_away_is_no_error(argv: tuple[str, ...], place: Path)
     assert "Traceback" not in result.err
     assert "BrokenPipe" not in result.err
     assert "Exception ignored" not in result.err
-    assert result.code in (0, 141)
+    assert result.code in (0, 1, 141)  # 120 is Python's own, with a complaint
 
 
 def test_through_head(place: Path) -> None:
