@@ -9,7 +9,7 @@ VENV=${TUNEKIT_VENV:-$ROOT/.venv}
 PY=$VENV/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-say() { printf '\033[1m%s\033[0m\n' "== $*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m== %s\033[0m\n' "$*" >&2; else printf '== %s\n' "$*" >&2; fi; }
 fail() { printf 'error: %s\nhint:  %s\n' "$1" "$2" >&2; exit 1; }
 
 # The first Python that tunekit runs on.
