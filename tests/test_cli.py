@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 import typer
-from running import SECRET_TOKEN, SFT, Result, Started, call, environment, make_model, make_rows, make_workplace, tunekit
+from running import (
+    SECRET_TOKEN,
+    SFT,
+    Result,
+    Started,
+    call,
+    environment,
+    make_model,
+    make_rows,
+    make_workplace,
+    tunekit,
+)
 
 import tunekit as package
 from tunekit.cli.app import app
@@ -141,7 +152,9 @@ def test_an_option_of_tunekit_that_is_given_twice(argv: tuple[str, ...]) -> None
     assert "twice" in refused(*DRY, *argv) or "the same" in refused(*DRY, *argv)
 
 
-@pytest.mark.parametrize("option", ["--name", "--preset", "--gpus", "--with", "--output-dir", "--write", "--max-attempts"])
+@pytest.mark.parametrize(
+    "option", ["--name", "--preset", "--gpus", "--with", "--output-dir", "--write", "--max-attempts"]
+)
 def test_an_option_without_its_value_takes_no_other_option_for_it(option: str) -> None:
     """``--name --dry-run`` must not train a run that is called --dry-run."""
     assert option in refused("sft", *BASE, option, "--dry-run")
@@ -242,7 +255,7 @@ def test_several_datasets() -> None:
 
 
 def test_words_with_spaces_and_quotes_reach_the_shell_whole() -> None:
-    odd = "it's $HOME `x` \"q\"\n第二行"
+    odd = 'it\'s $HOME `x` "q"\n第二行'
     result = call(*DRY, "--system", odd)
     assert odd in argv_of(result.out)
 
@@ -330,7 +343,7 @@ def with_swift(place: Path) -> dict[str, str]:
     [
         (),
         ("--gpus", "2x24GB", "--target_modules", "q_proj", "v_proj"),
-        ("--gpus", "H100", "--system", "it's $HOME \"q\"\nline", "--report-to", "swanlab"),
+        ("--gpus", "H100", "--system", 'it\'s $HOME "q"\nline', "--report-to", "swanlab"),
     ],
 )
 @pytest.mark.parametrize("how", ["dry run", "script"])
@@ -427,7 +440,10 @@ def test_presets_are_listed() -> None:
         assert row["title"] in result.out
     assert "base" not in {row["name"] for row in rows["presets"]}
     by_name = {row["name"]: row["batch"] for row in rows["presets"]}
-    assert by_name.items() >= {"7b": "8 × 4 = 32", "8b-tight": "6 × 6 = 36", "20b": "2 × 16 = 32", "low-memory": "1 × 32 = 32"}.items()
+    assert (
+        by_name.items()
+        >= {"7b": "8 × 4 = 32", "8b-tight": "6 × 6 = 36", "20b": "2 × 16 = 32", "low-memory": "1 × 32 = 32"}.items()
+    )
 
 
 def test_a_preset_is_shown_with_its_sources() -> None:
@@ -463,7 +479,9 @@ def test_a_copy_overwrites_nothing() -> None:
 # Ends of pipes, exit codes.
 
 
-@pytest.mark.parametrize("argv", [("presets", "list"), JSON, DRY, ("--help",), ("--version",)], ids=lambda argv: argv[-1])
+@pytest.mark.parametrize(
+    "argv", [("presets", "list"), JSON, DRY, ("--help",), ("--version",)], ids=lambda argv: argv[-1]
+)
 def test_a_reader_that_went_away_is_no_error(argv: tuple[str, ...], place: Path) -> None:
     """The pipe is closed before the first byte, so this does not depend on who is quicker."""
     reader, writer = os.pipe()

@@ -324,9 +324,9 @@ def test_auto_never_takes_a_preset_that_is_too_large(library):
     for moe in (False, True):
         table = [
             [
-                library.load(
-                    choose_preset(Model("m", size, moe=moe), Hardware((Gpu("g", card),)), library)[0]
-                ).batch["micro"].value
+                library.load(choose_preset(Model("m", size, moe=moe), Hardware((Gpu("g", card),)), library)[0])
+                .batch["micro"]
+                .value
                 for card in cards
             ]
             for size in sizes

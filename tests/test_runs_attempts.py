@@ -321,7 +321,9 @@ def test_a_lossy_restart_keeps_the_old_output_and_starts_over(tmp_path: Path) ->
     assert (given["lora_rank"], given["lora_alpha"]) == ("4", "16")
     assert "resume_from_checkpoint" not in given
     assert (run / "attempts/2/before/checkpoint-4/optimizer.pt").is_file()
-    steps = [line for line in (run / "output/logging.jsonl").read_text(encoding="utf-8").splitlines() if "max_steps" in line]
+    steps = [
+        line for line in (run / "output/logging.jsonl").read_text(encoding="utf-8").splitlines() if "max_steps" in line
+    ]
     assert len(steps) == 12
     assert "(lossy)" in result.err
     assert "starts over" in result.err

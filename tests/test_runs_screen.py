@@ -139,7 +139,9 @@ def test_a_drawing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "loss 1.5000" in text
 
 
-def test_while_it_loads_the_last_line_of_the_log_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_while_it_loads_the_last_line_of_the_log_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     log = tmp_path / "train.log"
     terminal = TerminalScreen("try")

@@ -65,9 +65,7 @@ def _hide_secrets() -> None:
     kept, moved = move_to_environment(argv, os.environ)
     if moved:
         environ = {**os.environ, **moved, MOVED: " ".join(moved)}
-        os.execve(  # noqa: S606 - no shell is wanted
-            sys.executable, [sys.executable, "-m", "tunekit", *kept], environ
-        )
+        os.execve(sys.executable, [sys.executable, "-m", "tunekit", *kept], environ)  # noqa: S606 - no shell is wanted
     names = os.environ.pop(MOVED, "")
     if names:
         print(f"warning: moved into the environment, where others cannot read it: {names}", file=sys.stderr)

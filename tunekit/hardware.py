@@ -166,7 +166,7 @@ def parse_nvidia_smi(csv: str) -> list[tuple[str, Gpu]]:
     found = []
     for line in csv.splitlines():
         fields = [field.strip() for field in line.split(",")]
-        if len(fields) != 6 or not fields[3].isdigit():  # noqa: PLR2004 - the six fields asked for
+        if len(fields) != 6 or not fields[3].isdigit():
             continue
         index, uuid, name, total, free, capability = fields
         numbers = re.fullmatch(r"(\d+)\.(\d+)", capability)

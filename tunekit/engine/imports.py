@@ -93,7 +93,7 @@ class Import:
             return ""
         kind = lines[0].partition(":")[0]
         text = lines[-1] if len(lines) == 1 or not kind.isidentifier() else f"{kind}: {lines[-1]}"
-        return text if len(text) <= 200 else f"{text[:199]}…"  # noqa: PLR2004 - three lines of a terminal
+        return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def try_imports() -> dict[str, Import]:

@@ -161,7 +161,7 @@ class _Document:
         for key, value in table.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 self.fail(key, f"must be a whole number above 0, not {value!r}", "batch")
-            if key == "effective" and value < 32:  # noqa: PLR2004 - named in the message
+            if key == "effective" and value < 32:
                 self.fail(
                     key,
                     f"must be 32 or more, not {value}",

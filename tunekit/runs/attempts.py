@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tunekit.engine import failures
 from tunekit.engine.command import build
@@ -15,11 +14,15 @@ from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
 from tunekit.errors import TunekitError
 from tunekit.paths import write_atomically
-from tunekit.plan.plan import Plan
 from tunekit.plan.secrets import values
 from tunekit.runs import checkpoints, ladder
 from tunekit.runs.folder import Attempt, RunFolder, RunState
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunekit.plan.plan import Plan
 
 LOG_TAIL = 256 * 1024
 """Bytes at the end of a log in which a failure is looked for: tracebacks of eight ranks fit."""
@@ -98,7 +101,7 @@ def run(folder: RunFolder, state: RunState, screen: Screen) -> Report:
             elif step is None:
                 state.status = "failed"
             else:
-                screen.say(_told(folder, state, number, failure, step, progress))
+                screen.say(_told(folder, number, failure, step, progress))
                 state.plan, state.fresh = step.plan, step.fresh
                 tried.add(ladder.fingerprint(step.plan))
                 folder.save(state)
@@ -195,9 +198,7 @@ def _record(
     write_atomically(folder.attempt(number) / "outcome.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-def _told(
-    folder: RunFolder, state: RunState, number: int, failure: Failure, step: ladder.Step, progress: Progress
-) -> list[str]:
+def _told(folder: RunFolder, number: int, failure: Failure, step: ladder.Step, progress: Progress) -> list[str]:
     """An out-of-memory in three lines: what happened, what comes next, where the log is."""
     where = f" at step {progress.step}" if progress.step else " before the first step"
     sizes = failures.memory_sizes(failure.evidence)

@@ -13,7 +13,13 @@ RESTORES_BATCH_BELOW = (5, 2)
 the run would be out of memory again, at a doubled effective batch
 (https://github.com/huggingface/transformers/pull/43770)."""
 
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WEIGHTS = (
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+)
 
 
 def newest(output: Path) -> Path | None:

@@ -1,10 +1,11 @@
 """The folder of a run, enough to go on after the machine died.
 
-    runs/<name>/  run.json  command.sh  attempts/1/{train.log, command.sh, outcome.json}  output/{checkpoint-*, …}
+runs/<name>/  run.json  command.sh  attempts/1/{train.log, command.sh, outcome.json}  output/{checkpoint-*, …}
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -154,18 +155,18 @@ class RunFolder:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise TunekitError(f"{self.path} is not a run: there is no run.json", "tunekit keeps runs in ./runs") from None
+            raise TunekitError(
+                f"{self.path} is not a run: there is no run.json", "tunekit keeps runs in ./runs"
+            ) from None
         except (OSError, ValueError) as error:
             raise TunekitError(f"{path}: cannot be read: {error}") from error
-        try:
-            if document["schema"] != SCHEMA:
-                raise KeyError("schema")
-            return _state(document)
-        except (KeyError, TypeError) as error:
-            raise TunekitError(
-                f"{path}: written by another version of tunekit ({document.get('tunekit', 'unknown')})",
-                "start the run anew, or install that version",
-            ) from error
+        if isinstance(document, dict) and document.get("schema") == SCHEMA:
+            with contextlib.suppress(KeyError, TypeError, AttributeError):
+                return _state(document)
+        raise TunekitError(
+            f"{path}: not written by this version of tunekit",
+            "start the run anew, or install the version that wrote it",
+        )
 
 
 def _state(document: dict[str, Any]) -> RunState:

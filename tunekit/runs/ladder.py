@@ -6,14 +6,18 @@ what is learned, and are taken only when the user allows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunekit.engine.failures import Kind
 from tunekit.engine.locate import liger_models
-from tunekit.plan.batch import Batch
-from tunekit.plan.plan import Plan
 from tunekit.plan.settings import Value, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tunekit.plan.batch import Batch
+    from tunekit.plan.plan import Plan
 
 SHORTEST = 512
 """max_length is not lowered below this many tokens."""
@@ -197,7 +201,13 @@ RUNGS = (
 
 
 def next_step(
-    plan: Plan, kind: Kind, packages: frozenset[str], tried: set[frozenset[tuple[str, str]]], attempt: int, *, lossy: bool
+    plan: Plan,
+    kind: Kind,
+    packages: frozenset[str],
+    tried: set[frozenset[tuple[str, str]]],
+    attempt: int,
+    *,
+    lossy: bool,
 ) -> Step | None:
     """The first rung that helps against `kind` and leads to a configuration that was not tried; None where none does.
 

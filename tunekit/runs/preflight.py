@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunekit.data.check import check_datasets
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunekit.plan.plan import Plan
 
 LARGE_GIB = 1.0
 """Runs that need less disk than this are started without a word."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.engine.logs import Progress
-from tunekit.plan.plan import Plan
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
+    from rich.live import Live
+
+    from tunekit.engine.logs import Progress
+    from tunekit.plan.plan import Plan
 
 SPARKS = "▁▂▃▄▅▆▇█"
 PLAIN_EVERY = 15.0
@@ -60,7 +62,6 @@ class TerminalScreen:
 
     def __init__(self, name: str) -> None:
         from rich.console import Console
-        from rich.live import Live
 
         self._name = name
         self._console = Console(stderr=True, highlight=False)
@@ -107,7 +108,9 @@ class TerminalScreen:
         head = Text(f"  {self._head}", overflow="ellipsis", no_wrap=True)
         if not progress.step:
             waited = int(time.monotonic() - self._began)
-            return Group(head, Text(f"  starting, {waited} s: {_last_line(log)}", "dim", overflow="ellipsis", no_wrap=True))
+            return Group(
+                head, Text(f"  starting, {waited} s: {_last_line(log)}", "dim", overflow="ellipsis", no_wrap=True)
+            )
         grid = Table.grid(padding=(0, 1))
         share = 100 * progress.step // max(1, progress.total)
         bar = ProgressBar(progress.total, progress.step, width=40)
@@ -143,7 +146,7 @@ def numbers(progress: Progress) -> list[str]:
 
 def sparkline(losses: list[float], width: int = 12) -> str:
     """A curve in `width` characters at the most; empty for fewer than three values."""
-    if len(losses) < 3:  # noqa: PLR2004 - two points are no curve
+    if len(losses) < 3:
         return ""
     size = min(width, len(losses))
     means = [_mean(losses[index * len(losses) // size : (index + 1) * len(losses) // size]) for index in range(size)]
