@@ -30,6 +30,8 @@ from tunekit.plan.settings import Setting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from typing_extensions import Self
+
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE = 60.0
 """Seconds after which a test gives up; nothing takes nearly as long."""
@@ -129,7 +131,7 @@ class Started:
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(words, cwd=folder, env=env, **{**pipes, **options})
 
-    def __enter__(self) -> Started:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -177,8 +179,8 @@ def call(*argv: str) -> Result:
     code: Any = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", ["tunekit", *argv]))
-        stack.enter_context(mock.patch("tunekit.engine.flags.find_engine", lambda: None))
-        stack.enter_context(mock.patch("tunekit.runs.attempts.find_engine", lambda: None))
+        stack.enter_context(mock.patch("tunekit.engine.flags.find_engine", return_value=None))
+        stack.enter_context(mock.patch("tunekit.runs.attempts.find_engine", return_value=None))
         stack.enter_context(mock.patch("tunekit.cli.prepare.installed_packages", frozenset))
         stack.enter_context(mock.patch("tunekit.hardware.detect", list))
         stack.enter_context(mock.patch.dict(os.environ, environment(), clear=True))

@@ -16,7 +16,6 @@ import typer
 from running import (
     SECRET_TOKEN,
     SFT,
-    Result,
     Started,
     call,
     environment,
@@ -526,7 +525,7 @@ def test_a_plan_for_other_gpus_cannot_be_trained_here(place: Path) -> None:
 
 
 def test_a_token_leaves_the_arguments_and_is_told_by_name(place: Path) -> None:
-    result: Result = tunekit(place, *DRY, "--swanlab_token", SECRET_TOKEN, "--system", "two words")
+    result = tunekit(place, *DRY, "--swanlab_token", SECRET_TOKEN, "--system", "two words")
     assert result.code == 0
     assert "two words" in argv_of(result.out)
     assert "SWANLAB_API_KEY" in result.err

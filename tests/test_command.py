@@ -48,7 +48,7 @@ commands = st.builds(
 
 
 @given(commands)
-@example(Command(("swift", "sft", "--system", "--be kind; rm -rf $HOME"), {}))
+@example(Command(("swift", "sft", "--system", "--be kind; touch made"), {}))
 @settings(max_examples=300)
 def test_shell_text_is_read_back_as_the_same_words(command):
     parts = [*command.argv, *command.env.values()]

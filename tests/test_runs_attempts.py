@@ -10,8 +10,7 @@ import shlex
 import signal
 import sys
 import termios
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import (
@@ -28,6 +27,9 @@ from running import (
     until,
     words,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

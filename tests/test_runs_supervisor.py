@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -187,7 +188,8 @@ def test_a_program_may_take_its_time_to_save(log: Path) -> None:
     """It writes for a while after the SIGINT, ends by itself, and is not disturbed again."""
     program = (
         "import time\nprint('up')\n"
-        "try: time.sleep(600)\nexcept KeyboardInterrupt:\n    time.sleep(0.5)\n    print('saved')\n    raise SystemExit(7)"
+        "try: time.sleep(600)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('saved')\n    raise SystemExit(7)"
     )
     with StopRequest() as stop:
         tick = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -196,17 +198,24 @@ def test_a_program_may_take_its_time_to_save(log: Path) -> None:
     assert "saved" in log.read_text(encoding="utf-8")
 
 
-def test_a_second_signal_hurries(log: Path) -> None:
-    """The ladder would wait 15 s after the first SIGINT, longer than this test is allowed to."""
+def test_a_second_signal_hurries(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left alone after the first SIGINT, the program would end by itself, long before the ladder goes on."""
+    monkeypatch.setattr(supervisor, "STOP_LADDER", ((signal.SIGINT, 60.0), (signal.SIGTERM, 60.0)))
     program = (
-        "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: print('asked'))\nprint('up')\ntime.sleep(600)"
+        "import signal, time\n"
+        "def asked(*_):\n    print('asked')\n    time.sleep(20)\n    raise SystemExit(0)\n"
+        "signal.signal(signal.SIGINT, asked)\nprint('up')\ntime.sleep(600)"
     )
     with StopRequest() as stop:
         first = once(log, "up", lambda: os.kill(os.getpid(), signal.SIGINT))
         second = once(log, "asked", lambda: os.kill(os.getpid(), signal.SIGINT))
-        ended = run(program, log, stop, on_tick=lambda: (first(), second()) and None)
+
+        def both() -> None:
+            first()
+            second()
+
+        ended = run(program, log, stop, on_tick=both)
     assert ended.status == -signal.SIGTERM
-    assert ended.seconds < supervisor.STOP_LADDER[0][1]
 
 
 IN_A_SESSION = """
@@ -218,10 +227,11 @@ if {ignores}:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("up", flush=True)
 while True:
-    time.sleep(0.02)
+    time.sleep(0.001 if {chatty} else 0.02)
     if {chatty}: print("still here", flush=True)
 '''
-child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE if {piped} else None)
+output = subprocess.PIPE if {piped} else None
+child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=output)
 if {waits}: child.wait()
 if {piped}: child.stdout.readline()
 """
@@ -260,14 +270,11 @@ def test_a_child_that_goes_on_printing_is_ended_quietly(log: Path, monkeypatch: 
 def test_another_run_is_left_alone(log: Path) -> None:
     """Only processes with the mark of this attempt are ended."""
     env = {"PATH": os.environ["PATH"], "WHO": str(log), MARK: "of another run"}
-    pid = os.spawnve(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], env)
-    try:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=env) as other:
         until(lambda: marked(str(log)), "the other run starts")
         run("pass", log, env={"WHO": str(log)})
-        assert marked(str(log)) == [pid]
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        assert marked(str(log)) == [other.pid]
+        other.kill()
 
 
 def test_endless_output_is_read_until_the_stop(log: Path) -> None:
@@ -387,7 +394,7 @@ def test_in_the_background_sigterm_stops(place: Path) -> None:
 
 def test_a_stop_before_the_first_step(place: Path) -> None:
     with Started(place, *SFT, fake={"wait_at": 1}) as started:
-        until(lambda: (place / "runs/try/output/args.json").exists(), "the trainer starts")
+        until((place / "runs/try/output/args.json").exists, "the trainer starts")
         started.signal(signal.SIGTERM)
         assert started.end().code == 130
         assert started.alive() == []

@@ -118,7 +118,7 @@ def train(
 def resume(
     run: Annotated[str, typer.Argument(help="A run's name or folder.", show_default=False)],
     oom_retry: Annotated[str, _option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
-    max_attempts: Annotated[Number, _option(RETRY, "Starts at the most, those before counted.")] = None,
+    max_attempts: Annotated[Number, _option(RETRY, "Starts at the most. Default: as before.")] = None,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
     from tunekit.cli import show

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tunekit.plan.plan import Plan
 
 PROGRAM = ("swift",)
-"""What ms-swift is called in text for people. A real run names the interpreter instead (`Installation.argv`)."""
+"""What ms-swift is called in text for people. A real run names the interpreter instead (`Installation.program`)."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,10 @@ class Installation:
     root: Path
     version: str
 
-    def argv(self, command: str) -> list[str]:
-        """The words that start ``swift <command>`` in this interpreter."""
-        return [self.python, "-m", "swift.cli.main", command]
+    @property
+    def program(self) -> tuple[str, ...]:
+        """The words that start ms-swift in this interpreter."""
+        return (self.python, "-m", "swift.cli.main")
 
 
 @cache

@@ -82,138 +82,166 @@ def engine_or_fail() -> Installation:
 
 def run(folder: RunFolder, state: RunState, screen: Screen) -> Report:
     """Run a plan to its end, through as many attempts as its policy allows. The folder's lock must be held."""
-    engine = engine_or_fail()
-    packages = installed_packages()
-    tried = {ladder.fingerprint(state.plan)}
     with StopRequest() as stop:
+        return _Runner(folder, state, screen, engine_or_fail(), stop).run()
+
+
+@dataclass(frozen=True)
+class _Result:
+    """How one attempt went."""
+
+    number: int
+    ended: Ended
+    resumed: Path | None
+    progress: Progress
+    failure: Failure | None
+
+
+class _Runner:
+    """One call of `run`: what it works on, and what it has tried."""
+
+    def __init__(
+        self, folder: RunFolder, state: RunState, screen: Screen, engine: Installation, stop: StopRequest
+    ) -> None:
+        self._folder = folder
+        self._state = state
+        self._screen = screen
+        self._engine = engine
+        self._stop = stop
+        self._packages = installed_packages()
+        self._tried = {ladder.fingerprint(state.plan)}
+        self._starts = 0
+
+    def run(self) -> Report:
+        state = self._state
+        self._learn_from_the_last_attempt()
         while True:
-            number = folder.next_attempt()
-            failed = sum(old.outcome in MEMORY_OUTCOMES for old in state.attempts)
-            ended, resumed, progress = _attempt(folder, state, engine, number, failed + 1, screen, stop)
-            failure = None if ended.status == 0 or ended.stopped_by else _failure(folder, number, ended)
-            step = None
-            if failure and failure.kind.is_memory and state.oom_retry != "off" and failed + 1 < state.max_attempts:
-                lossy = state.oom_retry == "lossy"
-                step = ladder.next_step(state.plan, failure.kind, packages, tried, number + 1, lossy=lossy)
-            _record(folder, state, number, ended, resumed, progress, failure, step)
-            if failure is None:
-                state.status = "done" if ended.status == 0 else "interrupted"
-            elif step is None:
-                state.status = "failed"
-            else:
-                screen.say(_told(folder, number, failure, step, progress))
-                state.plan, state.fresh = step.plan, step.fresh
-                tried.add(ladder.fingerprint(step.plan))
-                folder.save(state)
+            result = self._attempt()
+            failure = result.failure
+            step = self._next_step(failure.kind) if failure else None
+            self._record(result, step)
+            if failure and step:
+                self._screen.say(self._told(result, failure, step))
+                self._take(step)
                 continue
-            folder.save(state)
-            return Report(state.status, state, failure, read_progress(folder.output / "logging.jsonl"))
+            state.status = "failed" if failure else "done" if result.ended.status == 0 else "interrupted"
+            self._folder.save(state)
+            return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
+
+    def _learn_from_the_last_attempt(self) -> None:
+        """A run that is resumed after it ran out of memory goes on with less where there is less; else as it is."""
+        attempts = self._state.attempts
+        last = attempts[-1] if attempts else None
+        if last and last.outcome in MEMORY_OUTCOMES:
+            step = self._next_step(Kind(last.outcome))
+            if step:
+                self._screen.say([f"It ran out of memory before. Now: {step.line}."])
+                self._take(step)
+
+    def _next_step(self, kind: Kind) -> ladder.Step | None:
+        """What to change after a failure; None where no other attempt is to be made."""
+        state = self._state
+        if not kind.is_memory or state.oom_retry == "off" or self._starts >= state.max_attempts:
+            return None
+        coming = self._folder.next_attempt()
+        lossy = state.oom_retry == "lossy"
+        return ladder.next_step(state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
+
+    def _take(self, step: ladder.Step) -> None:
+        self._state.plan = step.plan
+        self._state.fresh = step.fresh or self._state.fresh
+        self._tried.add(ladder.fingerprint(step.plan))
+        self._folder.save(self._state)
+
+    def _attempt(self) -> _Result:
+        """Start ms-swift once and follow it to its end."""
+        folder, state = self._folder, self._state
+        number = folder.next_attempt()
+        place = folder.attempt(number)
+        place.mkdir(parents=True, exist_ok=True)
+        if state.fresh and folder.output.exists():
+            # What was learned so far was learned from other data or by another adapter: it is kept, not continued.
+            folder.output.rename(place / "before")
+        state.fresh = False
+        folder.output.mkdir(parents=True, exist_ok=True)
+        checkpoint = checkpoints.newest(folder.output)
+        resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
+        program = self._engine.program
+        command = build(state.plan, folder.output.resolve(), resume.resolve() if resume else None, program)
+        script = command.script([f"attempt {number} of the run {state.name}"])
+        write_atomically(place / "command.sh", script, mode=0o755)
+        state.status = "running"
+        folder.save(state)
+        log_file = folder.output / "logging.jsonl"
+        tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
+        progress = Progress()
+        self._starts += 1
+        self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
+
+        def look() -> None:
+            for entry in tail.new():
+                progress.take(entry)
+            self._screen.progress(progress, place / "train.log")
+
+        # A single process must not be started by torchrun because the user's shell says so: the plan has decided.
+        inherited = {name: value for name, value in os.environ.items() if name != "NPROC_PER_NODE"}
+        ended = supervise(
+            command.argv,
+            inherited | dict(command.env),
+            place / "train.log",
+            secrets=values(os.environ),
+            on_tick=look,
+            inherit=(folder.lock_fd,),
+            stop=self._stop,
+        )
+        look()
+        self._screen.pause()
+        failure = None if ended.status == 0 or ended.stopped_by else _failure(place / "train.log", ended)
+        return _Result(number, ended, resume, progress, failure)
+
+    def _record(self, result: _Result, step: ladder.Step | None) -> None:
+        """Write ``outcome.json`` and add the attempt to the run."""
+        failure, batch = result.failure, self._state.plan.batch
+        attempt = Attempt(
+            number=result.number,
+            outcome=failure.kind.value if failure else "done" if result.ended.status == 0 else "interrupted",
+            micro_batch=batch.micro,
+            accumulation=batch.accumulation,
+            resumed_from=result.resumed.name if result.resumed else None,
+            last_step=result.progress.step,
+            status=result.ended.status,
+            evidence=failure.evidence if failure else "",
+            next_step=step.line if step else "",
+            seconds=round(result.ended.seconds, 1),
+            memory_gib=result.progress.memory_gib,
+        )
+        self._state.attempts.append(attempt)
+        document = json.dumps({**asdict(attempt), "effective_batch": batch.effective}, indent=1, ensure_ascii=False)
+        write_atomically(self._folder.attempt(result.number) / "outcome.json", document + "\n")
+
+    def _told(self, result: _Result, failure: Failure, step: ladder.Step) -> list[str]:
+        """An out-of-memory in three lines: what happened, what comes next, where the log is."""
+        reached = result.progress.step
+        where = f" at step {reached}" if reached else " before the first step"
+        detail = failures.memory_sizes(failure.evidence) or failure.evidence
+        checkpoint = None if step.fresh else checkpoints.newest(self._folder.output)
+        if step.fresh:
+            onward = "a checkpoint of before cannot be continued with that, so it starts over"
+        elif checkpoint:
+            repeated = max(0, reached - checkpoints.step(checkpoint))
+            onward = f"resumes from {checkpoint.name}" + (f", {repeated} steps are repeated" if repeated else "")
+        else:
+            onward = "starts over: no checkpoint was saved yet"
+        lossy = "" if step.rung.neutral else " (lossy)"
+        return [
+            f"{failure.kind.title}{where} ({detail}).",
+            f"Next{lossy}: {step.line}; {onward}.",
+            f"Full log: {self._folder.attempt(result.number) / 'train.log'}",
+        ]
 
 
-def _attempt(
-    folder: RunFolder,
-    state: RunState,
-    engine: Installation,
-    number: int,
-    shown_number: int,
-    screen: Screen,
-    stop: StopRequest,
-) -> tuple[Ended, Path | None, Progress]:
-    """Start ms-swift once and follow it to its end."""
-    place = folder.attempt(number)
-    place.mkdir(parents=True, exist_ok=True)
-    if state.fresh and folder.output.exists():
-        # What was learned so far was learned from other data or by another adapter: it is kept, not continued.
-        folder.output.rename(place / "before")
-    state.fresh = False
-    folder.output.mkdir(parents=True, exist_ok=True)
-    checkpoint = checkpoints.newest(folder.output)
-    resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
-    program = (engine.python, "-m", "swift.cli.main")
-    command = build(state.plan, folder.output.resolve(), resume.resolve() if resume else None, program)
-    comment = [f"attempt {number} of the run {state.name}"]
-    write_atomically(place / "command.sh", command.script(comment), mode=0o755)
-    state.status = "running"
-    folder.save(state)
-    log_file = folder.output / "logging.jsonl"
-    tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
-    progress = Progress()
-    screen.attempt(shown_number, state.max_attempts, state.plan, resume.name if resume else None)
-
-    def look() -> None:
-        for entry in tail.new():
-            progress.take(entry)
-        screen.progress(progress, place / "train.log")
-
-    env = {name: value for name, value in os.environ.items() if name != "NPROC_PER_NODE"} | dict(command.env)
-    ended = supervise(
-        command.argv,
-        env,
-        place / "train.log",
-        secrets=values(os.environ),
-        on_tick=look,
-        inherit=(folder.lock_fd,),
-        stop=stop,
-    )
-    look()
-    screen.pause()
-    return ended, resume, progress
-
-
-def _failure(folder: RunFolder, number: int, ended: Ended) -> Failure:
-    log = folder.attempt(number) / "train.log"
+def _failure(log: Path, ended: Ended) -> Failure:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL))
         text = file.read().decode("utf-8", errors="replace")
     return classify(ended.status, text, oom_kills=ended.oom_kills)
-
-
-def _record(
-    folder: RunFolder,
-    state: RunState,
-    number: int,
-    ended: Ended,
-    resumed: Path | None,
-    progress: Progress,
-    failure: Failure | None,
-    step: ladder.Step | None,
-) -> None:
-    """Write ``outcome.json`` and add the attempt to the run."""
-    outcome = failure.kind.value if failure else "done" if ended.status == 0 else "interrupted"
-    attempt = Attempt(
-        number=number,
-        outcome=outcome,
-        micro_batch=state.plan.batch.micro,
-        accumulation=state.plan.batch.accumulation,
-        resumed_from=resumed.name if resumed else None,
-        last_step=progress.step,
-        status=ended.status,
-        evidence=failure.evidence if failure else "",
-        next_step=step.line if step else "",
-        seconds=round(ended.seconds, 1),
-        memory_gib=progress.memory_gib,
-    )
-    state.attempts.append(attempt)
-    document = {**asdict(attempt), "effective_batch": state.plan.batch.effective}
-    write_atomically(folder.attempt(number) / "outcome.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def _told(folder: RunFolder, number: int, failure: Failure, step: ladder.Step, progress: Progress) -> list[str]:
-    """An out-of-memory in three lines: what happened, what comes next, where the log is."""
-    where = f" at step {progress.step}" if progress.step else " before the first step"
-    sizes = failures.memory_sizes(failure.evidence)
-    detail = sizes or failure.evidence
-    checkpoint = None if step.fresh else checkpoints.newest(folder.output)
-    if step.fresh:
-        onward = "what is learned changes, so it starts over"
-    elif checkpoint:
-        repeated = max(0, progress.step - checkpoints.step(checkpoint))
-        onward = f"resumes from {checkpoint.name}" + (f", {repeated} steps are repeated" if repeated else "")
-    else:
-        onward = "starts over: no checkpoint was saved yet"
-    lossy = "" if step.rung.neutral else " (lossy)"
-    return [
-        f"{failure.kind.title}{where} ({detail}).",
-        f"Next{lossy}: {step.line}; {onward}.",
-        f"Full log: {folder.attempt(number) / 'train.log'}",
-    ]

@@ -1,0 +1,110 @@
+"""The dry run of every preset and overlay, in files that a reviewer can read.
+
+They are the same on every machine: GPUs are described, and flags come from the shipped table. To write them
+anew after a wanted change: ``UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py``, then look at the diff.
+"""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).with_name("golden")
+SFT = ("sft", "--dataset", "data.jsonl")
+NUMBERS = (1, 2, 4, 8)
+
+# The model that each preset is meant for.
+PRESETS = {
+    "7b": "Qwen2.5-7B",
+    "8b": "Qwen3-8B",
+    "8b-tight": "Qwen3-8B",
+    "20b": "Qwen2.5-14B",
+    "20b-moe": "Qwen3-30B-A3B",
+    "low-memory": "Qwen2.5-32B",
+    "cpu": "Qwen2.5-0.5B",
+}
+OVERLAYS = ("fast", "fast-converge", "long-context", "long-run", "save-often", "short-context", "stable")
+CARDS = ("T4", "1x4090", "A100-40GB", "8xH100", "cpu")
+
+
+def dry(*words, gpus):
+    return (*words, "--gpus", gpus, "--dry-run")
+
+
+def rlhf(loss, *words):
+    return ("rlhf", "--rlhf-type", loss, "--dataset", "pairs.jsonl", "--model", "Qwen2.5-7B", *words)
+
+
+CALLS = {
+    **{
+        f"preset-{name}": [dry(*SFT, "--model", model, "--preset", name, gpus=f"{count}x80GB") for count in NUMBERS]
+        for name, model in PRESETS.items()
+    },
+    **{f"overlay-{name}": [dry(*SFT, "--model", "Qwen2.5-7B", "--with", name, gpus="2x80GB")] for name in OVERLAYS},
+    "auto": [dry(*SFT, "--model", model, gpus=card) for model in ("Qwen2.5-7B", "gpt-oss-20b") for card in CARDS],
+    "pt": [dry("pt", "--dataset", "text.jsonl", "--model", "Qwen2.5-7B", gpus="2x80GB")],
+    "rlhf": [
+        *(dry(*rlhf(loss), gpus="1x80GB") for loss in ("dpo", "orpo", "simpo", "kto", "cpo", "rm", "gkd")),
+        dry(*rlhf("ppo", "--reward_model", "Qwen2.5-7B"), gpus="1x80GB"),
+        dry(*rlhf("grpo", "--num_generations", "6", "--reward_funcs", "accuracy", "format"), gpus="2x80GB"),
+    ],
+    "typed": [
+        dry(
+            *(*SFT, "--model", "Qwen2.5-7B", "--micro-batch", "4", "--effective-batch", "64", "--epochs", "3"),
+            *("--lora_rank", "16", "--target_modules", "q_proj", "v_proj", "--save_strategy", "epoch"),
+            *("--system", "It's $brief", "--report-to", "swanlab", "--name", "mine"),
+            gpus="2x80GB",
+        ),
+        dry(*SFT, "--model", "Qwen2.5-7B", "--quant_bits", "4", "--quant_method", "bnb", gpus="24GB"),
+        dry(*SFT, "--model", "Qwen2.5-7B", "--warmup_steps", "50", gpus="24GB"),
+    ],
+}
+
+
+MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+DATA = {
+    "data": {"messages": MESSAGES},
+    "text": {"text": "Hello"},
+    "pairs": {"messages": MESSAGES, "rejected_response": "Go away", "label": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def datasets(isolated):
+    for name, row in DATA.items():
+        (isolated / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+
+
+def shown(tunekit, call):
+    """A call, the plan that it shows people, and the command that it prints."""
+    ended = tunekit(*call)
+    assert ended.code == 0, ended.err
+    lines = [f"$ tunekit {shlex.join(call)}", *ended.err.splitlines(), *ended.out.splitlines()]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_dry_run(tunekit, name):
+    path = GOLDEN / f"{name}.txt"
+    text = "\n\n".join(shown(tunekit, call) for call in CALLS[name])
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.is_file(), "UPDATE_GOLDEN=1 writes it"
+    assert text == path.read_text(encoding="utf-8"), "if that is wanted, UPDATE_GOLDEN=1 writes it anew"
+
+
+def test_every_preset_and_overlay_has_its_file(library):
+    assert set(PRESETS) == set(library.names())
+    assert set(OVERLAYS) == set(library.overlay_names())
+    assert (len(PRESETS), len(OVERLAYS), len(CALLS)) == (7, 7, 18)
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CALLS), "a file that no test writes"
+
+
+def test_every_file_holds_its_commands():
+    for name, calls in CALLS.items():
+        text = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+        assert text.count("\n  --gradient_accumulation_steps ") == text.count("\n  --add_version false\n") == len(calls)
+        assert text.count("$ tunekit ") == len(calls)
