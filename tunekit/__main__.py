@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from tunekit.console import deafen, say
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -20,24 +21,24 @@ def main() -> None:
 
         # Outside of its standalone mode the library returns the code of a `typer.Exit` instead of raising it.
         code = app(prog_name="tunekit", standalone_mode=False) or Exit.DONE
+        sys.stdout.flush()
     except TunekitError as error:
         if _debugging():
             raise
         report(error)
         code = error.code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         code = Exit.INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        deafen(sys.stdout.fileno())  # the reader went away (`| head`), and Python flushes once more at exit
     except Exception as error:
         known = _exit_of_cli(error)
         if known is None:
             if _debugging():
                 raise
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-            print("hint:  this is a fault of tunekit; tunekit --debug … shows where", file=sys.stderr)
+            say(f"error: {type(error).__name__}: {error}")
+            say("hint:  this is a fault of tunekit; tunekit --debug … shows where")
         code = Exit.TRAINING_FAILED if known is None else known
     sys.exit(code)
 
@@ -50,9 +51,9 @@ def report(error: TunekitError) -> None:
     """Print an error for people."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     word = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    print(f"{word} {error.message}", file=sys.stderr)
+    say(f"{word} {error.message}")
     if error.hint:
-        print(f"hint:  {error.hint}", file=sys.stderr)
+        say(f"hint:  {error.hint}")
 
 
 def _hide_secrets() -> None:
@@ -68,7 +69,7 @@ def _hide_secrets() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "tunekit", *kept], environ)  # noqa: S606 - no shell is wanted
     names = os.environ.pop(MOVED, "")
     if names:
-        print(f"warning: moved into the environment, where others cannot read it: {names}", file=sys.stderr)
+        say(f"warning: moved into the environment, where others cannot read it: {names}")
 
 
 def _exit_of_cli(error: Exception) -> int | None:
@@ -80,10 +81,12 @@ def _exit_of_cli(error: Exception) -> int | None:
     message = getattr(error, "format_message", None)
     if message is None:
         return None
+    if not message():  # no arguments at all: the help was shown
+        return int(Exit.USAGE)
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "tunekit"
-    print(f"error: {message()}", file=sys.stderr)
-    print(f"hint:  {command} --help", file=sys.stderr)
+    say(f"error: {message()}")
+    say(f"hint:  {command} --help")
     return int(Exit.USAGE)
 
 

@@ -11,6 +11,7 @@ from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import installed_packages
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.paths import config_folder, shipped_presets
+from tunekit.plan import secrets
 from tunekit.plan.flags import FlagTable
 from tunekit.plan.models import resolve
 from tunekit.plan.plan import Plan
@@ -101,6 +102,7 @@ def _typed(asked: Asked, flags: FlagTable) -> dict[str, Value]:
     """The flags of ms-swift on the command line, with their types."""
     typed: dict[str, Value] = {}
     for flag, words in asked.words.items():
+        secrets.refuse(flag)
         if flag in RESERVED and not (flag == "rlhf_type" and asked.command == "rlhf"):
             reason, hint = RESERVED[flag]
             raise TunekitError(f"--{flag} is tunekit's to set: {reason}", hint)
@@ -122,10 +124,17 @@ def _batch(name: str, typed: Value | None, defaults: Defaults) -> Setting | None
 
 def _retries(asked: Asked, defaults: Defaults) -> tuple[str, int]:
     policy = asked.oom_retry or _option(defaults, "oom_retry") or RETRY_POLICIES[0]
-    most = asked.max_attempts or _whole("max_attempts", _option(defaults, "max_attempts") or str(DEFAULT_ATTEMPTS))
-    if most < 1:
-        raise TunekitError(f"--max-attempts must be 1 or more, not {most}")
-    return check_policy(policy), most
+    most = asked.max_attempts
+    if most is None:
+        most = _whole("max_attempts", _option(defaults, "max_attempts") or str(DEFAULT_ATTEMPTS))
+    return check_policy(policy), check_attempts(most)
+
+
+def check_attempts(number: int) -> int:
+    """`number` if so many attempts can be made; raises TunekitError otherwise."""
+    if number < 1:
+        raise TunekitError(f"--max-attempts must be 1 or more, not {number}")
+    return number
 
 
 def check_policy(word: str) -> str:

@@ -15,6 +15,7 @@ import typer
 
 import tunekit
 from tunekit.cli.table import print_table
+from tunekit.console import say
 from tunekit.engine.command import Command, build
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import text
@@ -123,7 +124,7 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
     if told:
         plan(prepared)
         _warn_of_data(prepared.plan)
-        _say(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def plan(prepared: Prepared) -> None:
@@ -131,8 +132,8 @@ def plan(prepared: Prepared) -> None:
     decided = prepared.plan
     model = decided.model
     size = f" {model.size}" if not model.params_b or f"{model.params_b:g}b" not in model.id.lower() else ""
-    _say("")
-    _say(f"  {typer.style(model.id, bold=True)}{size} · {_tuner(decided)} · preset {_presets(decided)}")
+    say("")
+    say(f"  {style(model.id)}{size} · {_tuner(decided)} · preset {_presets(decided)}")
     if decided.preset_reason:
         _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
     _line("Hardware", decided.hardware.summary())
@@ -147,7 +148,7 @@ def plan(prepared: Prepared) -> None:
             f"ms-swift is not installed here: flags were checked against the snapshot of {decided.engine}",
         )
     _line("Run", str(prepared.path))
-    _say("")
+    say("")
 
 
 def _warn_of_data(decided: Plan) -> None:
@@ -191,10 +192,10 @@ def ending(folder: RunFolder, report: Report) -> None:
     losses = list(report.progress.losses.values())
     loss = f" Loss {losses[0]:.4g} → {losses[-1]:.4g}." if losses else ""
     if report.status == "done":
-        _say(f"  {typer.style('Done', fg='green', bold=True)} in {took}.{loss}{_best(folder)}")
+        say(f"  {style('Done', 'green')} in {took}.{loss}{_best(folder)}")
         _next_commands(folder, report)
     elif report.status == "interrupted":
-        _say(f"  Stopped after {took}.{loss} No process is left.")
+        say(f"  Stopped after {took}.{loss} No process is left.")
         _line("Go on", f"tunekit resume {_run_word(folder)}")
     else:
         _failed(folder, report, took)
@@ -205,14 +206,14 @@ def _failed(folder: RunFolder, report: Report, took: str) -> None:
     if failure is None:  # pragma: no cover - a run that did not fail has another status
         return
     attempts = report.state.attempts
-    _say(f"  {typer.style(failure.kind.title, fg='red', bold=True)} (exit status {failure.status}), after {took}.")
-    _say(textwrap.indent(textwrap.fill(failure.evidence, _width()), "  "))
+    say(f"  {style(failure.kind.title, 'red')} (exit status {failure.status}), after {took}.")
+    say(textwrap.indent(textwrap.fill(failure.evidence, _width()), "  "))
     if failure.kind.is_memory:
         _line("Tried", "")
         for attempt in attempts:
             line = f"micro-batch {attempt.micro_batch} × {attempt.accumulation}"
             after = f"; then {attempt.next_step}" if attempt.next_step else ""
-            _say(f"    {attempt.number}  {line}: {attempt.outcome} at step {attempt.last_step}{after}")
+            say(f"    {attempt.number}  {line}: {attempt.outcome} at step {attempt.last_step}{after}")
         if report.state.oom_retry == "neutral":
             _line(
                 "Hint",
@@ -300,13 +301,19 @@ def _batch(decided: Plan) -> str:
 
 
 def _line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
-    head = typer.style(f"  {title:<{INDENT - 2}}", fg=colour, bold=bool(colour))
+    head = style(f"  {title:<{INDENT - 2}}", colour)
     lines = (
         textwrap.wrap(message, _width() - INDENT, break_long_words=False, break_on_hyphens=False) if wrap else [message]
     )
-    _say(f"{head}{lines[0] if lines else ''}")
+    say(f"{head}{lines[0] if lines else ''}")
     for line in lines[1:]:
-        _say(" " * INDENT + line)
+        say(" " * INDENT + line)
+
+
+def style(words: str, colour: str | None = "") -> str:
+    """Bold, in a colour where one is named; None and a stderr that is no terminal leave `words` as they are."""
+    plain = colour is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ
+    return words if plain else typer.style(words, fg=colour or None, bold=True)
 
 
 def _width() -> int:
@@ -314,7 +321,3 @@ def _width() -> int:
     if not sys.stderr.isatty():
         return WIDEST
     return min(WIDEST, max(40, os.get_terminal_size(sys.stderr.fileno()).columns))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, file=sys.stderr)

@@ -49,6 +49,7 @@ def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[
     """
     mine: list[str] = []
     flags: dict[str, list[str]] = {}
+    seen: set[str] = set()
     words = list(args)
     while words:
         word = words.pop(0)
@@ -56,26 +57,32 @@ def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[
         option = name.replace("_", "-") if name.startswith("--") else name
         if not word.startswith("-") or word == "-":
             raise TunekitError(f"{word} belongs to no flag", "every value stands behind its flag: --model NAME")
-        given = [value] if equals else []
-        if option in own and own[option] in (0, 1):
-            mine.append(option)
-            mine += given or words[: own[option]]
-            words = words[0 if equals else own[option] :]
-            continue
-        while words and not equals and not words[0].startswith("--"):
-            given.append(words.pop(0))
-        if option in own:
-            mine += [part for item in given for part in (option, item)] or [option]
-        elif not word.startswith("--"):
+        if option not in own and not word.startswith("--"):
             raise TunekitError(f"{word} is not an option", "flags of ms-swift begin with two dashes")
-        else:
+        takes = own.get(option, -1)
+        given = [value] if equals else []
+        while words and not equals and not words[0].startswith("--") and (takes < 0 or len(given) < takes):
+            given.append(words.pop(0))
+        if option not in own:
             flag = name.removeprefix("--").replace("-", "_")
-            if flag in flags:
-                raise TunekitError(
-                    f"--{flag} is given twice", "a list takes several words: --target_modules q_proj v_proj"
-                )
+            _once(flag, seen)
             flags[flag] = given
+            continue
+        if takes >= 0:
+            _once(option.lstrip("-"), seen)
+        if takes == 0 and not equals:
+            mine.append(option)
+        elif not given:
+            raise TunekitError(f"{option} has no value")
+        else:
+            mine += [part for item in given for part in (option, item)]
     return mine, flags
+
+
+def _once(name: str, seen: set[str]) -> None:
+    if name in seen:
+        raise TunekitError(f"--{name} is given twice", "a list takes several words: --target_modules q_proj v_proj")
+    seen.add(name)
 
 
 def swift_flags(ctx: typer.Context) -> dict[str, list[str]]:

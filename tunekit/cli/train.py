@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from tunekit.cli.swiftflags import swift_flags
-from tunekit.errors import Exit
+from tunekit.console import say
+from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:
     from tunekit.cli.prepare import Prepared
@@ -86,6 +86,9 @@ def train(
     words = {flag: [word] for flag, word in short.items() if word is not None}
     if report_to:
         words["report_to"] = report_to
+    flags = swift_flags(ctx)
+    for flag in words.keys() & flags.keys():
+        raise TunekitError(f"--{flag} is given twice", "--epochs is the same as --num_train_epochs")
     prepared = prepare(
         Asked(
             command=str(ctx.info_name),
@@ -100,7 +103,7 @@ def train(
             output_dir=output_dir,
             oom_retry=oom_retry,
             max_attempts=max_attempts,
-            words={**swift_flags(ctx), **words},
+            words=flags | words,
         )
     )
     if as_json:
@@ -122,7 +125,7 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
     from tunekit.cli import show
-    from tunekit.cli.prepare import check_policy
+    from tunekit.cli.prepare import check_attempts, check_policy
     from tunekit.runs import preflight
     from tunekit.runs.folder import find
 
@@ -131,12 +134,12 @@ def resume(
     try:
         state = folder.load()
         if state.status == "done":
-            print(f"{state.name} is done; nothing to resume", file=sys.stderr)
+            say(f"{state.name} is done; nothing to resume")
             return
         if oom_retry:
             state.oom_retry = check_policy(oom_retry)
-        if max_attempts:
-            state.max_attempts = max_attempts
+        if max_attempts is not None:
+            state.max_attempts = check_attempts(max_attempts)
         show.warn(preflight.check(state.plan, folder.path))
         code = _run(folder, state)
     finally:

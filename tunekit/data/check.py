@@ -6,6 +6,7 @@ and preference pairs given to ``sft`` train on the chosen answers without a word
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ ANSWER = (
     "content",
 )
 REJECTED = ("rejected_response", "rejected_messages", "rejected")
-ASSISTANTS = ("assistant", "gpt", "bot")
+ASSISTANTS = ("assistant", "gpt", "bot", "tool_call", "tool-call", "function_call", "function-call")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".txt", ".parquet", ".arrow", ".tsv")
@@ -82,12 +83,13 @@ SHAPES = {
 """The shape of the rows, by what is trained (facts seen on ms-swift 4.6)."""
 
 
-def check_datasets(names: list[str], loss: str) -> list[str]:
+def check_datasets(names: list[str], loss: str, *, mapped: bool = False) -> list[str]:
     """Check local datasets; ids on a hub are left to ms-swift.
 
     Args:
         names: as ``--dataset`` takes them; ``#500`` behind a name (a sample of so many rows) is understood.
         loss: what is trained, a key of `SHAPES`.
+        mapped: ``--columns`` renames columns, so that the shape of the rows cannot be judged.
 
     Returns:
         Warnings.
@@ -102,7 +104,7 @@ def check_datasets(names: list[str], loss: str) -> list[str]:
             continue
         rows = 0
         for line, row in read_rows(path):
-            warning = _check_row(path, line, row, loss)
+            warning = None if mapped else _check_row(path, line, row, loss)
             if warning and warning not in warnings:
                 warnings.append(warning)
             rows += 1
@@ -145,14 +147,20 @@ def read_rows(path: Path, limit: int = ROWS) -> Iterator[tuple[int, dict[str, An
         TunekitError: exit code 4; not UTF-8, not JSON, or a row that is no object.
     """
     try:
-        if path.suffix == ".jsonl":
-            yield from _json_lines(path, limit)
-        elif path.suffix == ".json":
-            yield from _json_array(path, limit)
+        if path.suffix in (".jsonl", ".json"):
+            # Either content under either ending: `datasets`, with which ms-swift reads, looks inside too.
+            array = _first_character(path) == "["
+            yield from (_json_array if array else _json_lines)(path, limit)
     except UnicodeDecodeError as error:
         raise TunekitError(f"{path} is not UTF-8 text", "save it as UTF-8", Exit.DATA) from error
     except OSError as error:
         raise TunekitError(f"{path} cannot be read: {error.strerror}", code=Exit.DATA) from error
+
+
+def _first_character(path: Path) -> str:
+    """The first character that is no space; empty for an empty file."""
+    with path.open(encoding="utf-8-sig") as file:
+        return next((line.lstrip()[0] for line in file if line.strip()), "")
 
 
 def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -175,13 +183,11 @@ def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _json_array(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig") or "[]")
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise
     except ValueError as error:
         raise TunekitError(f"{path}: not JSON: {error}", "a list of objects: [{…}, {…}]", Exit.DATA) from error
-    if not isinstance(rows, list):
-        raise TunekitError(f"{path}: must be a list of objects", "[{…}, {…}]", Exit.DATA)
     for number, row in enumerate(rows[:limit], start=1):
         yield number, _object(path, f"row {number}", row)
 
@@ -212,6 +218,9 @@ def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str |
     if key is None:
         return _plain_columns_problem(row, shape)
     messages = row[key]
+    if isinstance(messages, str):  # a table's cell holds the list as text
+        with contextlib.suppress(ValueError):
+            messages = json.loads(messages)
     if not isinstance(messages, list) or not messages:
         return f'"{key}" must be a list of messages'
     for number, message in enumerate(messages, start=1):

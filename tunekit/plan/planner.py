@@ -173,6 +173,8 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
     copies = _data_parallel(draft)
     generations = int(str(draft.get("num_generations") or GRPO_GENERATIONS)) if draft.loss == "grpo" else 1
     wanted = _number(effective)
+    if _number(micro) < 1:
+        raise TunekitError(f"the micro-batch must be 1 or more, not {micro.value}")
     if micro.explicit and not effective.explicit:  # the typed number stays, the preset's gives way, upwards
         unit = math.lcm(_number(micro) * copies, generations)
         wanted = math.ceil(wanted / unit) * unit

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.plan import secrets
 from tunekit.plan.settings import Setting, Value
 from tunekit.toml import line_of, read_toml
 
@@ -180,6 +181,7 @@ class _Document:
             elif not isinstance(value, (str, int, float, bool)):
                 self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
             try:
+                secrets.refuse(key)
                 self._flags.parse(key, Setting(table[key], "").render(), "rlhf")  # it takes all flags of the others too
             except TunekitError as error:
                 self.fail(key, f"cannot be set: {error.message}", "train", error.hint)

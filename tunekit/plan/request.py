@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.plan import secrets
 from tunekit.plan.rules import RESERVED
 from tunekit.plan.settings import Layer, Setting, Value, layer_of
 from tunekit.toml import line_of, read_toml
@@ -117,6 +118,7 @@ def _sort(
             raise TunekitError(f"{where[name]}{name} is neither an option of tunekit nor a flag of ms-swift", hint)
         if name in flags.by_command[command]:
             try:
+                secrets.refuse(name)
                 values[name] = flags.parse(name, parts, command)
             except TunekitError as error:
                 raise TunekitError(f"{where[name]}{error.message}", error.hint) from error

@@ -55,8 +55,23 @@ def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tupl
                 f"--{flag} would show a secret to every user of this machine",
                 "ms-swift takes it by flag only; let the tracker's own configuration hold it",
             )
-        moved[variable] = value if equals else next(words, "")
+        secret = value if equals else next(words, "")
+        if not secret or secret.startswith("--"):
+            raise TunekitError(f"--{flag} has no value", f"set the environment variable {variable} instead")
+        moved[variable] = secret
     return kept, moved
+
+
+def refuse(flag: str) -> None:
+    """Raise TunekitError where a flag holds a secret: files, variables of tunekit and plans never do."""
+    if flag in VARIABLE_OF_FLAG:
+        variable = VARIABLE_OF_FLAG[flag]
+        hint = (
+            f"set the environment variable {variable} instead"
+            if variable
+            else "let the tracker's configuration hold it"
+        )
+        raise TunekitError(f"{flag} is a secret and cannot stand here", hint)
 
 
 def is_secret(variable: str) -> bool:

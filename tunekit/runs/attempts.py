@@ -129,10 +129,13 @@ class _Runner:
             return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
 
     def _learn_from_the_last_attempt(self) -> None:
-        """A run that is resumed after it ran out of memory goes on with less where there is less; else as it is."""
-        attempts = self._state.attempts
-        last = attempts[-1] if attempts else None
-        if last and last.outcome in MEMORY_OUTCOMES:
+        """A run that failed for want of memory and is resumed goes on with less where there is less; else as it is.
+
+        Only one that failed: where the machine died in an attempt, what that attempt was to try stands already.
+        """
+        state = self._state
+        last = state.attempts[-1] if state.attempts else None
+        if state.status == "failed" and last and last.outcome in MEMORY_OUTCOMES:
             step = self._next_step(Kind(last.outcome))
             if step:
                 self._screen.say([f"It ran out of memory before. Now: {step.line}."])
@@ -174,7 +177,7 @@ class _Runner:
         folder.save(state)
         log_file = folder.output / "logging.jsonl"
         tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
-        progress = Progress()
+        progress = Progress(step=max(0, checkpoints.step(checkpoint))) if checkpoint else Progress()
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 

@@ -24,6 +24,9 @@ RUNS = Path("runs")
 
 SCHEMA = 1
 
+LONGEST_NAME = 200
+"""Characters; file systems take 255 bytes."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -106,8 +109,13 @@ class RunFolder:
         Raises:
             TunekitError: another process, possibly an orphan of an earlier attempt, still works on it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = (self.path / ".lock").open("a+", encoding="utf-8")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise TunekitError(
+                f"{self.path} cannot be written: {error.strerror}", "take another --output-dir"
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -161,7 +169,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise TunekitError(f"{path}: cannot be read: {error}") from error
         if isinstance(document, dict) and document.get("schema") == SCHEMA:
-            with contextlib.suppress(KeyError, TypeError, AttributeError):
+            with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
                 return _state(document)
         raise TunekitError(
             f"{path}: not written by this version of tunekit",
@@ -196,7 +204,7 @@ def place(name: str | None, output_dir: str | None, default: str) -> tuple[str, 
             raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
         return name or path.name, path
     if name:
-        if "/" in name or name.startswith("."):
+        if "/" in name or name.startswith((".", "-")) or len(name) > LONGEST_NAME:
             raise TunekitError(f"--name {name} cannot be a folder's name", "use --output-dir for a path")
         path = RUNS / name
         if path.exists():

@@ -132,8 +132,9 @@ def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     rank = int(str(plan.get("lora_rank") or 8))
     if plan.get("tuner_type") != "lora" or rank <= SMALLEST_RANK:
         return None
+    lower = max(SMALLEST_RANK, rank // 2)
     alpha = int(str(plan.get("lora_alpha") or 32))
-    return Proposal({"lora_rank": rank // 2, "lora_alpha": max(1, alpha // 2)})
+    return Proposal({"lora_rank": lower, "lora_alpha": max(1, alpha * lower // rank)})
 
 
 def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
@@ -176,7 +177,7 @@ RUNGS = (
         "rank",
         TRAINING,
         _lower_rank,
-        "a smaller adapter; alpha is halved with it, so its scale stays",
+        "a smaller adapter; alpha is lowered with it, so its scale stays",
         neutral=False,
         fresh=True,  # ms-swift would keep the checkpoint's rank, silently
     ),

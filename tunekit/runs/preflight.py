@@ -34,8 +34,8 @@ def check_data(plan: Plan) -> list[str]:
     warnings: list[str] = []
     for flag in ("dataset", "val_dataset"):
         names = plan.get(flag)
-        if isinstance(names, list) and plan.get("columns") is None:
-            warnings += check_datasets(names, plan.loss)
+        if isinstance(names, list):
+            warnings += check_datasets(names, plan.loss, mapped=plan.get("columns") is not None)
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     return warnings
@@ -47,7 +47,8 @@ def check_disk(plan: Plan, path: Path) -> list[str]:
     if size is None:
         return []
     kept = int(str(plan.get("save_total_limit") or 0)) or 10  # without a limit: every checkpoint of a usual run
-    needed = size * (kept + 1)  # the new one is written before the oldest is deleted
+    there = sum(1 for _ in path.glob("output/checkpoint-*"))
+    needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free / 2**30
     if needed <= free or needed < LARGE_GIB:

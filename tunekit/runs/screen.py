@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
+
+from tunekit.console import forgiving, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +41,7 @@ class PlainScreen:
         """Say that an attempt starts."""
         self._head = headline(self._name, number, most, plan, resumed)
         self._shown_step = -1
-        print(f"{self._head}: starting", file=sys.stderr, flush=True)
+        say(f"{self._head}: starting")
 
     def progress(self, progress: Progress, _log: Path) -> None:
         """Say where the attempt stands, when there is something new and the last line is old enough."""
@@ -47,14 +50,14 @@ class PlainScreen:
             self._shown_step, self._shown_at = progress.step, time.monotonic()
             share = 100 * progress.step // max(1, progress.total)
             place = f"step {progress.step}/{progress.total} ({share} %)"
-            print(" · ".join([place, *numbers(progress), *_eta(progress)]), file=sys.stderr, flush=True)
+            say(" · ".join([place, *numbers(progress), *_eta(progress)]))
 
     def pause(self) -> None:
         """Nothing is drawn that could stay."""
 
     def say(self, lines: list[str]) -> None:
         """Print lines."""
-        print("\n".join(lines), file=sys.stderr, flush=True)
+        say("\n".join(lines))
 
 
 class TerminalScreen:
@@ -75,29 +78,34 @@ class TerminalScreen:
 
         self._head = headline(self._name, number, most, plan, resumed)
         self._began = time.monotonic()
-        self._live = Live(console=self._console, refresh_per_second=4, transient=False)
-        self._live.start()
+        # No thread of its own: it would end in a traceback when the terminal is closed.
+        self._live = Live(console=self._console, auto_refresh=False)
+        with forgiving():
+            self._live.start()
 
     def progress(self, progress: Progress, log: Path) -> None:
         """Redraw."""
         if self._live:
-            self._live.update(self._drawing(progress, log))
+            with forgiving():
+                self._live.update(self._drawing(progress, log), refresh=True)
 
     def pause(self) -> None:
         """Leave the last drawing where it is."""
         if self._live:
-            self._live.stop()
+            with forgiving():
+                self._live.stop()
+                self._console.print()
             self._live = None
-            self._console.print()
 
     def say(self, lines: list[str]) -> None:
         """Print lines; the first one stands out."""
         from rich.padding import Padding
         from rich.text import Text
 
-        for number, line in enumerate(lines):
-            self._console.print(Padding(Text(line, "" if number else "bold"), (0, 0, 0, 2)))
-        self._console.print()
+        with forgiving():
+            for number, line in enumerate(lines):
+                self._console.print(Padding(Text(line, "" if number else "bold"), (0, 0, 0, 2)))
+            self._console.print()
 
     def _drawing(self, progress: Progress, log: Path) -> RenderableType:
         from rich.console import Group
@@ -145,14 +153,15 @@ def numbers(progress: Progress) -> list[str]:
 
 
 def sparkline(losses: list[float], width: int = 12) -> str:
-    """A curve in `width` characters at the most; empty for fewer than three values."""
+    """A curve in `width` characters at the most; empty for fewer than three values. Beyond all numbers is the top."""
     if len(losses) < 3:
         return ""
     size = min(width, len(losses))
     means = [_mean(losses[index * len(losses) // size : (index + 1) * len(losses) // size]) for index in range(size)]
-    low, high = min(means), max(means)
+    finite = [mean for mean in means if math.isfinite(mean)] or [0.0]
+    low, high = min(finite), max(finite)
     scale = (len(SPARKS) - 1) / (high - low) if high > low else 0
-    return "".join(SPARKS[round((mean - low) * scale)] for mean in means)
+    return "".join(SPARKS[round((mean - low) * scale)] if math.isfinite(mean) else SPARKS[-1] for mean in means)
 
 
 def duration(seconds: float) -> str:

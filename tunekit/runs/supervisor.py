@@ -118,20 +118,17 @@ def supervise(
         start_new_session=True,
         pass_fds=tuple(inherit),
     )
+    tee = threading.Thread(target=_tee, args=(process.stdout, log, secrets), daemon=True)
     try:
-        with log.open("w", encoding="utf-8") as file:
-            if process.stdout is None:  # pragma: no cover - a pipe was asked for
-                raise RuntimeError("the output of ms-swift is not connected")
-            tee = threading.Thread(target=_tee, args=(process.stdout, file, secrets), daemon=True)
-            tee.start()
-            while process.poll() is None and not stop.received:
-                on_tick()
-                time.sleep(TICK)
-            if process.poll() is None:
-                _stop(process, stop, on_tick)
-            tee.join(timeout=5)
+        tee.start()
+        while process.poll() is None and not stop.received:
+            on_tick()
+            time.sleep(TICK)
+        if process.poll() is None:
+            _stop(process, stop, on_tick)
     finally:
         _end_all(process, mark)
+        tee.join(timeout=5)
     stopped_by = stop.received[0] if stop.received else None
     return Ended(process.wait(), stopped_by, time.monotonic() - began, _oom_kills() - kills)
 
@@ -180,21 +177,18 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         return  # all of it has ended meanwhile
 
 
-def _tee(stream: IO[bytes], file: IO[str], secrets: Sequence[str]) -> None:
+def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str]) -> None:
     """Copy output to the log line by line. Of a progress bar, which redraws its line, the last state is kept.
 
     When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe.
     """
-    writing = True
-    for raw in stream:
-        line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
-        if not writing:
-            continue
-        try:
+    with contextlib.suppress(OSError), log.open("w", encoding="utf-8") as file:
+        for raw in stream:
+            line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
             file.write(redact(line.rpartition("\r")[2], secrets) + "\n")
             file.flush()
-        except OSError:
-            writing = False
+    for _ in stream:
+        continue
 
 
 def _oom_kills() -> int:

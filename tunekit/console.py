@@ -1,0 +1,36 @@
+"""Print for people, on stderr, and survive that nobody reads it any more.
+
+A run must not end because the terminal was closed or `2>&1 | head` has seen enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def say(line: str = "") -> None:
+    """Print a line on stderr, at once."""
+    with forgiving():
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def forgiving() -> Iterator[None]:
+    """Let writing to stderr fail: from then on it goes nowhere, for this process's exit too."""
+    try:
+        yield
+    except OSError:
+        deafen(sys.stderr.fileno())
+
+
+def deafen(descriptor: int) -> None:
+    """Connect a file descriptor to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
