@@ -130,7 +130,7 @@ def test_a_comment_of_several_lines_stays_a_comment(shell):
 
 
 def test_build_takes_everything_from_the_plan(make):
-    plan = make(preset="7b", gpus="2x80GB", report_to=["swanlab"])
+    plan = make(preset="7b", gpus="2x80GB", report_to=["swanlab"], environ={"SWANLAB_API_KEY": "planted"})
     command = build(plan, OUT)
     assert command.argv[:2] == ("swift", "sft")
     assert dict(command.env) == dict(plan.env)

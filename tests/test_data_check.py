@@ -210,7 +210,7 @@ def test_an_array() -> None:
     Path("data.json").write_text(json.dumps([CHAT, CHAT], indent=1), encoding="utf-8")
     assert check_datasets(["data.json"], "sft") == []
     Path("data.json").write_text(json.dumps([CHAT, PROMPT]), encoding="utf-8")
-    with pytest.raises(TunekitError, match="2: .*ends with"):
+    with pytest.raises(TunekitError, match=r"2: .*ends with"):
         check_datasets(["data.json"], "sft")
     Path("data.json").write_text(json.dumps([CHAT, 3]), encoding="utf-8")
     with pytest.raises(TunekitError, match="row 2"):

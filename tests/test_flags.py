@@ -195,8 +195,11 @@ class BaseArguments(Shared):
     either: Union[int, str] = 1
     method: Literal['a', 'b', None] = None
     table: Optional[Union[dict, str]] = None
-    speed: Speed = Speed.FAST
+    speed: Union[Speed, str] = Speed.FAST
     ratio: float = 0.5
+    one_word: 'None | str | list[str]' = None
+    any_word: 'str | None | Literal[False]' = None
+    yes: Union[str, bool] = False
     not_a_flag = 3
 
     def method_is_not_a_flag(self) -> int: ...
@@ -244,15 +247,20 @@ def test_flags_are_read_from_source(sources):
         "overridden": "bool",
         "names": "list",
         "maybe": "int",
-        "either": "str",
         "method": "str",
         "table": "str",
         "speed": "str",
         "ratio": "float",
+        # Beside one other type, transformers' parser forgets the text; among more it takes a text.
+        "either": "int",
+        "yes": "bool",
+        "one_word": "str",
+        "any_word": "str",
     }
+    assert {name for name, flag in sft.items() if flag.choices} == {"method", "speed"}
     assert sft["method"].choices == ("a", "b")
     assert sft["speed"].choices == ("fast", "slow")
-    assert {name for name, flag in sft.items() if flag.optional} == {"model", "maybe", "table"}
+    assert {name for name, flag in sft.items() if flag.optional} == {"model", "maybe", "table", "one_word", "any_word"}
     assert table.by_command["pt"].keys() == sft.keys()
     assert table.by_command["rlhf"].keys() == sft.keys() | {"beta"}
     assert table.by_command["rlhf"]["overridden"].kind == "int"

@@ -72,7 +72,9 @@ DATA = {
 
 
 @pytest.fixture(autouse=True)
-def datasets(isolated):
+def surroundings(isolated, monkeypatch):
+    """Data that is right for each command, and a key for the tracker."""
+    monkeypatch.setenv("SWANLAB_API_KEY", "planted-in-a-test")
     for name, row in DATA.items():
         (isolated / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
 

@@ -11,21 +11,19 @@ import pytest
 import tunekit
 
 PACKAGE = Path(tunekit.__file__).parent
-BESIDE = {"data", "hardware", "paths", "toml"}
-"""They stand beside the chain; anything but `errors` may import them, where `MAY` says so."""
-
-# Which rooms each room may import, beside itself.
+# cli → runs → engine → plan → errors; the others stand beside. Which rooms each room may import, beside itself:
 MAY = {
     "errors": set(),
+    "console": {"errors"},
     "hardware": {"errors"},
     "paths": {"errors"},
     "toml": {"errors"},
     "data": {"errors", "paths", "toml"},
     "plan": {"errors", "hardware", "paths", "toml"},
     "engine": {"errors", "hardware", "paths", "toml", "plan"},
-    "runs": {"errors", "hardware", "paths", "toml", "plan", "engine", "data"},
-    "cli": {"errors", "hardware", "paths", "toml", "plan", "engine", "data", "runs"},
-    "__main__": {"errors", "plan", "cli"},
+    "runs": {"errors", "console", "hardware", "paths", "toml", "plan", "engine", "data"},
+    "cli": {"errors", "console", "hardware", "paths", "toml", "plan", "engine", "data", "runs"},
+    "__main__": {"errors", "console", "plan", "cli"},
     "__init__": set(),
 }
 HEAVY = ("torch", "transformers", "swift", "matplotlib", "huggingface_hub", "modelscope", "psutil", "numpy", "datasets")

@@ -279,7 +279,7 @@ def test_resume_with_another_policy(place: Path, run: Path) -> None:
     result = tunekit(place, "resume", "try", "--oom-retry", "neutral", fake={"oom_above": 2})
     assert result.code == 0
     assert read_json(run / "run.json")["oom_retry"] == "neutral"
-    assert outcomes(run) == ["gpu-memory"] * 3 + ["done"]
+    assert outcomes(run) == ["gpu-memory", "gpu-memory", "done"], "what failed is not tried again as it was"
 
 
 @pytest.mark.parametrize("number", ["0", "-1"])
@@ -460,6 +460,32 @@ def test_a_killed_tunekit_leaves_a_locked_run(place: Path, run: Path) -> None:
     assert attempts(run)[-1]["resumed_from"] == "checkpoint-4"
     logs = [path.read_text(encoding="utf-8") for path in run.glob("attempts/*/train.log")]
     assert any("nobody saw end" in text for text in logs), "the log of the killed attempt was overwritten"
+
+
+def kill_in_the_second_attempt(place: Path, *argv: str, fake: dict[str, Any]) -> None:
+    """Kill tunekit and all of ms-swift while the second attempt waits at a step."""
+    run = place / "runs/try"
+    with Started(place, *argv, fake=fake):
+        until(lambda: (run / "attempts/2/train.log").exists() and at_step(run, fake["wait_at"] - 1), "it trains")
+    assert len(attempts(run)) == 1
+
+
+def test_after_a_kill_nothing_is_lowered_twice(place: Path, run: Path) -> None:
+    """Attempt 1 was out of memory, attempt 2 ran well with half the micro-batch: it goes on with that."""
+    kill_in_the_second_attempt(place, *SFT, fake={"oom_above": 4, "oom_at": 1, "wait_at": 5})
+    assert tunekit(place, "resume", "try", fake={"oom_above": 4, "oom_at": 1}).code == 0
+    assert attempts(run)[-1]["micro_batch"] == 4
+    assert attempts(run)[-1]["resumed_from"] == "checkpoint-4"
+
+
+def test_after_a_kill_nothing_more_is_given_up(tmp_path: Path) -> None:
+    """The same where the step was a lossy one: no other is taken, and what was trained since is kept."""
+    place = make_workplace(tmp_path, num_experts=8)
+    kill_in_the_second_attempt(place, *SFT, *LOSSY, "--max_length", "2048", fake={**RANK, "wait_at": 7})
+    assert tunekit(place, "resume", "try", fake=RANK).code == 0
+    last = attempts(place / "runs/try")[-1]
+    assert last["resumed_from"] == "checkpoint-6"
+    assert flags(place / "runs/try/attempts" / str(last["number"]) / "command.sh")["max_length"] == "2048"
 
 
 def test_two_starts_at_once(place: Path, run: Path) -> None:

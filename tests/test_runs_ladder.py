@@ -93,7 +93,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("rung", "kind", "plan", "packages", "lossy", "wanted"), CASES, ids=lambda item: str(item)[:20]
+    ("rung", "kind", "plan", "packages", "lossy", "wanted"), CASES, ids=[f"{case[0]}-{case[1].value}" for case in CASES]
 )
 def test_each_rung(
     rung: str, kind: Kind, plan: Plan, packages: frozenset[str], lossy: bool, wanted: tuple[str, Any]

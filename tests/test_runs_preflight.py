@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import SFT, a_plan, make_rows, make_workplace, tunekit
+from running import SFT, a_plan, make_checkpoint, make_rows, make_workplace, tunekit
 
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.models import Model
@@ -113,6 +113,14 @@ def test_the_disk_that_is_asked_is_that_of_the_run(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     check_disk(plan, Path("runs") / "try")
     assert [folder.resolve() for folder in asked] == [tmp_path, tmp_path]
+
+
+def test_checkpoints_that_are_there_already_need_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed has filled the disk itself: only the next checkpoint must fit before the oldest goes."""
+    for step in (200, 400):
+        make_checkpoint(tmp_path / "output" / f"checkpoint-{step}")
+    free(monkeypatch, 45)
+    assert check_disk(a_plan(tuner_type="full", save_total_limit=2), tmp_path) == []
 
 
 def test_both_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,11 +35,17 @@ SFT = ("--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--gpus", "1x80GB")
         ),
         (["sft", "--model", "swanlab_token"], ["sft", "--model", "swanlab_token"], {}),
         (["sft", "--x", "--y=1"], ["sft", "--x", "--y=1"], {}),
-        (["sft", "--swanlab_token"], ["sft"], {"SWANLAB_API_KEY": ""}),
     ],
 )
 def test_secrets_leave_the_arguments(argv, kept, moved):
     assert move_to_environment(argv, {}) == (kept, moved)
+
+
+@pytest.mark.parametrize("words", [["--swanlab_token"], ["--swanlab_token="], ["--swanlab_token", "--dry-run"]])
+def test_a_secret_flag_without_its_value(words):
+    with pytest.raises(TunekitError, match="--swanlab_token has no value") as refused:
+        move_to_environment(["sft", *words], {})
+    assert "SWANLAB_API_KEY" in refused.value.hint
 
 
 @pytest.mark.parametrize(
