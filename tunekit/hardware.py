@@ -129,7 +129,7 @@ def choose(spec: str | None) -> Hardware:
     """
     asked = _positive("NPROC_PER_NODE")
     nodes = _positive("NNODES") or 1
-    if spec is None or re.fullmatch(r"\d+", spec):
+    if spec is None or (spec.isdigit() and spec not in CARDS):
         wanted = int(spec) if spec else asked
         found = detect()
         if spec and (wanted == 0 or len(found) < int(spec)):

@@ -34,15 +34,17 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise TunekitError(f"{path}: not valid TOML: {error}", "strings stand in quotes, lists in [ ]") from error
 
 
-def line_of(text: str, key: str, table: str | None = None) -> int:
+def line_of(text: str, key: str, table: str | None = None, nth: int = 1) -> int:
     """The line (from 1) on which `key` is set in the TOML `text`, in ``[table]`` where one is named; else 1."""
     current: str | None = None
+    seen = 0
     for number, line in enumerate(text.splitlines(), start=1):
         bare = line.strip()
         if bare.startswith("["):
             current = bare.strip("[] \t").split("]")[0].strip()
+            seen += current == table
             if key == current:
                 return number
-        elif bare.split("=")[0].strip().strip("\"'") == key and (table is None or table == current):
+        elif bare.split("=")[0].strip().strip("\"'") == key and (table is None or (table == current and seen == nth)):
             return number
     return 1

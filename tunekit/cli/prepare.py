@@ -89,6 +89,7 @@ def prepare(asked: Asked) -> Prepared:
         micro_batch=_batch("micro_batch", asked.micro_batch if micro is None else micro, defaults),
         effective_batch=_batch("effective_batch", asked.effective_batch, defaults),
         flags=typed,
+        name=asked.name,
         layers=defaults.layers,
     )
     facts = Facts(flags, None if machine.described else installed_packages(), os.environ)

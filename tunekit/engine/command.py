@@ -39,14 +39,14 @@ class Command:
         lines.append(shlex.join(words[:start]))
         for word in words[start:]:
             if word.startswith("--"):
-                lines.append(f"  {word}")
+                lines.append(f"  {shlex.quote(word)}")
             else:
                 lines[-1] += f" {shlex.quote(word)}"
         return " \\\n".join(lines)
 
     def script(self, comments: list[str]) -> str:
         """The command as a shell script that says where it comes from."""
-        head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
+        head = "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in comments)
         return f"#!/usr/bin/env bash\n{head}set -euo pipefail\n\n{self.shell()}\n"
 
 

@@ -67,7 +67,7 @@ PATTERNS = (
     _pattern(Kind.INFERENCE_ENGINE, r"No available memory for the cache blocks"),
     _pattern(
         Kind.INFERENCE_ENGINE,
-        r"Free memory on device .* on startup .* is less than desired GPU memory utilization",
+        r"Free memory on device .* on startup is less than desired GPU memory utilization",
     ),
     _pattern(Kind.INFERENCE_ENGINE, r"CUDA Error: out of memory at .*cumem_allocator"),
     _pattern(Kind.GPU_MEMORY, r"(?:torch\.(?:cuda\.)?)?OutOfMemoryError: .*"),
@@ -131,7 +131,7 @@ def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
     for pattern in PATTERNS:
         line = next((line for line in reversed(lines) if pattern.text.search(line)), None)
         if line is not None:
-            return Failure(_where(pattern.kind, log), _shorten(line), status)
+            return Failure(_where(pattern.kind, log[: log.rfind(line)]), _shorten(line), status)
     if status in SIGKILLED:
         proof = (
             "the kernel's out-of-memory killer ended it"
@@ -139,7 +139,8 @@ def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
             else "killed by SIGKILL, as the kernel does when host memory runs out"
         )
         return Failure(Kind.HOST_MEMORY, proof, status)
-    error = next((line for line in reversed(lines) if ERROR_LINE.match(line)), None)
+    errors = [line for line in lines if ERROR_LINE.match(line)]
+    error = next((line for line in reversed(errors) if "ChildFailedError" not in line), None)
     return Failure(Kind.UNKNOWN, _shorten(error or (lines[-1] if lines else "it printed nothing")), status)
 
 

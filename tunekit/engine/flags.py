@@ -148,16 +148,15 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 def _flag(name: str, annotation: ast.expr, module: str) -> Flag:
     members = _members(annotation)
-    kinds = {_kind(member) for member in members.values()} - {"None"}
-    if "list" in kinds:
-        kind = "list"
-    elif len(kinds) == 1:
-        kind = kinds.pop()
-    else:
-        kind = "str"  # a union such as dict | str: ms-swift takes a word and reads it itself
-    words = {text: _words(member, module) for text, member in members.items() if text not in ("None", "str")}
-    choices = sum(words.values(), ()) if kind == "str" and all(words.values()) else ()
-    return Flag(name, kind, choices, "None" in members)
+    optional = members.pop("None", None) is not None
+    if "str" in members and len(members) > 1:  # as transformers' HfArgumentParser reads a union
+        alone = len(members) == 2 and not optional
+        members = {text: member for text, member in members.items() if (text != "str") is alone}
+    kinds = {_kind(member) for member in members.values()}
+    kind = kinds.pop() if len(kinds) == 1 else "str"  # of other unions ms-swift takes a word and reads it itself
+    words = [_words(member, module) for member in members.values()]
+    choices = sum(words, ()) if kind == "str" and all(words) else ()
+    return Flag(name, kind, choices, optional)
 
 
 def _words(member: ast.expr, module: str) -> tuple[str, ...]:

@@ -91,9 +91,10 @@ class FlagTable:
         flags = self.by_command[command]
         if name in flags:
             return flags[name]
-        hint = RENAMED.get(name) or did_you_mean(name, flags, "--")
+        hint = RENAMED.get(name)
         if hint is None and any(name in others for others in self.by_command.values()):
             hint = "it is a flag of tunekit rlhf"
+        hint = hint or did_you_mean(name, flags, "--")
         raise TunekitError(f"--{name} is not a flag of ms-swift {self.version}", hint)
 
     def parse(self, name: str, words: Sequence[str], command: str) -> Value:

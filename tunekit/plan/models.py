@@ -63,7 +63,7 @@ class Model:
     @property
     def short(self) -> str:
         """The name without its organisation, in lower case: what a run is called after."""
-        return Path(self.id).name.lower()
+        return (Path(self.id).resolve() if self.local else Path(self.id)).name.lower()
 
     @property
     def size(self) -> str:
@@ -140,13 +140,15 @@ def parameters(name: str) -> float | None:
     experts = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", short, re.IGNORECASE)
     if experts:
         return round(int(experts[1]) * float(experts[2]) * 0.83, 1)
-    size = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bmt])(?![a-z0-9])", short, re.IGNORECASE)
-    return float(size[1]) * {"m": 0.001, "b": 1, "t": 1000}[size[2].lower()] if size else None
+    if re.search(r"\d+b-\d+e\b", short, re.IGNORECASE):  # Llama-4-Scout-17B-16E: 17 billion of 109 are active
+        return None
+    size = re.search(r"(?<![a-z0-9.])((?:(?<!_)\d_)?\d+(?:\.\d+)?)([bmt])(?![a-z0-9])", short, re.IGNORECASE)
+    return float(size[1].replace("_", ".")) * {"m": 0.001, "b": 1, "t": 1000}[size[2].lower()] if size else None
 
 
 def _moe(name: str, family: str) -> bool:
     return bool(
-        re.search(r"-a\d+(\.\d+)?b|\d+x\d+(\.\d+)?b|moe", name.lower())
+        re.search(r"-a\d+(\.\d+)?b|\d+b-\d+e\b|\d+x\d+(\.\d+)?b|moe", name.lower())
         or family in ("gpt_oss", "mixtral")
         or "moe" in family
     )
@@ -167,8 +169,8 @@ def _local(folder: Path) -> Model:
         if trained.get("template"):
             left = tuple(item for item in model.undecided if item[0] != "template")
             model = replace(model, template=trained["template"], undecided=left)
-    text_config = config.get("text_config", config)
-    experts = any("expert" in key for key in text_config) or model.moe
+    text_config = config.get("text_config") or config
+    experts = any("expert" in key and value for key, value in text_config.items()) or model.moe
     return replace(
         model,
         id=str(folder),

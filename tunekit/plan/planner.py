@@ -53,10 +53,11 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     typed = _typed(request)
     settings = merge(
         [
+            _guesses(model),
             Layer("preset", preset.train),
             *(Layer("overlay", overlay.train) for overlay in overlays),
             *request.layers,
-            _of_model(model),
+            Layer("model", {"model": Setting(model.id, "model")}),
             layer_of(COMMAND_LINE, typed),
         ]
     )
@@ -68,7 +69,8 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     effective = _batch_setting("effective", request.effective_batch, preset, overlays)
     draft = rules.Draft(request.command, model, hardware, facts.packages, settings)
     warnings = rules.apply(draft)
-    _name_for_trackers(draft)
+    _name_for_trackers(draft, request.name)
+    warnings += _missing_keys(draft, facts.environ)
     batch, batch_settings, given_way = _solve(draft, micro, effective)
     warnings = [*([model.note] if model.note else []), *warnings, *given_way]
     if hardware.described:
@@ -131,19 +133,31 @@ def _typed(request: Request) -> dict[str, Value]:
     return typed
 
 
-def _name_for_trackers(draft: rules.Draft) -> None:
+def _name_for_trackers(draft: rules.Draft, name: str) -> None:
     """Trackers would call the run after the path of its output folder."""
     for tracker, flag in {"swanlab": "swanlab_exp_name", "wandb": "run_name"}.items():
         if tracker in draft.trackers and flag not in draft.settings:
-            name = default_name(draft.model, draft.loss or draft.command)
-            draft.settings[flag] = Setting(name, "tunekit", "else it would be the path of the output folder")
+            called = name or default_name(draft.model, draft.loss or draft.command)
+            draft.settings[flag] = Setting(called, "tunekit", "else it would be the path of the output folder")
 
 
-def _of_model(model: Model) -> Layer:
+def _missing_keys(draft: rules.Draft, environ: Mapping[str, str]) -> list[str]:
+    """Trackers ask for a login only after the model is loaded, and fail where there is no terminal to answer."""
+    if draft.get("swanlab_mode") == "local":
+        return []
+    wanted = {tracker: secrets.VARIABLE_OF_TRACKER.get(tracker) for tracker in draft.trackers}
+    return [
+        f"{variable} is not set: {tracker} must have been logged in to on the machine that trains"
+        for tracker, variable in wanted.items()
+        if variable and not environ.get(variable)
+    ]
+
+
+def _guesses(model: Model) -> Layer:
     """What ms-swift must be told about the model."""
     source = "model"
     found = {"model_type": model.model_type, "template": model.template}
-    settings = {"model": Setting(model.id, source)}
+    settings: dict[str, Setting] = {}
     for flag, value in found.items():
         if value:
             settings[flag] = Setting(value, source, "found in the folder: ms-swift cannot tell it by the architecture")
@@ -171,12 +185,10 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
     """The batch, the two flags that say it, and what had to give way."""
     device = draft.hardware.device
     copies = _data_parallel(draft)
-    generations = int(str(draft.get("num_generations") or GRPO_GENERATIONS)) if draft.loss == "grpo" else 1
+    generations = _generations(draft)
     wanted = _number(effective)
-    if _number(micro) < 1:
-        raise TunekitError(f"the micro-batch must be 1 or more, not {micro.value}")
     if micro.explicit and not effective.explicit:  # the typed number stays, the preset's gives way, upwards
-        unit = math.lcm(_number(micro) * copies, generations)
+        unit = math.lcm(max(1, _number(micro)) * copies, max(1, generations))
         wanted = math.ceil(wanted / unit) * unit
     batch = solve(_number(micro), wanted, copies, generations)
     rows = batch.effective // copies
@@ -199,6 +211,14 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
         ),
     }
     return batch, settings, warnings
+
+
+def _generations(draft: rules.Draft) -> int:
+    """Completions a prompt: GRPO's batch counts them, and must hold whole prompts."""
+    if draft.loss != "grpo":
+        return 1
+    asked = draft.get("num_generations")
+    return GRPO_GENERATIONS if asked is None else int(str(asked))
 
 
 def _data_parallel(draft: rules.Draft) -> int:

@@ -84,9 +84,14 @@ class Library:
         """The overlay of that name or path. Raises TunekitError as `load` does."""
         return _load(self._find(name, "overlays", self.overlay_names(), "overlay"), "overlay", self, ())
 
-    def parent(self, name: str) -> Path:
-        """The file that ``extends = name`` means."""
-        return self._find(name, "", [*self.names(), "base"], "preset")
+    def parent(self, name: str, folder: Path) -> Path:
+        """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
+        path = folder / name
+        return (
+            path
+            if name.endswith(".toml") and path.is_file()
+            else self._find(name, "", [*self.names(), "base"], "preset")
+        )
 
     def _find(self, name: str, below: str, known: list[str], kind: str) -> Path:
         if name.endswith(".toml") or "/" in name:
@@ -119,7 +124,11 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     else:
         if not isinstance(parent_name, str):
             document.fail("extends", "must be the name of a preset, in quotes")
-        parent = _load(library.parent(parent_name), kind, library, (*seen, path))
+        try:
+            parent_path = library.parent(parent_name, path.parent)
+        except TunekitError as error:
+            document.fail("extends", f"{parent_name}: {error.message}", hint=error.hint)
+        parent = _load(parent_path, kind, library, (*seen, path))
         chain = parent.chain
         inherited = f"{kind} {name} ← "
         batch, train = (
@@ -133,7 +142,8 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     for key, value in document.train().items():
         train[key] = Setting(value, source, whys.pop(key, ""))
     for key in whys:
-        document.fail(key, "is explained under [why] but set nowhere in this file", "why")
+        known = [*document.batch(), *document.train()]
+        document.fail(key, "is explained under [why] but set nowhere in this file", "why", did_you_mean(key, known))
     return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto())
 
 
@@ -182,23 +192,29 @@ class _Document:
                 self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
             try:
                 secrets.refuse(key)
-                self._flags.parse(key, Setting(table[key], "").render(), "rlhf")  # it takes all flags of the others too
+                # rlhf takes the flags of sft and pt too.
+                table[key] = self._flags.parse(key, Setting(table[key], "").render(), "rlhf")
             except TunekitError as error:
                 self.fail(key, f"cannot be set: {error.message}", "train", error.hint)
         return table
 
     def whys(self) -> dict[str, str]:
-        return dict(self._section("why"))
+        table = self._section("why")
+        for key, value in table.items():
+            if not isinstance(value, str):
+                self.fail(key, f"must be text in quotes, not {value!r}", "why")
+        return dict(table)
 
     def auto(self) -> tuple[AutoRow, ...]:
         rows = self.table.get("auto", [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             self.fail("auto", "must be written [[auto]], once a row")
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
             self._known(row, tuple(AUTO_KEYS), "auto")
             for key, value in row.items():
                 if type(value) not in AUTO_KEYS[key]:
-                    self.fail(key, f"has the wrong type: {value!r}", "auto")
+                    line = line_of(self._text, key, "auto", number)
+                    raise TunekitError(f"{self.path} line {line}: {key} has the wrong type: {value!r}")
             if not {"params_b", "gpu_gib"} <= row.keys():
                 self.fail("auto", "needs params_b and gpu_gib")
         return tuple(AutoRow(**row) for row in rows)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPTIONS = ("preset", "with", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
 """Options of tunekit, not flags of ms-swift, that may be set for all runs."""
 
-NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG")
+NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "VENV", "TEST_MODEL")
 """``TUNEKIT_*`` variables that are about tunekit itself."""
 
 
@@ -38,6 +38,7 @@ class Request:
         effective_batch: rows an optimizer step; None leaves it to the preset.
         flags: what was typed for this run, by ms-swift's names.
         layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
+        name: of the run; empty where tunekit is to name it.
     """
 
     command: str
@@ -49,6 +50,7 @@ class Request:
     effective_batch: Setting | None = None
     flags: Mapping[str, Value] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ def user_defaults(command: str, flags: FlagTable, environ: Mapping[str, str], co
                 raise TunekitError(
                     f"{config} line {line_of(text, key)}: {key} is unknown", "settings stand under [defaults]"
                 )
+        if not isinstance(section, dict):
+            line = line_of(text, "defaults")
+            raise TunekitError(f"{config} line {line}: defaults must be a table", "write [defaults]")
+        for name, value in section.items():
+            if not isinstance(value, (str, int, float, bool, list)):
+                raise TunekitError(f"{config} line {line_of(text, name, 'defaults')}: {name} must be a value or a list")
         words = {
             name: [str(item) for item in value] if isinstance(value, list) else [_word(value)]
             for name, value in section.items()
@@ -83,12 +91,14 @@ def user_defaults(command: str, flags: FlagTable, environ: Mapping[str, str], co
         layers.append(_sort(words, where, f"config {config.name}", command, flags, options))
     prefix = "TUNEKIT_"
     variables = {
-        name.removeprefix(prefix).lower(): value.split()
+        name.removeprefix(prefix).lower(): value
         for name, value in sorted(environ.items())
-        if name.startswith(prefix) and name.removeprefix(prefix) not in NOT_SETTINGS
+        if value and name.startswith(prefix) and name.removeprefix(prefix) not in NOT_SETTINGS
     }
     where = {name: f"environment variable {prefix}{name.upper()}: " for name in variables}
-    layers.append(_sort(variables, where, "environment", command, flags, options))
+    lists = {name for name, flag in flags.by_command["rlhf"].items() if flag.kind == "list"}
+    split = {name: value.split() if name in lists else [value] for name, value in variables.items()}
+    layers.append(_sort(split, where, "environment", command, flags, options))
     return Defaults(options, tuple(layers))
 
 

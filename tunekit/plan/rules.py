@@ -344,7 +344,7 @@ WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
     ),
     (
         lambda draft: bool(draft.loss) and float(str(draft.get("learning_rate") or 0)) > 2e-5,
-        "the learning rate is a preset's for SFT; preference and reinforcement learning usually want 5e-6 to 1e-5 "
+        "the learning rate suits SFT; preference and reinforcement learning usually want 5e-6 to 1e-5 "
         "(--learning-rate)",
     ),
     (

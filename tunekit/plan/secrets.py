@@ -95,11 +95,15 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 def of_plan(report_to: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
     """The secret variables that a run reads: its trackers' and, where they are set, the hubs'."""
     trackers = [VARIABLE_OF_TRACKER[name] for name in report_to if name in VARIABLE_OF_TRACKER]
-    hubs = [name for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN") if environ.get(name)]
-    return tuple(dict.fromkeys([*trackers, *hubs]))
+    names = dict.fromkeys([*trackers, "HF_TOKEN", "MODELSCOPE_API_TOKEN"])
+    return tuple(name for name in names if environ.get(name))
 
 
 def _use_hf(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
-    following = dict(zip(argv, [*argv[1:], ""], strict=True))
-    word = next((following[flag] for flag in ("--use_hf", "--use-hf") if flag in following), environ.get("USE_HF", ""))
-    return word.lower() in ("1", "true", "yes") or "--use_hf=true" in argv
+    word = environ.get("TUNEKIT_USE_HF") or environ.get("USE_HF", "")
+    for place, flag in enumerate(argv):
+        name, equals, value = flag.replace("-", "_").partition("=")
+        if name == "__use_hf":
+            following = argv[place + 1] if place + 1 < len(argv) else "--"
+            word = value if equals else "true" if following.startswith("--") else following
+    return word.lower() in ("1", "true", "yes")
