@@ -127,7 +127,8 @@ class Started:
         self.folder = folder
         self.mark = uuid.uuid4().hex
         env = {**environment(fake), "FAKE_SWIFT_MARK": self.mark, **options.pop("env", {})}
-        words = [*options.pop("prefix", ()), sys.executable, "-m", "tunekit", *argv]
+        program = options.pop("program", (sys.executable, "-m", "tunekit"))
+        words = [*options.pop("prefix", ()), *program, *argv]
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(words, cwd=folder, env=env, **{**pipes, **options})
 

@@ -612,3 +612,17 @@ def test_checkpoints_of_another_run_are_not_taken(place: Path, run: Path) -> Non
     make_checkpoint(place / "runs/other/output/checkpoint-10")
     assert tunekit(place, *SFT).code == 0
     assert attempts(run)[0]["resumed_from"] is None
+
+
+@pytest.mark.parametrize("name", ["swift.py", "tunekit.py", "json.py"])
+@pytest.mark.parametrize("typed", [(), ("--swanlab_token", SECRET_TOKEN)], ids=["plain", "token"])
+def test_files_of_the_user_do_not_stand_in_the_way(place: Path, run: Path, name: str, typed: tuple[str, ...]) -> None:
+    """Started as the installed script, whose path does not begin with the current folder (``-m`` would add it)."""
+    script = place / "bin" / "tunekit"
+    script.parent.mkdir()
+    script.write_text("from tunekit.__main__ import main\n\nmain()\n", encoding="utf-8")
+    (place / name).write_text("raise SystemExit('a file of the user')\n", encoding="utf-8")
+    result = tunekit(place, *SFT, *typed, program=(sys.executable, str(script)))
+    assert "a file of the user" not in result.err
+    assert result.code == 0
+    assert read_json(run / "run.json")["status"] == "done"

@@ -23,7 +23,7 @@ MEMORY_LIMIT = 7_500_000 * 1024
 PATIENCE = 300
 """Seconds after which a wait is given up; nothing is asserted about time."""
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e, pytest.mark.engine]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,21 @@ def environ(tmp_path) -> dict[str, str]:
 
 def tunekit(*words: str) -> list[str]:
     return [sys.executable, "-m", "tunekit", *map(str, words)]
+
+
+def ran(
+    command: list[str], folder: Path, environ: dict[str, str], limit: int | None = None
+) -> subprocess.CompletedProcess:
+    """A command that has ended; `limit` bounds its address space, in bytes."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None,
+        check=False,
+    )
 
 
 def train(model: str, data: Path, name: str, *words: str) -> list[str]:
@@ -141,14 +156,7 @@ def answers(arguments: list[str], target: Path, environ: dict[str, str]) -> list
 def test_a_real_model_learns_a_visible_habit(real_model, tmp_path, environ):
     words = ("--epochs", "3", "--max-length", "128", "--learning-rate", "2e-3", "--lora_alpha", "16", "--name", "kit")
     data = ROOT / "examples/identity.jsonl"
-    done = subprocess.run(
-        tunekit("sft", "--model", real_model, "--dataset", data, *words),
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(tunekit("sft", "--model", real_model, "--dataset", data, *words), tmp_path, environ)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs/kit"
     losses = logged(folder)
@@ -171,15 +179,7 @@ def test_a_real_model_learns_a_visible_habit(real_model, tmp_path, environ):
 def test_out_of_memory_ends_in_success_with_the_same_effective_batch(tiny_model, tmp_path, environ):
     data = rows(tmp_path / "growing.jsonl", [12] * 32 + [200] * 32)
     words = ("--micro-batch", "32", "--save_steps", "1", "--train_dataloader_shuffle", "false")
-    done = subprocess.run(
-        train(tiny_model, data, "oom", *words),
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT)),
-        check=False,
-    )
+    done = ran(train(tiny_model, data, "oom", *words), tmp_path, environ, MEMORY_LIMIT)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs/oom"
     attempts = run_state(folder)["attempts"]
@@ -200,25 +200,12 @@ def test_out_of_memory_ends_in_success_with_the_same_effective_batch(tiny_model,
 
 def test_out_of_memory_before_a_checkpoint_starts_over_and_gives_up_at_the_limit(tiny_model, tmp_path, environ):
     data = rows(tmp_path / "long.jsonl", [200] * 32)
-    done = subprocess.run(
-        train(tiny_model, data, "small", "--micro-batch", "32", "--max-attempts", "1"),
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT)),
-        check=False,
+    done = ran(
+        train(tiny_model, data, "small", "--micro-batch", "32", "--max-attempts", "1"), tmp_path, environ, MEMORY_LIMIT
     )
     assert done.returncode == 1
     assert "Out of host memory (RAM)" in done.stderr
-    resumed = subprocess.run(
-        tunekit("resume", "small", "--max-attempts", "4"),
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    resumed = ran(tunekit("resume", "small", "--max-attempts", "4"), tmp_path, environ)
     assert resumed.returncode == 0, resumed.stderr  # without the limit, the same configuration fits
     attempts = run_state(tmp_path / "runs/small")["attempts"]
     assert [attempt["outcome"] for attempt in attempts] == ["host-memory", "done"]
@@ -228,9 +215,7 @@ def test_out_of_memory_before_a_checkpoint_starts_over_and_gives_up_at_the_limit
 def test_a_stopped_run_leaves_no_process_and_resumes_exactly(tiny_model, tmp_path, environ):
     data = rows(tmp_path / "data.jsonl", [12] * 64)
     same = ("--epochs", "12", "--save_steps", "4", "--micro-batch", "8")
-    whole = subprocess.run(
-        train(tiny_model, data, "whole", *same), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-    )
+    whole = ran(train(tiny_model, data, "whole", *same), tmp_path, environ)
     assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "runs/cut"
     with (tmp_path / "screen.txt").open("w") as screen:
@@ -245,9 +230,7 @@ def test_a_stopped_run_leaves_no_process_and_resumes_exactly(tiny_model, tmp_pat
         assert process.wait(PATIENCE) == 130
     assert trainers(folder) == []
     assert run_state(folder)["status"] == "interrupted"
-    resumed = subprocess.run(
-        tunekit("resume", "cut"), cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
-    )
+    resumed = ran(tunekit("resume", "cut"), tmp_path, environ)
     assert resumed.returncode == 0, resumed.stderr
     attempts = run_state(folder)["attempts"]
     assert [attempt["outcome"] for attempt in attempts] == ["interrupted", "done"]
@@ -319,14 +302,7 @@ def test_the_other_commands_take_the_same_way(command, row, words, tiny_model, t
     data = tmp_path / "data.jsonl"
     data.write_text((json.dumps(row) + "\n") * 32)
     same = ("--max_steps", "1", "--report-to", "none", "--name", "once", "--micro-batch", "8")
-    done = subprocess.run(
-        tunekit(command, "--model", tiny_model, "--dataset", data, *same, *words),
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(tunekit(command, "--model", tiny_model, "--dataset", data, *same, *words), tmp_path, environ)
     assert done.returncode == 0, done.stderr
     assert list(logged(tmp_path / "runs/once")) == [1]
     assert effective(tmp_path / "runs/once", 1) == 32
