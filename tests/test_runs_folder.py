@@ -89,6 +89,7 @@ def _broken(**changes: Any) -> str:
         "name": "try",
         "status": "running",
         "created": "",
+        "cwd": "",
         "oom_retry": "off",
         "max_attempts": 5,
         "fresh": False,

@@ -66,7 +66,8 @@ def _hide_secrets() -> None:
     kept, moved = move_to_environment(argv, os.environ)
     if moved:
         environ = {**os.environ, **moved, MOVED: " ".join(moved)}
-        os.execve(sys.executable, [sys.executable, "-m", "tunekit", *kept], environ)  # noqa: S606 - no shell is wanted
+        start = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]  # as it was started: by script, or with -m
+        os.execve(sys.executable, [sys.executable, *start, *kept], environ)  # noqa: S606 - no shell is wanted
     names = os.environ.pop(MOVED, "")
     if names:
         say(f"warning: moved into the environment, where others cannot read it: {names}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("contract")]
+pytestmark = pytest.mark.engine
 
 GPUS = ("1x80GB", "8x80GB", "T4", "cpu")
 LOSSES = ("dpo", "orpo", "simpo", "kto", "cpo", "rm", "ppo", "grpo", "gkd")

@@ -14,7 +14,7 @@ from tunekit.plan.models import CATALOGUE
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "snapshots"
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("contract")]
+pytestmark = pytest.mark.engine
 
 
 def test_snapshots_are_up_to_date():

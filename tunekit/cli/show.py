@@ -267,7 +267,7 @@ def _run_word(folder: RunFolder) -> str:
     from tunekit.runs.folder import RUNS
 
     path = folder.path
-    return path.name if path.parent == RUNS else shlex.quote(str(path))
+    return path.name if path.parent.resolve() == RUNS.resolve() else shlex.quote(str(path))
 
 
 def _changes(decided: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -127,12 +128,14 @@ def resume(
     from tunekit.cli import show
     from tunekit.cli.prepare import check_attempts, check_policy
     from tunekit.runs import preflight
-    from tunekit.runs.folder import find
+    from tunekit.runs.folder import RunFolder, find
 
-    folder = find(run)
+    folder = RunFolder(find(run).path.resolve())
     folder.acquire()
     try:
         state = folder.load()
+        if Path(state.cwd).is_dir():
+            os.chdir(state.cwd)  # where the run was started: its relative paths begin there
         if state.status == "done":
             say(f"{state.name} is done; nothing to resume")
             return
@@ -168,6 +171,7 @@ def _start(prepared: Prepared) -> int:
             oom_retry=prepared.oom_retry,
             max_attempts=prepared.max_attempts,
             created=now(),
+            cwd=str(Path.cwd()),
         )
         show.write(prepared, folder.path / "command.sh", told=False)
         folder.save(state)

@@ -41,8 +41,12 @@ class Installation:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """The words that start ms-swift in this interpreter."""
-        return (self.python, "-m", "swift.cli.main")
+        """The words that start ms-swift in this interpreter.
+
+        The file is named, as ms-swift does with its trainers: with ``-m`` a ``swift.py`` in the current folder would
+        be run instead.
+        """
+        return (self.python, str(self.root / "cli" / "main.py"))
 
 
 @cache

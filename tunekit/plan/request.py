@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPTIONS = ("preset", "with", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
 """Options of tunekit, not flags of ms-swift, that may be set for all runs."""
 
-NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "VENV", "TEST_MODEL")
+NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "MOVED", "RUN_MARK", "VENV", "TEST_MODEL")
 """``TUNEKIT_*`` variables that are about tunekit itself."""
 
 

@@ -13,13 +13,8 @@ RESTORES_BATCH_BELOW = (5, 2)
 the run would be out of memory again, at a doubled effective batch
 (https://github.com/huggingface/transformers/pull/43770)."""
 
-WEIGHTS = (
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-)
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
+SHARDS = "model.safetensors.index.json"
 
 
 def newest(output: Path) -> Path | None:
@@ -54,8 +49,17 @@ def complete(path: Path) -> bool:
     if any(path.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in a folder of its own
         return (path / "latest").is_file()
     states = all(_written(path / name) for name in ("optimizer.pt", "scheduler.pt"))
-    weights = any(_written(path / name) for name in WEIGHTS)
+    weights = any(_written(path / name) for name in WEIGHTS) or _all_shards(path)
     return states and weights and any(path.glob("rng_state*.pth"))
+
+
+def _all_shards(path: Path) -> bool:
+    """Whether every file that the index of a model in pieces names is there."""
+    try:
+        index = json.loads((path / SHARDS).read_text(encoding="utf-8"))
+        return all(_written(path / name) for name in set(index["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _written(path: Path) -> bool:

@@ -66,6 +66,7 @@ class RunState:
         status: ``running``, ``done``, ``failed`` or ``interrupted``.
         plan: as it is now, with the changes that retries made.
         attempts: ended ones, oldest first.
+        cwd: the folder in which the run was started: relative paths in the plan begin there.
         fresh: whether the next attempt must start from the beginning, because what is learned changed.
     """
 
@@ -77,6 +78,7 @@ class RunState:
     attempts: list[Attempt] = field(default_factory=list)
     fresh: bool = False
     created: str = ""
+    cwd: str = ""
 
 
 class RunFolder:
@@ -145,6 +147,7 @@ class RunFolder:
             "name": state.name,
             "status": state.status,
             "created": state.created,
+            "cwd": state.cwd,
             "oom_retry": state.oom_retry,
             "max_attempts": state.max_attempts,
             "fresh": state.fresh,
@@ -187,6 +190,7 @@ def _state(document: dict[str, Any]) -> RunState:
         attempts=[Attempt(**attempt) for attempt in document["attempts"]],
         fresh=document["fresh"],
         created=document["created"],
+        cwd=document["cwd"],
     )
 
 

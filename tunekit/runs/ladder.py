@@ -140,7 +140,10 @@ def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
 def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     length = int(str(plan.get("max_length") or 0))
     shorter = max(SHORTEST, length * 2 // 3 // 256 * 256)
-    return Proposal({"max_length": shorter}) if shorter < length else None
+    if shorter >= length:
+        return None
+    packs = {} if plan.get("packing_length") is None else {"packing_length": shorter}
+    return Proposal({"max_length": shorter, **packs})
 
 
 def _unpacked(plan: Plan, _packages: frozenset[str]) -> Proposal | None:

@@ -36,6 +36,9 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK = 0.25
 """Seconds between two looks at the process."""
 
+PIECE, LONGEST_LINE = 65536, 1 << 20
+"""Bytes that are read at once, and of one line that are held at the most: a progress bar may never end its line."""
+
 MARK = "TUNEKIT_RUN_MARK"
 """The variable by which the processes of one attempt are known."""
 
@@ -183,12 +186,24 @@ def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str]) -> None:
     When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe.
     """
     with contextlib.suppress(OSError), log.open("w", encoding="utf-8") as file:
-        for raw in stream:
-            line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
-            file.write(redact(line.rpartition("\r")[2], secrets) + "\n")
-            file.flush()
+        line = b""
+        while piece := stream.readline(PIECE):
+            line += piece
+            last_state = line.rstrip(b"\r\n").rpartition(b"\r")[2]
+            if line.endswith(b"\n") or len(last_state) > LONGEST_LINE:
+                _write(file, last_state, secrets)
+                line = b""
+            else:
+                line = last_state
+        if line:
+            _write(file, line, secrets)
     for _ in stream:
         continue
+
+
+def _write(file: IO[str], line: bytes, secrets: Sequence[str]) -> None:
+    file.write(redact(line.decode("utf-8", errors="replace"), secrets) + "\n")
+    file.flush()
 
 
 def _oom_kills() -> int:
