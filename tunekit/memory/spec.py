@@ -1,0 +1,165 @@
+"""What a prediction is made from, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from tunekit.errors import TunekitError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GIB = 2**30
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "tuner": ("lora", "qlora", "full"),
+    "quant_bits": (None, 4, 8),
+    "lora_dtype": (None, "float16", "bfloat16", "float32"),
+    "attn": ("eager", "sdpa", "flash"),
+    "precision": ("fp16", "bf16", "fp32"),
+    "stage": ("pt", "sft", "rm", "dpo", "kto", "orpo", "simpo", "cpo", "ppo", "grpo", "gkd"),
+    "zero_stage": (0, 1, 2, 3),
+    "method": ("estimate", "trace"),
+}
+"""The fields of a `Spec` that take one of a few values."""
+
+LEAST: Mapping[str, float] = {
+    "lora_rank": 1,
+    "micro_batch": 1,
+    "seq_len": 1,
+    "gpus": 1,
+    "lora_dropout": 0,
+    "loss_share": 0,
+}
+MOST: Mapping[str, float] = {"lora_dropout": 1, "loss_share": 1}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One training configuration. What is not said takes ms-swift 4.6's default.
+
+    Attributes:
+        config: the model's config.json.
+        tuner: ``lora``, ``qlora`` or ``full``.
+        quant_bits: of the base model's weights under qlora: 4 or 8; None elsewhere.
+        double_quant: whether the scales of 4-bit weights are quantized once more.
+        kbit_prepare: whether embeddings, head and norms are turned to float32 before training, as peft's
+            ``prepare_model_for_kbit_training`` does; ms-swift does not.
+        target_modules: ``all-linear``, or names of modules.
+        lora_dtype: of the adapter's weights; None means float32, which is what peft makes of it in ms-swift.
+        micro_batch: rows one GPU computes at once.
+        seq_len: tokens a row.
+        loss_share: of the tokens, those that carry loss: 1 for pre-training, less where prompts are masked.
+        packing: whether the rows of a micro-batch are laid in one row, so that only tokens with loss get logits.
+        attn: ``eager``, ``sdpa`` or ``flash``.
+        optimizer: torch's name in ms-swift: ``adamw_torch_fused``, ``adamw_torch``, ``adamw_8bit``, ``sgd``, ...
+        precision: of weights and computation.
+        liger: Liger's fused cross-entropy and kernels.
+        stage: what is trained.
+        gpus: that share the work.
+        zero_stage: of DeepSpeed, 0 without it.
+        expandable_segments: of PyTorch's allocator.
+        outputs_kept: whether the loop holds the logits while it goes backward; ms-swift's does not.
+        method: ``estimate`` or ``trace``.
+    """
+
+    config: Mapping[str, Any]
+    tuner: str = "lora"
+    quant_bits: int | None = None
+    double_quant: bool = True
+    kbit_prepare: bool = False
+    lora_rank: int = 8
+    target_modules: tuple[str, ...] = ("all-linear",)
+    lora_dropout: float = 0.05
+    lora_dtype: str | None = None
+    micro_batch: int = 1
+    seq_len: int = 2048
+    loss_share: float = 1.0
+    packing: bool = False
+    gradient_checkpointing: bool = True
+    attn: str = "sdpa"
+    optimizer: str = "adamw_torch_fused"
+    precision: str = "bf16"
+    liger: bool = False
+    stage: str = "sft"
+    gpus: int = 1
+    zero_stage: int = 0
+    expandable_segments: bool = False
+    outputs_kept: bool = False
+    method: str = "estimate"
+
+    @staticmethod
+    def from_json(document: Any) -> Spec:
+        """A spec from a JSON object.
+
+        Raises:
+            TunekitError: an unknown name, a wrong type, or a number out of bounds.
+        """
+        if not isinstance(document, dict):
+            raise TunekitError("a specification must be an object")
+        known = {item.name: item for item in fields(Spec)}
+        for name in document:
+            if name not in known:
+                raise TunekitError(f"{name} is not a field of a specification", did_you_mean(name, known))
+        if not isinstance(document.get("config"), dict):
+            raise TunekitError("config is missing: the model's config.json as an object")
+        values = dict(document)
+        if isinstance(values.get("target_modules"), (list, str)):
+            named = values["target_modules"]
+            values["target_modules"] = tuple([named] if isinstance(named, str) else named)
+        values = {
+            name: value for name, value in values.items() if value is not None or name in ("quant_bits", "lora_dtype")
+        }
+        spec = Spec(**values)
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Raise TunekitError where a value is impossible."""
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed or isinstance(value, bool):
+                words = ", ".join("null" if word is None else str(word) for word in allowed)
+                raise TunekitError(f"{name} must be one of {words}, not {value!r}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+                raise TunekitError(f"{name} must be {least:g} or more, not {value!r}")
+            if value > MOST.get(name, float("inf")):
+                raise TunekitError(f"{name} must be {MOST[name]:g} or less, not {value!r}")
+        for name in ("lora_rank", "micro_batch", "seq_len", "gpus"):
+            if not isinstance(getattr(self, name), int):
+                raise TunekitError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of the base model's weights where they are quantized: qlora means 4 unless said."""
+        return (self.quant_bits or 4) if self.tuner == "qlora" else self.quant_bits
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The peak of one GPU, in GiB.
+
+    Attributes:
+        allocated_gib: by tensors (``torch.cuda.max_memory_allocated``).
+        reserved_gib: by PyTorch's allocator (``max_memory_reserved``): what ms-swift logs as ``memory(GiB)``.
+        process_gib: with the CUDA context: what nvidia-smi shows.
+        breakdown: what the allocated memory is, by name; sums to `allocated_gib`.
+        method: ``estimate`` or ``trace``.
+        peak_at: the moment of the peak, for people.
+        notes: assumptions.
+    """
+
+    allocated_gib: float
+    reserved_gib: float
+    process_gib: float
+    breakdown: Mapping[str, float]
+    method: str
+    peak_at: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+
+class Unknown(TunekitError):  # noqa: N818 - it is an answer: this cannot be told
+    """The memory of this configuration cannot be predicted by this method; the message says why."""
