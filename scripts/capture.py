@@ -9,14 +9,18 @@ taken from a terminal emulator and drawn by Rich.
 
 from __future__ import annotations
 
+import fcntl
 import io
+import itertools
 import json
 import os
 import pty
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 import pyte
@@ -68,6 +72,7 @@ def record(command: str, hidden: str, folder: Path) -> list[Text]:
     environ |= {"HF_HUB_OFFLINE": "1", "MODELSCOPE_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     child, terminal = pty.fork()
     if child == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
         os.execvpe(words[0], words, environ)  # noqa: S606 - no shell is wanted
@@ -87,9 +92,9 @@ def record(command: str, hidden: str, folder: Path) -> list[Text]:
 def text_of(screen: pyte.Screen, number: int) -> Text:
     """One line of a screen with its colours."""
     line = Text()
-    for column in range(COLUMNS):
-        cell = screen.buffer[number][column]
-        line.append(cell.data, Style(color=colour(cell.fg), bold=cell.bold))
+    cells = [screen.buffer[number][column] for column in range(COLUMNS)]
+    for (name, bold), run in itertools.groupby(cells, key=lambda cell: (cell.fg, cell.bold)):
+        line.append("".join(cell.data for cell in run), Style(color=colour(name), bold=bold))
     line.rstrip()
     return line
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,11 @@ def forgiving() -> Iterator[None]:
         yield
     except OSError:
         deafen(sys.stderr.fileno())
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal behind a stream is; None where it is no terminal, or one that does not tell."""
+    return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
 
 
 def deafen(descriptor: int) -> None:

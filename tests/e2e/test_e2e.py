@@ -272,7 +272,6 @@ def test_two_processes_share_the_effective_batch_and_are_stopped_together(tiny_m
         env=pair,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job of `&` would ignore it
     )
     wait_until((folder / "output/logging.jsonl").is_file, process)
     assert len([trainer for trainer in trainers(folder) if "sft.py" in " ".join(trainer.cmdline())]) >= 2

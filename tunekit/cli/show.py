@@ -15,7 +15,7 @@ import typer
 
 import tunekit
 from tunekit.cli.table import print_table
-from tunekit.console import say
+from tunekit.console import columns, say
 from tunekit.engine.command import Command, build
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import text
@@ -318,6 +318,4 @@ def style(words: str, colour: str | None = "") -> str:
 
 def _width() -> int:
     """Columns for people to read in: those of the terminal, 100 at the most."""
-    if not sys.stderr.isatty():
-        return WIDEST
-    return min(WIDEST, max(40, os.get_terminal_size(sys.stderr.fileno()).columns))
+    return min(WIDEST, max(40, columns(sys.stderr) or WIDEST))

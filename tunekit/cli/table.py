@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Sequence
+
+from tunekit.console import columns
 
 GAP = "  "
 NARROWEST = 24
@@ -18,7 +19,8 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     indent = sum(widths) + len(GAP) * len(widths)
-    room = os.get_terminal_size(sys.stdout.fileno()).columns - indent if sys.stdout.isatty() else None
+    wide = columns(sys.stdout)
+    room = wide - indent if wide else None
     for *cells, last in rows:
         left = "".join(f"{cell:<{width}}{GAP}" for cell, width in zip(cells, widths, strict=True))
         if not last or room is None or len(last) <= room:
