@@ -8,6 +8,7 @@ The answers are kept in the run's folder, so a second call asks nothing.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -36,7 +37,8 @@ def main(run: Path, questions: Path) -> int:
         print(f"\n  {question}")
         for when, answer in (("before", before), ("after", after)):
             short = textwrap.shorten(answer.replace("\n", " "), 230, placeholder=" …")
-            print(textwrap.fill(short, 96, initial_indent=f"    {when:<8}", subsequent_indent=" " * 12))
+            width = min(96, shutil.get_terminal_size().columns - 1)
+            print(textwrap.fill(short, width, initial_indent=f"    {when:<8}", subsequent_indent=" " * 12))
     return 0
 
 

@@ -361,7 +361,12 @@ def test_the_command_can_be_run(argv: tuple[str, ...], how: str, with_swift: dic
 
 
 def test_a_script_says_where_it_comes_from() -> None:
+    assert "does not exist" in refused("sft", *BASE, "--write", "deep/go.sh")
+    Path("deep").mkdir()
     result = call("sft", *BASE, "--gpus", "1x24GB", "--write", "deep/go.sh")
+    assert call("sft", *BASE, "--write", "deep/go.sh").code == 0  # its own may be written again
+    Path("deep/mine.sh").write_text("echo mine")
+    assert "did not write it" in refused("sft", *BASE, "--write", "deep/mine.sh")
     assert result.code == 0
     assert result.out == ""
     assert "wrote deep/go.sh" in result.err
@@ -381,7 +386,7 @@ def test_a_comment_in_a_script_stays_a_comment(place: Path) -> None:
 
 
 def test_a_script_that_cannot_be_written() -> None:
-    assert "data.jsonl/go.sh" in refused("sft", *BASE, "--write", "data.jsonl/go.sh")
+    assert "data.jsonl does not exist" in refused("sft", *BASE, "--write", "data.jsonl/go.sh")
 
 
 # Help.

@@ -299,7 +299,17 @@ def test_ids_on_a_hub_are_left_alone(name: str) -> None:
 
 def test_a_folder_is_left_to_ms_swift() -> None:
     Path("parts").mkdir()
+    with pytest.raises(TunekitError, match="empty folder"):
+        local_file("parts")
+    Path("parts/a.parquet").touch()
     assert local_file("parts") is None
+
+
+def test_a_kind_of_file_that_nobody_reads() -> None:
+    make_rows(Path("data.jsn"))
+    with pytest.raises(TunekitError, match="unknown kind of file") as raised:
+        check_datasets(["data.jsn"], "sft")
+    assert raised.value.code == Exit.DATA
 
 
 def test_a_sample_of_a_file() -> None:

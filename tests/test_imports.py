@@ -19,15 +19,18 @@ MAY = {
     "paths": {"errors"},
     "toml": {"errors"},
     "data": {"errors", "paths", "toml"},
-    "plan": {"errors", "hardware", "paths", "toml"},
+    "memory": {"errors", "paths"},
+    "plan": {"errors", "hardware", "paths", "toml", "memory"},
     "engine": {"errors", "hardware", "paths", "toml", "plan"},
     "runs": {"errors", "console", "hardware", "paths", "toml", "plan", "engine", "data"},
-    "cli": {"errors", "console", "hardware", "paths", "toml", "plan", "engine", "data", "runs"},
+    "cli": {"errors", "console", "hardware", "paths", "toml", "memory", "plan", "engine", "data", "runs"},
     "__main__": {"errors", "console", "plan", "cli"},
     "__init__": set(),
 }
 HEAVY = ("torch", "transformers", "swift", "matplotlib", "huggingface_hub", "modelscope", "psutil", "numpy", "datasets")
 FILES = sorted(PACKAGE.rglob("*.py"))
+WORKER = {PACKAGE / "memory" / f"trace_{part}.py" for part in ("worker", "follow", "kernels", "model")}
+"""The trace runs in a process of its own, started by memory/trace.py, and is made of torch."""
 
 
 def room(path):
@@ -74,7 +77,7 @@ def test_nothing_but_main_imports_the_command_line():
 
 def test_nothing_heavy_is_imported_when_a_file_is_loaded():
     """ms-swift and torch run in processes of their own; psutil is imported where a run is watched."""
-    for path in FILES:
+    for path in set(FILES) - WORKER:
         tops = {name.split(".")[0] for name in imported(path)}
         assert tops & set(HEAVY) <= {"psutil"}, path
         at_the_top = {
@@ -86,11 +89,18 @@ def test_nothing_heavy_is_imported_when_a_file_is_loaded():
         assert not at_the_top & set(HEAVY), path
 
 
+def test_the_trace_is_only_reached_as_a_process():
+    parts = {f"tunekit.memory.{path.stem}" for path in WORKER}
+    for path in set(FILES) - WORKER:
+        assert not any(name.startswith(tuple(parts)) for name in imported(path)), path
+
+
 CALLS = {
     "dry run": ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--gpus", "2x80GB", "--dry-run"),
     "json": ("rlhf", "--rlhf-type", "dpo", "--model", "Qwen2.5-7B", "--dataset", "d.jsonl", "--gpus", "H100", "--json"),
     "this machine": ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--dry-run"),
     "presets": ("presets", "list"),
+    "fit": ("fit", "--model", "Qwen2.5-7B", "--gpus", "H100"),
     "help": ("--help",),
     "help of a command": ("sft", "--help"),
     "version": ("--version",),

@@ -304,7 +304,7 @@ def test_auto(make, library, model, gpus, preset):
         ("Qwen2.5-7B", "1x80GB", "7B on 79 GiB: it is meant for models up to 7.9B on 38 GiB or more"),
         ("gpt-oss-20b", "1x48GB", "mixture-of-experts models up to 22B on 46 GiB or more"),
         ("Qwen2.5-32B", "1x80GB", "32B on 79 GiB: no larger preset is meant for that"),
-        ("Qwen2.5-7B", "cpu", "there is no GPU here"),
+        ("Qwen2.5-7B", "cpu", "there is no GPU to train on"),
         ("phi-4", "1x80GB", "the size of the model is not known"),
     ],
 )

@@ -140,7 +140,7 @@ def choose(spec: str | None) -> Hardware:
         if not found:
             return Hardware(processes=asked or 1, nodes=nodes)
         return Hardware(tuple(found[: wanted or len(found)]), nodes=nodes)
-    if spec.lower() == "cpu":
+    if spec.lower() in ("cpu", "none"):
         return Hardware(processes=asked or 1, nodes=nodes)
     return Hardware(_describe(spec), described=True, nodes=nodes)
 

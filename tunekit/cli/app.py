@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import tunekit
-from tunekit.cli import doctor, presets, train
+from tunekit.cli import doctor, fit, presets, train
 from tunekit.cli.swiftflags import SwiftCommand
 
 app = typer.Typer(
@@ -50,5 +50,6 @@ for name, summary in train.HELP.items():
         train.train
     )
 app.command("resume", rich_help_panel=TRAIN)(train.resume)
+app.command("fit", cls=SwiftCommand, rich_help_panel=KNOW)(fit.fit)
 app.add_typer(presets.app, name="presets", rich_help_panel=KNOW)
 app.command("doctor", rich_help_panel=KNOW)(doctor.doctor)

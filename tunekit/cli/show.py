@@ -112,6 +112,8 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
     from tunekit.paths import write_atomically
 
     decided = prepared.plan
+    if told:
+        _check_target(path)
     comments = [
         f"Written by tunekit {tunekit.__version__} for ms-swift {decided.engine}.",
         f"Preset {_presets(decided)}; batch {decided.batch.equation(decided.hardware.device)}.",
@@ -127,6 +129,14 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
         say(f"wrote {path}")
 
 
+def _check_target(path: Path) -> None:
+    """A script may replace an older one of tunekit, and nothing else; a folder is not made for it."""
+    if not path.parent.is_dir():
+        raise TunekitError(f"the folder {path.parent} does not exist")
+    if path.exists() and "# Written by tunekit" not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        raise TunekitError(f"{path} exists already, and tunekit did not write it", "take another name, or delete it")
+
+
 def plan(prepared: Prepared) -> None:
     """The plan in a few lines, on stderr."""
     decided = prepared.plan
@@ -138,6 +148,9 @@ def plan(prepared: Prepared) -> None:
         _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
     _line("Hardware", decided.hardware.summary())
     _line("Batch", _batch(decided))
+    memory, fits = _memory(decided)
+    if memory:
+        _line("Memory", memory, None if fits else "yellow")
     for line in _changes(decided):
         _line("Changed", line, "yellow")
     for warning in decided.warnings:
@@ -268,6 +281,30 @@ def _run_word(folder: RunFolder) -> str:
 
     path = folder.path
     return path.name if path.parent.resolve() == RUNS.resolve() else shlex.quote(str(path))
+
+
+def _memory(decided: Plan) -> tuple[str, bool]:
+    """What the run will take of a GPU, as far as it is known, and whether that fits; empty where nothing is known."""
+    from tunekit.memory.estimate import estimate
+    from tunekit.memory.search import NOT, verdict
+    from tunekit.plan.models import config_of
+    from tunekit.plan.predict import spec_of, weights_gib
+
+    card = decided.hardware.gpu_gib
+    if not card:
+        return "", True
+    try:
+        spec = spec_of(decided, config_of(decided.model))
+        prediction = estimate(spec)
+    except TunekitError:
+        weights = weights_gib(decided)
+        if weights is None or weights < card:
+            return "", True
+        return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", False
+    judged = verdict(prediction, card)
+    share = f"estimate; {spec.loss_share:.0%} of the tokens carry loss, assumed"
+    more = "; tunekit fit says what helps" if judged == NOT else ""
+    return f"{prediction.process_gib:.1f} GiB of {card:.1f}, {judged} ({share}){more}", judged != NOT
 
 
 def _changes(decided: Plan) -> list[str]:

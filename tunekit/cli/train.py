@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunekit.cli.options import File, Number, Text, Words, option
 from tunekit.cli.swiftflags import swift_flags
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError
@@ -22,18 +23,6 @@ WHERE = "Where"
 LOOK = "Look first, train nothing"
 RETRY = "Out of memory"
 
-# Typer evaluates these annotations, on Python 3.10 too: Optional, not X | None.
-Text = Optional[str]  # noqa: UP045
-Number = Optional[int]  # noqa: UP045
-Words = Optional[list[str]]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
-
-
-def _option(panel: str, text: str, *names: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
-    return option
-
-
 HELP = {
     "sft": "Supervised fine-tuning: learn from conversations or instructions.",
     "pt": "Continued pre-training: learn from plain text.",
@@ -46,33 +35,33 @@ REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy 
 
 def train(
     ctx: typer.Context,
-    model: Annotated[str, _option(WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.")],
-    dataset: Annotated[Words, _option(WHAT, "JSON lines files or hub ids; several may follow.")] = None,
-    preset: Annotated[str, _option(HOW, "A name (see tunekit presets list) or a file. Default: auto.")] = "",
-    overlays: Annotated[str, _option(HOW, "Overlays, in order: stable,long-context.", "--with")] = "",
+    model: Annotated[str, option(WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.")],
+    dataset: Annotated[Words, option(WHAT, "JSON lines files or hub ids; several may follow.")] = None,
+    preset: Annotated[str, option(HOW, "A name (see tunekit presets list) or a file. Default: auto.")] = "",
+    overlays: Annotated[str, option(HOW, "Overlays, in order: stable,long-context.", "--with")] = "",
     effective_batch: Annotated[
-        Number, _option(HOW, "Rows an optimizer step, 32 or more. Default: the preset's.")
+        Number, option(HOW, "Rows an optimizer step, 32 or more. Default: the preset's.")
     ] = None,
-    micro_batch: Annotated[Number, _option(HOW, "Rows one GPU computes at once. Default: the preset's.")] = None,
-    max_length: Annotated[Text, _option(HOW, "Tokens a row.")] = None,
-    lora_rank: Annotated[Text, _option(HOW, "Size of the adapter.")] = None,
-    learning_rate: Annotated[Text, _option(HOW, "As in 2e-4.")] = None,
-    epochs: Annotated[Text, _option(HOW, "Passes over the data.")] = None,
-    report_to: Annotated[Words, _option(HOW, "Trackers: swanlab, wandb, tensorboard, none.")] = None,
+    micro_batch: Annotated[Number, option(HOW, "Rows one GPU computes at once. Default: the preset's.")] = None,
+    max_length: Annotated[Text, option(HOW, "Tokens a row.")] = None,
+    lora_rank: Annotated[Text, option(HOW, "Size of the adapter.")] = None,
+    learning_rate: Annotated[Text, option(HOW, "As in 2e-4.")] = None,
+    epochs: Annotated[Text, option(HOW, "Passes over the data.")] = None,
+    report_to: Annotated[Words, option(HOW, "Trackers: swanlab, wandb, tensorboard, none.")] = None,
     gpus: Annotated[
-        str, _option(WHERE, "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.")
+        str, option(WHERE, "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.")
     ] = "",
-    name: Annotated[str, _option(WHERE, "The run's name: it is kept in runs/NAME.")] = "",
-    output_dir: Annotated[str, _option(WHERE, "The run's folder, instead of runs/NAME.")] = "",
-    dry_run: Annotated[bool, _option(LOOK, "Print the swift command.", "--dry-run")] = False,
-    explain: Annotated[bool, _option(LOOK, "Print every setting, its source and why.", "--explain")] = False,
-    as_json: Annotated[bool, _option(LOOK, "Print the plan as one JSON object.", "--json")] = False,
-    write: Annotated[File, _option(LOOK, "Write the command to an executable script.")] = None,
+    name: Annotated[str, option(WHERE, "The run's name: it is kept in runs/NAME.")] = "",
+    output_dir: Annotated[str, option(WHERE, "The run's folder, instead of runs/NAME.")] = "",
+    dry_run: Annotated[bool, option(LOOK, "Print the swift command.", "--dry-run")] = False,
+    explain: Annotated[bool, option(LOOK, "Print every setting, its source and why.", "--explain")] = False,
+    as_json: Annotated[bool, option(LOOK, "Print the plan as one JSON object.", "--json")] = False,
+    write: Annotated[File, option(LOOK, "Write the command to an executable script.")] = None,
     oom_retry: Annotated[
         str,
-        _option(RETRY, "neutral: the same optimisation (default). lossy: may change what is learned. off."),
+        option(RETRY, "neutral: the same optimisation (default). lossy: may change what is learned. off."),
     ] = "",
-    max_attempts: Annotated[Number, _option(RETRY, "Starts at the most. Default: 5.")] = None,
+    max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: 5.")] = None,
 ) -> None:
     """Plan, explain, and run ms-swift. The help texts are in `HELP`."""
     from tunekit.cli import show
@@ -121,8 +110,8 @@ def train(
 
 def resume(
     run: Annotated[str, typer.Argument(help="A run's name or folder.", show_default=False)],
-    oom_retry: Annotated[str, _option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
-    max_attempts: Annotated[Number, _option(RETRY, "Starts at the most. Default: as before.")] = None,
+    oom_retry: Annotated[str, option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
+    max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: as before.")] = None,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
     from tunekit.cli import show

@@ -122,8 +122,14 @@ def local_file(name: str) -> Path | None:
     bare = re.sub(r"#\d+$", "", name)
     path = Path(bare).expanduser()
     if path.is_file():
+        if path.suffix not in FILE_TYPES:
+            raise TunekitError(
+                f"dataset {bare}: unknown kind of file", f"ms-swift reads {', '.join(FILE_TYPES)}", Exit.DATA
+            )
         return path
     if path.is_dir():
+        if not any(path.iterdir()):
+            raise TunekitError(f"dataset {bare} is an empty folder", code=Exit.DATA)
         return None
     looks_like_file = path.suffix in FILE_TYPES or bare.startswith((".", "/", "~")) or bare.count("/") > 1
     if looks_like_file or "/" not in bare.removeprefix("HF::").removeprefix("MS::"):

@@ -17,7 +17,7 @@ def choose_preset(model: Model, hardware: Hardware, library: Library) -> tuple[s
     enough, the tightest for the model, then the one that asks for the largest GPU.
     """
     if not hardware.gpus:
-        return "cpu", "there is no GPU here: plan for one with --gpus, as in --gpus 1x24GB"
+        return "cpu", "there is no GPU to train on (--gpus 1x24GB would plan for one)"
     if model.params_b is None:
         return "low-memory", "the size of the model is not known, so the smallest micro-batch is taken"
     card = f"{model.size} on {hardware.gpu_gib:.0f} GiB"

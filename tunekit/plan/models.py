@@ -14,6 +14,9 @@ from tunekit.errors import TunekitError, closest
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 """The models of ms-swift's registry; ``scripts/snapshots`` writes it."""
 
+CONFIGS = Path(__file__).with_name("configs.json")
+"""The shape of common models: the numbers of their config.json that decide the memory."""
+
 TEMPLATE_MARKERS = (
     ("You are Qwen, created by Alibaba Cloud", "qwen2_5"),
     ("<|im_start|>", "chatml"),
@@ -90,6 +93,8 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(folder)
+    if folder.is_file():
+        raise TunekitError(f"--model {name} is a file, not a model's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise TunekitError(f"model folder {name} does not exist")
     rows = _catalogue()["models"]
@@ -128,6 +133,28 @@ def _candidates(name: str, rows: list[list[Any]]) -> str:
     if near:
         return f"did you mean {', '.join(ids[short] for short in near)}?"
     return "give the hub id in full (organisation/name) or a folder"
+
+
+def config_of(model: Model) -> dict[str, Any]:
+    """The config.json of a model: from its folder, or the shipped one of a common model.
+
+    Raises:
+        TunekitError: neither is there.
+    """
+    if model.local:
+        return _json(Path(model.id) / "config.json") or {}
+    shipped: dict[str, dict[str, Any]] = json.loads(CONFIGS.read_text(encoding="utf-8"))
+    name = model.id.split("/")[-1].lower().removeprefix("meta-")
+    quantized = re.search(r"awq|gptq|int4|int8|fp8|bnb", name)
+    bases = {known.split("/")[-1].lower(): config for known, config in shipped.items()}
+    # Chat versions share the shape of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B.
+    fitting = [base for base in bases if name == base or name.startswith(f"{base}-")]
+    found = bases[max(fitting, key=len)] if fitting and not quantized else None
+    if found is None:
+        raise TunekitError(
+            f"the shape of {model.id} is not known here", "download the model and give its folder: --model ./folder"
+        )
+    return found
 
 
 def parameters(name: str) -> float | None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tunekit.plan.presets import Library, Preset
     from tunekit.plan.request import Request
 
+ABOVE_ZERO = ("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps")
+"""Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
+
 GRPO_GENERATIONS = 8
 """Completions a prompt where ``--num_generations`` is not given (trl GRPOConfig)."""
 
@@ -166,6 +169,9 @@ def _guesses(model: Model) -> Layer:
 
 def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str) -> None:
     for flag, setting in settings.items():
+        if flag in ABOVE_ZERO and isinstance(setting.value, (int, float)) and setting.value <= 0:
+            where = "" if setting.explicit else f"{setting.source}: "
+            raise TunekitError(f"{where}--{flag} must be above 0, not {setting.value}")
         try:
             flags.parse(flag, setting.render(), command)
         except TunekitError as error:

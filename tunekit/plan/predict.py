@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tunekit.memory.spec import Spec
+from tunekit.memory.spec import GIB, Spec
 from tunekit.plan.rules import FLASH
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ DEFAULT_LENGTH = 2048
 def loss_share_of(plan: Plan) -> float:
     """The assumed share of tokens that carry loss."""
     return LOSS_SHARE.get(plan.loss, TYPICAL_LOSS_SHARE)
+
+
+def weights_gib(plan: Plan) -> float | None:
+    """GiB of one GPU that the model's weights alone take; None where the size of the model is not known."""
+    if plan.model.params_b is None:
+        return None
+    quantized = {"4": 0.56, "8": 1.06}.get(str(plan.get("quant_bits"))) if plan.get("quant_method") == "bnb" else None
+    width = quantized or (4 if plan.get("torch_dtype") == "float32" else 2)
+    shared = plan.hardware.world if str(plan.get("deepspeed") or "").startswith("zero3") else 1
+    return plan.model.params_b * 1e9 * width / GIB / shared
 
 
 def spec_of(plan: Plan, config: Mapping[str, Any], loss_share: float | None = None) -> Spec:

@@ -103,6 +103,8 @@ class Library:
             path = folder / below / f"{name}.toml"
             if path.is_file():
                 return path
+        if kind == "preset" and name in self.overlay_names():
+            raise TunekitError(f"{name} is an overlay, not a preset", f"lay it over one: --with {name}")
         listed = ", ".join(known)
         raise TunekitError(f"there is no {kind} {name}", did_you_mean(name, known) or f"there are: {listed}")
 

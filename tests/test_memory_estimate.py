@@ -1,0 +1,235 @@
+"""The closed form agrees with traces, and moves the way memory does."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunekit.memory.activations import targeted
+from tunekit.memory.estimate import OPTIMIZERS, estimate, loss_tokens
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.spec import CHOICES, Spec, Unknown
+
+CONFIGS = json.loads((Path(__file__).parents[1] / "tunekit/plan/configs.json").read_text())
+CONFIGS["dense-20b"] = {
+    "model_type": "llama",
+    "hidden_size": 6144,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 44,
+    "num_attention_heads": 48,
+    "num_key_value_heads": 8,
+    "vocab_size": 100352,
+    "tie_word_embeddings": False,
+    "head_dim": 128,
+}
+QWEN, LLAMA, QWEN3 = "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B"
+GPT, DENSE = "openai/gpt-oss-20b", "dense-20b"
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+# Traces of the whole model (rank 8, all linear layers, dropout 0.05, checkpointing): allocated GiB.
+# Loss share None: Liger.
+PACKED = [
+    (QWEN, "lora", 8, 1.0, 61.1),
+    (QWEN, "lora", 8, 0.5, 40.2),
+    (QWEN, "lora", 8, 0.25, 30.4),
+    (QWEN, "lora", 8, None, 30.4),
+    (QWEN, "qlora", 8, 1.0, 52.1),
+    (QWEN, "qlora", 8, 0.25, 21.4),
+    (QWEN, "qlora", 8, None, 21.4),
+    (LLAMA, "lora", 6, 1.0, 46.4),
+    (LLAMA, "lora", 6, 0.25, 27.1),
+    (LLAMA, "lora", 6, None, 27.1),
+    (QWEN3, "lora", 6, 1.0, 52.2),
+    (QWEN3, "lora", 6, 0.25, 28.7),
+    (QWEN3, "lora", 6, None, 27.7),
+    (GPT, "lora", 2, 1.0, 53.7),
+    (GPT, "lora", 2, 0.25, 43.3),
+    (GPT, "lora", 2, None, 41.8),
+    (DENSE, "lora", 2, 1.0, 44.8),
+    (DENSE, "lora", 2, 0.25, 40.9),
+    (DENSE, "lora", 2, None, 40.9),
+    (DENSE, "qlora", 2, 1.0, 21.1),
+    (DENSE, "qlora", 2, 0.25, 17.2),
+]
+SINGLE = [(QWEN, "lora", 18.3), (LLAMA, "lora", 18.7), (QWEN3, "lora", 19.6), (GPT, "lora", 43.9)]
+SINGLE += [(DENSE, "lora", 38.1), (DENSE, "qlora", 14.3)]
+
+# Measured on a T4 by the authors of fitcheck-llm: a plain loop in float16, rank 32 on attention, no dropout.
+T4 = [
+    ("HuggingFaceTB/SmolLM2-1.7B", "lora", 1, 2048, 4.8603),
+    ("HuggingFaceTB/SmolLM2-1.7B", "lora", 4, 1024, 6.3757),
+    ("HuggingFaceTB/SmolLM2-1.7B", "qlora", 1, 2048, 3.2673),
+    ("HuggingFaceTB/SmolLM2-1.7B", "qlora", 4, 1024, 5.1575),
+    ("HuggingFaceTB/SmolLM2-135M", "qlora", 1, 4096, 3.4929),
+    ("Qwen/Qwen2.5-1.5B", "lora", 2, 1024, 7.2283),
+    ("Qwen/Qwen2.5-1.5B", "qlora", 1, 2048, 6.6711),
+]
+
+specs = st.builds(
+    Spec,
+    config=st.sampled_from(list(CONFIGS.values())),
+    tuner=st.sampled_from(["lora", "qlora", "full"]),
+    kbit_prepare=st.booleans(),
+    double_quant=st.booleans(),
+    lora_rank=st.integers(1, 256),
+    target_modules=st.sampled_from([("all-linear",), ("o_proj",), ("o_proj", "down_proj")]),
+    lora_dropout=st.sampled_from([0.0, 0.05]),
+    lora_dtype=st.sampled_from(CHOICES["lora_dtype"]),
+    micro_batch=st.integers(1, 64),
+    seq_len=st.integers(1, 40000),
+    loss_share=st.floats(0, 1),
+    packing=st.booleans(),
+    gradient_checkpointing=st.booleans(),
+    attn=st.sampled_from(CHOICES["attn"]),
+    optimizer=st.sampled_from(list(OPTIMIZERS)),
+    precision=st.sampled_from(CHOICES["precision"]),
+    liger=st.booleans(),
+    stage=st.sampled_from(CHOICES["stage"]),
+    gpus=st.integers(1, 16),
+    zero_stage=st.sampled_from(CHOICES["zero_stage"]),
+    expandable_segments=st.booleans(),
+    outputs_kept=st.booleans(),
+)
+
+
+def of(name, **settings):
+    return Spec(config=CONFIGS[name], **settings)
+
+
+@pytest.mark.parametrize(("name", "tuner", "micro", "share", "traced"), PACKED)
+def test_packed_rows_agree_with_the_trace(name, tuner, micro, share, traced):
+    spec = of(name, tuner=tuner, micro_batch=micro, seq_len=3072, packing=True, attn="flash")
+    spec = replace(spec, liger=share is None, loss_share=share or 1.0)
+    assert estimate(spec).allocated_gib == pytest.approx(traced, rel=0.012)
+
+
+@pytest.mark.parametrize(("name", "tuner", "traced"), SINGLE)
+def test_single_rows_agree_with_the_trace(name, tuner, traced):
+    assert estimate(of(name, tuner=tuner)).allocated_gib == pytest.approx(traced, rel=0.016)
+
+
+@pytest.mark.parametrize(("name", "tuner", "micro", "length", "measured"), T4)
+def test_a_t4_allocates_as_much(name, tuner, micro, length, measured):
+    spec = of(name, tuner=tuner, micro_batch=micro, seq_len=length, lora_rank=32, target_modules=ATTENTION)
+    kbit = tuner == "qlora"
+    spec = replace(spec, lora_dropout=0.0, precision="fp16", kbit_prepare=kbit, double_quant=False, outputs_kept=True)
+    assert estimate(spec).allocated_gib == pytest.approx(measured, rel=0.005)
+
+
+@given(specs)
+def test_the_parts_sum_up(spec):
+    guess = estimate(spec)
+    assert sum(guess.breakdown.values()) == pytest.approx(guess.allocated_gib)
+    assert all(part >= 0 for part in guess.breakdown.values())
+    assert guess.allocated_gib <= guess.reserved_gib < guess.process_gib
+    assert guess.peak_at
+    assert set(guess.breakdown) == {
+        *("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
+    }
+
+
+@given(specs, st.sampled_from(["micro_batch", "seq_len", "lora_rank"]), st.integers(1, 64))
+def test_more_needs_no_less(spec, name, more):
+    larger = replace(spec, **{name: getattr(spec, name) + more})
+    assert estimate(larger).allocated_gib >= estimate(spec).allocated_gib * (1 - 1e-9)
+    assert estimate(larger).reserved_gib >= estimate(spec).reserved_gib * (1 - 1e-9)
+
+
+@given(specs, st.floats(0, 1))
+def test_more_loss_needs_no_less(spec, share):
+    low, high = sorted((spec.loss_share, share))
+    assert estimate(replace(spec, loss_share=low)).allocated_gib <= estimate(
+        replace(spec, loss_share=high)
+    ).allocated_gib * (1 + 1e-9)
+
+
+@given(specs)
+def test_liger_never_needs_more(spec):
+    plain = estimate(replace(spec, liger=False)).allocated_gib
+    assert estimate(replace(spec, liger=True)).allocated_gib <= plain * (1 + 1e-9)
+
+
+@given(specs)
+def test_checkpoints_never_need_more(spec):
+    without = estimate(replace(spec, gradient_checkpointing=False)).allocated_gib
+    assert estimate(replace(spec, gradient_checkpointing=True)).allocated_gib <= without * (1 + 1e-9)
+
+
+@given(specs)
+def test_expandable_segments_never_need_more(spec):
+    plain = estimate(replace(spec, expandable_segments=False)).reserved_gib
+    assert estimate(replace(spec, expandable_segments=True)).reserved_gib <= plain * (1 + 1e-9)
+
+
+def test_zero_shares_more_with_each_stage():
+    parts = [estimate(of(QWEN, tuner="full", gpus=8, zero_stage=stage)).breakdown for stage in (0, 1, 2, 3)]
+    assert parts[1]["optimizer"] == pytest.approx(12 / 8 * 7.0925, rel=1e-3)
+    assert parts[1]["gradients"] > 7 * parts[2]["gradients"]
+    assert parts[2]["weights"] == pytest.approx(8 * parts[3]["weights"])
+
+
+def test_states_of_optimizers_in_full_training():
+    held = {name: estimate(of(QWEN, tuner="full", optimizer=name)).breakdown["optimizer"] for name in OPTIMIZERS}
+    weights = estimate(of(QWEN, tuner="full")).breakdown["weights"]
+    assert held["adamw_torch_fused"] == held["adamw_torch"] == pytest.approx(2 * weights)
+    assert held["adamw_8bit"] == pytest.approx(weights, rel=0.02)
+    assert held["sgd"] == 0
+    assert held["adafactor"] < weights / 50
+    assert estimate(of(QWEN, tuner="full", optimizer="adamw_torch")).allocated_gib > 10 * 7.09
+
+
+def test_quantized_weights():
+    linear, rest = 6_525_288_448, 2 * 152_064 * 3584
+    four = estimate(of(QWEN, tuner="qlora")).breakdown["weights"] * 2**30
+    assert four == pytest.approx(linear * (0.5 + 1 / 64 + 4 / 16384) + 2 * rest, rel=1e-3)
+    once = estimate(of(QWEN, tuner="qlora", double_quant=False)).breakdown["weights"] * 2**30
+    assert once == pytest.approx(linear * 0.5625 + 2 * rest, rel=1e-3)
+    wide = estimate(of(QWEN, tuner="qlora", kbit_prepare=True)).breakdown["weights"] * 2**30
+    assert wide - four == pytest.approx(2 * rest, rel=1e-3)
+    eight = estimate(of(QWEN, tuner="qlora", quant_bits=8)).breakdown["weights"] * 2**30
+    assert eight == pytest.approx(linear + 2 * rest, rel=2e-3)
+
+
+def test_experts_are_not_quantized():
+    lora, qlora = (estimate(of(GPT, tuner=tuner)).breakdown["weights"] for tuner in ("lora", "qlora"))
+    assert 0.9 * lora < qlora < lora
+    assert any("fuses experts" in note for note in estimate(of(GPT, tuner="qlora")).notes)
+
+
+def test_pairs_are_two_rows_and_hold_more():
+    sft = estimate(of(QWEN, micro_batch=2, packing=True, attn="flash")).allocated_gib
+    dpo = estimate(of(QWEN, micro_batch=1, packing=True, attn="flash", stage="dpo")).allocated_gib
+    assert (sft, dpo) == (pytest.approx(22.2, rel=0.01), pytest.approx(24.5, rel=0.01))
+    copies = [estimate(of(QWEN, tuner="full", stage=stage)).breakdown["weights"] for stage in ("sft", "dpo", "ppo")]
+    assert copies[1:] == [pytest.approx(2 * copies[0]), pytest.approx(4 * copies[0])]
+
+
+def test_eager_attention_grows_with_the_square():
+    short, long = (estimate(of(LLAMA, attn="eager", seq_len=length)) for length in (8192, 16384))
+    assert long.breakdown["layer"] > 3.5 * short.breakdown["layer"]
+    assert long.peak_at == "backward of attention"
+
+
+def test_tokens_that_get_logits():
+    one = of(QWEN, loss_share=0.25, seq_len=1000)
+    assert loss_tokens(one, 1) == 250
+    assert loss_tokens(replace(one, packing=True), 8) == 2000
+    assert 2000 < loss_tokens(one, 8) < 8000
+    assert loss_tokens(replace(one, loss_share=0.0), 1) == 1
+
+
+def test_adapters_on_named_modules():
+    geometry = Geometry.from_config(CONFIGS[QWEN])
+    named = targeted(of(QWEN, target_modules=("model.layers.0.self_attn.q_proj", "v_proj")), geometry)
+    assert [linear.name for linear in named] == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"target_modules": ("c_attn",)}, "c_attn"), ({"optimizer": "shampoo"}, "shampoo")]
+)
+def test_what_is_not_known_is_named(change, word):
+    with pytest.raises(Unknown, match=word):
+        estimate(of(QWEN, **change))

@@ -1,0 +1,255 @@
+"""What forward and backward hold of one decoder layer: whole numbers of bytes, a token and a unit of width.
+
+Every number here was read off traces of the model's own forward and backward (fake tensors, torch 2.13, transformers
+5.19, peft 0.20): each width was changed alone, and the difference, a whole number, is the coefficient. Where the number
+comes from is said beside it. Widths: hidden h, query heads q, keys k, MLP i; T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunekit.memory.geometry import Geometry, Linear
+    from tunekit.memory.spec import Spec
+
+NORM = 4
+"""An RMSNorm keeps its input in float32."""
+NORM_TRAINED = 8
+"""... and, where its weight is trained, what it multiplied (2) and its output, which the next weights need (2)."""
+NORM_BACKWARD = 28
+"""Of h, beside attention, while the MLP's norm goes backward: float32 copies of input, gradient and products."""
+FINAL_NORM = 24
+"""The same of the last norm where nothing else of a layer is added to it."""
+HIDDEN_LIVE = 6
+"""Of h in a layer computed again: the residual, the gradient from above and the linear layer's output."""
+FLASH_BACKWARD = 12
+"""Of q: gradients of output and query (2 + 2), kept query and output (4), the kernel's float32 accumulator (4)."""
+LOGSUMEXP = 4
+"""Flash attention keeps one float32 a token and head."""
+EAGER_KEPT = {2: 6, 4: 4}
+"""Of S x S a head: the float32 softmax, and its copy in the width of the heads where that is less."""
+EAGER_PEAK = {"float16": 14, "other": 16}
+"""The same going backward: softmax, gradient in float32, its product with the softmax (SoftMax.cu) and the result,
+which is 2 bytes in float16: there CUDA's softmax converts by itself (ATen/native/SoftMax.cpp, half_to_float)."""
+EAGER_SINKS = {"kept": 4, "peak": 8}
+"""gpt-oss computes its softmax in bfloat16 (modeling_gpt_oss.eager_attention_forward)."""
+SDPA_MASK = 3
+"""Of rows x S x S: the mask as booleans (1) and as numbers (2), where rows are padded."""
+POSITIONS = 28
+"""Bytes a token for ids, positions and labels (int64) and the norms' variances."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bytes of one number.
+
+    Attributes:
+        stream: in the residual stream and the MLP: 4 where norms were turned to float32.
+        heads: in queries, keys and values.
+        autocast: whether linear layers take 2-byte copies of 4-byte inputs.
+        adapter: in the adapter's weights.
+    """
+
+    stream: int
+    heads: int
+    autocast: bool
+    adapter: int
+
+    @staticmethod
+    def of(spec: Spec) -> Widths:
+        """As `spec` computes. A loop that holds its outputs is one of the user's own: it has no autocast."""
+        wide = spec.precision == "fp32" or spec.kbit_prepare
+        autocast = spec.precision != "fp32" and not spec.outputs_kept
+        adapter = 2 if spec.lora_dtype in ("float16", "bfloat16") else 4
+        return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter)
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """What adapters keep of what they read.
+
+    Attributes:
+        attention_in: adapters on q, k and v.
+        attention_out: on the output of attention.
+        mlp_in: on gate and up.
+        mlp_out: on down.
+        count: adapters in one layer.
+        own: bytes each keeps of one number of its input.
+        shared: bytes that all on the same input keep together: the input itself.
+        cast: bytes of the input's copy in the adapter's type, alive only while the adapter computes.
+        dropout: whether inputs are dropped out.
+    """
+
+    attention_in: int = 0
+    attention_out: int = 0
+    mlp_in: int = 0
+    mlp_out: int = 0
+    count: int = 0
+    own: int = 0
+    shared: int = 0
+    cast: int = 0
+    dropout: bool = False
+
+    @staticmethod
+    def of(spec: Spec, geometry: Geometry, widths: Widths) -> Adapters:
+        """The adapters of `spec`; none under full training."""
+        if spec.tuner == "full":
+            return Adapters()
+        parts = dict.fromkeys(("attention_in", "attention_out", "mlp_in", "mlp_out"), 0)
+        for linear in targeted(spec, geometry):
+            parts[linear.part] += 1
+        converts = widths.adapter > widths.stream  # peft casts the input to the adapter's type
+        copy = 2 if widths.autocast else max(widths.adapter, widths.stream)
+        dropout = spec.lora_dropout > 0
+        own = 1 + copy if dropout else (copy if converts or copy < widths.stream else 0)
+        return Adapters(
+            **parts,
+            count=sum(parts.values()),
+            own=own,
+            shared=0 if own else widths.stream,
+            cast=widths.adapter if converts and (dropout or widths.autocast) else 0,
+            dropout=dropout,
+        )
+
+    def kept(self, count: int) -> int:
+        """Bytes of one number that `count` adapters on the same input keep."""
+        return count * self.own + (self.shared if count else 0)
+
+
+def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
+    """The linear layers that get an adapter: all, or those whose name ends as one of target_modules."""
+    if "all-linear" in spec.target_modules:
+        return geometry.linears
+    names = {name.rsplit(".", 1)[-1] for name in spec.target_modules}
+    return tuple(linear for linear in geometry.linears if linear.name in names)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One decoder layer, in bytes.
+
+    Attributes:
+        kept: for backward, where layers are not computed again.
+        peak: with everything alive at the layer's worst moment, computed again.
+        moment: that moment.
+    """
+
+    kept: float
+    peak: float
+    moment: str
+
+
+def positions(geometry: Geometry) -> int:
+    """Bytes a token that all layers share: POSITIONS, and the cosines and sines of rotary embeddings."""
+    return POSITIONS + (2 if geometry.family.sinks else 4) * geometry.head_dim
+
+
+def layer(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Layer:
+    """One layer of `rows` rows; `experts`: whether it has some."""
+    widths = Widths.of(spec)
+    adapters = Adapters.of(spec, geometry, widths)
+    trained = spec.tuner == "full"
+    hidden, tokens = geometry.hidden, rows * spec.seq_len
+    norm = (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2
+    reads = norm + adapters.kept(adapters.attention_in)
+    inside, backward = _attention(spec, geometry, widths, rows)
+    inside += adapters.own * adapters.attention_out * geometry.query * tokens
+    attention = reads * hidden * tokens + inside
+    moments = {
+        "backward of a norm": attention + NORM_BACKWARD * hidden * tokens,
+        "backward of attention": (reads + HIDDEN_LIVE) * hidden * tokens + backward,
+    }
+    if spec.bits and not experts:  # the product with a weight that is 2 bytes a number for that long
+        beside = (norm + adapters.kept(adapters.mlp_in) + HIDDEN_LIVE) * hidden
+        beside += 4 * widths.stream * geometry.intermediate
+        moments["a dequantized weight"] = attention + beside * tokens + 2 * hidden * geometry.intermediate
+    if experts:
+        kept_mlp, more = _experts(geometry, norm, HIDDEN_LIVE + (2 if trained else 0))
+    else:
+        kept_mlp, more = _mlp(geometry, widths, adapters, norm, trained)
+    moments.update({name: attention + size * tokens for name, size in more.items()})
+    moment = max(moments, key=lambda name: moments[name])
+    inner = 2 * spec.lora_rank * adapters.count * tokens  # the outputs of the adapters' first halves
+    return Layer(attention + kept_mlp * tokens + inner, moments[moment] + inner, moment)
+
+
+def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tuple[float, float]:
+    """Bytes that attention keeps for backward, and those alive while it goes backward."""
+    query, keys = geometry.query, geometry.keys
+    tokens = rows * spec.seq_len
+    grouped = keys < query
+    if spec.attn == "eager" or (spec.attn == "sdpa" and not spec.packing):
+        keys, grouped = query, False  # keys and values are repeated for every head
+    norms = {"": 0, "head": 4, "full": 4}[geometry.family.qk_norm] + (2 if spec.tuner == "full" else 0)
+    normed = norms * (geometry.query + geometry.keys) if geometry.family.qk_norm else 0
+    twice = 2 * widths.heads
+    kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens
+    if "qkv" in geometry.family.fused:
+        kept += widths.heads * (query + keys) * tokens  # the values are a part of one tensor, which stays whole
+    backward = (FLASH_BACKWARD + twice - 4) * query + (twice + 4) * keys + normed + LOGSUMEXP * geometry.heads
+    if grouped:
+        backward += 4 * query  # the kernel writes gradients of keys and values for every query head
+    if spec.attn != "eager":
+        padded = SDPA_MASK * rows * spec.seq_len**2 if spec.attn == "sdpa" and rows > 1 and not spec.packing else 0
+        return kept, backward * tokens + padded
+    scores = geometry.heads * rows * spec.seq_len**2
+    if geometry.family.sinks:
+        each, peak = EAGER_SINKS["kept"], EAGER_SINKS["peak"]
+    else:
+        each = EAGER_KEPT[widths.heads]
+        peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
+    mask = widths.heads * rows * spec.seq_len**2
+    return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores + mask
+
+
+def _mlp(
+    geometry: Geometry, widths: Widths, adapters: Adapters, norm: int, trained: bool
+) -> tuple[float, dict[str, float]]:
+    """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
+    hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
+    gated = 3 * number  # gate, up, and the activation of gate
+    reads = norm + adapters.kept(adapters.mlp_in)
+    product = number if trained else adapters.kept(adapters.mlp_out)
+    kept = reads * hidden + (gated + product) * width
+    live = reads + HIDDEN_LIVE + (0 if trained or (adapters.shared and adapters.mlp_in) else 2)
+    if geometry.family.norms == 4:
+        live -= norm // 2  # of the norm after the MLP, which the MLP's adapters come before
+    if geometry.family.late_norms:
+        live -= norm + 2
+    moments: dict[str, float] = {"backward of the MLP": (reads + 4) * hidden + 2 * gated * width}
+    if adapters.mlp_in:
+        cast = adapters.cast
+        moments["adapters of gate and up"] = (live + 2 * cast - 2) * hidden + (gated if cast else 4) * width
+    if adapters.mlp_out:
+        held = gated + number + adapters.cast + adapters.own
+        moments["adapter of down, its output"] = (live + 4) * hidden + held * width
+        if adapters.dropout and widths.adapter == 4:
+            dropped = 4 if widths.autocast else 0  # without autocast it is the copy that is kept
+            moments["adapter of down, dropout"] = live * hidden + (held + dropped) * width
+    return kept, moments
+
+
+def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str, float]]:
+    """Of a MoE block and its norm, bytes a token, by grouped matrix products; see `_mlp`."""
+    hidden, width, experts = geometry.hidden, geometry.expert_width, geometry.experts
+    sent_hidden, sent_width = geometry.experts_per_token * hidden, geometry.experts_per_token * width
+    router = 40.0 * geometry.experts_per_token + 16 * experts
+    if geometry.family.sinks:  # gpt-oss keeps both clamps, the sigmoid and the products
+        kept: float = norm * hidden + 2 * sent_hidden + 12 * sent_width
+        moments: dict[str, float] = {
+            "activation of the experts": 2 * sent_hidden + 20 * sent_width,
+            "outputs of the experts": 10 * sent_hidden + 12 * sent_width,
+        }
+    else:
+        kept = norm * hidden + 2 * sent_hidden + 6 * sent_width
+        moments = {
+            "outputs of the experts": 8.0 * sent_hidden + 6 * sent_width,
+            "inputs of the experts": 4 * sent_hidden + 8 * sent_width,
+            "backward of the experts": 12 * sent_width,
+        }
+    shared = geometry.intermediate if geometry.moe_layers == geometry.layers else 0
+    return kept + 6 * shared + router, {
+        name: (norm + live) * hidden + size + 6 * shared + router for name, size in moments.items()
+    }

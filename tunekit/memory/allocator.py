@@ -1,0 +1,303 @@
+"""What PyTorch's CUDA caching allocator would reserve for a sequence of allocations.
+
+The allocator asks the driver for *segments*, cuts *blocks* from them and keeps what is freed, so the memory that a GPU
+must have (*reserved*) is more than what tensors occupy (*allocated*). The rules and numbers are those of
+https://github.com/pytorch/pytorch/blob/v2.9.0/c10/cuda/CUDACachingAllocator.cpp with its default settings, one stream.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MIB = 2**20
+MIN_BLOCK = 512
+"""``kMinBlockSize``: every request is rounded up to a multiple."""
+SMALL_SIZE = MIB
+"""``kSmallSize``: the largest request that the small pool serves."""
+SMALL_BUFFER = 2 * MIB
+"""``kSmallBuffer``: a segment of the small pool."""
+LARGE_BUFFER = 20 * MIB
+"""``kLargeBuffer``: a segment for requests of 1 to 10 MiB."""
+MIN_LARGE = 10 * MIB
+"""``kMinLargeAlloc``: from here on a request gets a segment of its own ..."""
+ROUND_LARGE = 2 * MIB
+"""``kRoundLarge``: ... rounded up to a multiple of this."""
+
+
+class OutOfMemory(Exception):  # noqa: N818 - named as torch names it
+    """A request that does not fit below the cap, after all cached segments were given back.
+
+    Attributes:
+        asked: bytes of the request.
+        reserved: bytes held when it failed.
+    """
+
+    def __init__(self, asked: int, reserved: int) -> None:
+        super().__init__(f"out of memory: {asked} bytes asked, {reserved} bytes reserved")
+        self.asked = asked
+        self.reserved = reserved
+
+
+@dataclass(eq=False)
+class Block:
+    """A piece of a segment.
+
+    Attributes:
+        address: the first byte.
+        size: bytes.
+        small: of the small pool.
+        free: not given to a tensor.
+        before: the block left of it in its segment.
+        after: the block right of it.
+    """
+
+    address: int
+    size: int
+    small: bool
+    free: bool = True
+    before: Block | None = None
+    after: Block | None = None
+
+
+@dataclass
+class _Pool:
+    """The free blocks of one pool, smallest first; ``last`` ends the segment that can expand."""
+
+    free: list[tuple[int, int]] = field(default_factory=list)
+    blocks: dict[int, Block] = field(default_factory=dict)
+    last: Block | None = None
+
+    def add(self, block: Block) -> None:
+        insort(self.free, (block.size, block.address))
+        self.blocks[block.address] = block
+
+    def remove(self, block: Block) -> None:
+        del self.free[bisect_left(self.free, (block.size, block.address))]
+        del self.blocks[block.address]
+
+
+class CachingAllocator:
+    """One GPU's allocator.
+
+    Attributes:
+        allocated: bytes given to tensors, rounded.
+        reserved: bytes of all segments.
+        peak_allocated: the most that `allocated` has been.
+        peak_reserved: the most that `reserved` has been.
+        retries: how often cached segments had to be given back for a request.
+    """
+
+    def __init__(self, *, expandable: bool = False, cap: int | None = None) -> None:
+        """An empty allocator.
+
+        Args:
+            expandable: ``expandable_segments:True``: one segment a pool, that grows and shrinks.
+            cap: bytes that may be reserved; None for no end.
+        """
+        self.expandable = expandable
+        self.cap = cap
+        self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = self.retries = 0
+        self._pools = {True: _Pool(), False: _Pool()}
+        self._next = 0
+
+    def allocate(self, size: int) -> Block:
+        """A block of at least `size` bytes.
+
+        Raises:
+            OutOfMemory: it does not fit below the cap.
+        """
+        size = rounded(size)
+        small = size <= SMALL_SIZE
+        block = self._best_fit(size, small=small) or self._new(size, small=small)
+        rest = block.size - size
+        # should_split(): the large pool does not cut off pieces that only the small pool could use
+        if rest >= MIN_BLOCK if small or self.expandable else rest > SMALL_SIZE:
+            self._split(block, size)
+        block.free = False
+        self.allocated += block.size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        return block
+
+    def release(self, block: Block) -> None:
+        """Take a block back; it melts with free neighbours."""
+        pool = self._pools[block.small]
+        self.allocated -= block.size
+        block.free = True
+        if block.before is not None and block.before.free:
+            pool.remove(block.before)
+            block = self._join(block.before, block)
+        if block.after is not None and block.after.free:
+            pool.remove(block.after)
+            block = self._join(block, block.after)
+        pool.add(block)
+
+    def live_and_free(self) -> tuple[int, int]:
+        """Bytes given out and bytes cached: together always `reserved`."""
+        return self.allocated, sum(size for pool in self._pools.values() for size, _ in pool.free)
+
+    def _best_fit(self, size: int, *, small: bool) -> Block | None:
+        """The smallest free block that holds `size`; the end of an expandable segment comes last."""
+        pool = self._pools[small]
+        place = bisect_left(pool.free, (size, -1))
+        if place < len(pool.free):
+            block = pool.blocks[pool.free[place][1]]
+            # get_free_block(): the end counts as large as it may grow, so any other block is the better fit
+            if block is pool.last and place + 1 < len(pool.free):
+                block = pool.blocks[pool.free[place + 1][1]]
+            pool.remove(block)
+            return block
+        return None
+
+    def _new(self, size: int, *, small: bool) -> Block:
+        """A block from memory that the driver gives."""
+        if self.expandable:
+            return self._expand(size, small=small)
+        own = LARGE_BUFFER if size < MIN_LARGE else _up(size, ROUND_LARGE)
+        wanted = SMALL_BUFFER if small else own
+        self._reserve(wanted)
+        block = Block(self._next, wanted, small)
+        self._next += wanted + MIN_BLOCK  # a gap: segments never touch
+        return block
+
+    def _expand(self, size: int, *, small: bool) -> Block:
+        """Map more pages at the end of the pool's only segment."""
+        pool = self._pools[small]
+        page = SMALL_BUFFER if small else LARGE_BUFFER
+        last = pool.last
+        spare = last.size if last is not None and last.free else 0
+        wanted = _up(size - spare, page)
+        self._reserve(wanted)
+        last = pool.last  # giving cached pages back may have changed it
+        if last is not None and last.free:
+            pool.remove(last)
+            last.size += wanted
+            if last.size < size:  # its pages were given back meanwhile
+                more = _up(size - last.size, page)
+                self._reserve(more)
+                last.size += more
+            return last
+        address = last.address + last.size if last is not None else (0 if small else 2**60)
+        block = Block(address, wanted if wanted >= size else _up(size, page), small, before=last)
+        if block.size > wanted:
+            self._reserve(block.size - wanted)
+        if last is not None:
+            last.after = block
+        pool.last = block
+        return block
+
+    def _reserve(self, size: int) -> None:
+        """Account for `size` bytes from the driver, giving cached memory back where they do not fit."""
+        if self.cap is not None and self.reserved + size > self.cap:
+            self.retries += 1
+            self._give_back()
+            if self.reserved + size > self.cap:
+                raise OutOfMemory(size, self.reserved)
+        self.reserved += size
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def _give_back(self) -> None:
+        """release_cached_blocks(): segments that hold nothing; of an expandable one, whole pages at its end."""
+        for small, pool in self._pools.items():
+            if not self.expandable:
+                for block in list(pool.blocks.values()):
+                    if block.before is None and block.after is None:
+                        pool.remove(block)
+                        self.reserved -= block.size
+                continue
+            last = pool.last
+            if last is None or not last.free:
+                continue
+            page = SMALL_BUFFER if small else LARGE_BUFFER
+            pool.remove(last)
+            cut = last.size // page * page
+            self.reserved -= cut
+            last.size -= cut
+            if last.size:
+                pool.add(last)
+                continue
+            pool.last = last.before
+            if last.before is not None:
+                last.before.after = None
+
+    def _split(self, block: Block, size: int) -> None:
+        """Leave `size` bytes in `block` and make the rest free."""
+        pool = self._pools[block.small]
+        rest = Block(block.address + size, block.size - size, block.small, before=block, after=block.after)
+        if block.after is not None:
+            block.after.before = rest
+        block.after, block.size = rest, size
+        if pool.last is block:
+            pool.last = rest
+        pool.add(rest)
+
+    def _join(self, left: Block, right: Block) -> Block:
+        """`left`, with `right` melted into it."""
+        pool = self._pools[left.small]
+        left.size += right.size
+        left.after = right.after
+        if right.after is not None:
+            right.after.before = left
+        if pool.last is right:
+            pool.last = left
+        return left
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a sequence of events comes to.
+
+    Attributes:
+        allocated: peak bytes of blocks in use. A block of the large pool can be up to 1 MiB larger than its tensor, and
+            PyTorch counts blocks too (``stats.allocated_bytes`` grows by ``block->size``).
+        reserved: peak bytes of segments.
+        fits: whether it stayed below the cap.
+        peak_at: the index of the event that made `allocated`; -1 without events.
+        retries: how often cached segments had to be given back.
+        failed_at: the index of the event that did not fit, None where all did.
+    """
+
+    allocated: int
+    reserved: int
+    fits: bool
+    peak_at: int = -1
+    retries: int = 0
+    failed_at: int | None = None
+
+
+def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False, cap: int | None = None) -> Replay:
+    """Run events through an empty allocator.
+
+    Args:
+        events: ``(name, bytes)`` where a tensor is made, ``(name, 0)`` where it dies, in order of time.
+        expandable: ``expandable_segments:True``.
+        cap: bytes that may be reserved.
+    """
+    allocator = CachingAllocator(expandable=expandable, cap=cap)
+    live: dict[int, Block] = {}
+    failed_at, peak_at, peak = None, -1, 0
+    for index, (name, size) in enumerate(events):
+        try:
+            if size:
+                live[name] = allocator.allocate(size)
+            elif name in live:
+                allocator.release(live.pop(name))
+        except OutOfMemory:
+            failed_at = index
+            break
+        if allocator.peak_allocated > peak:
+            peak, peak_at = allocator.peak_allocated, index
+    return Replay(peak, allocator.peak_reserved, failed_at is None, peak_at, allocator.retries, failed_at)
+
+
+def rounded(size: int) -> int:
+    """Bytes that a tensor of `size` bytes occupies: ``round_size()``."""
+    return max(MIN_BLOCK, _up(size, MIN_BLOCK))
+
+
+def _up(size: int, step: int) -> int:
+    return -(-size // step) * step
