@@ -146,7 +146,7 @@ def answers(monkeypatch):
         return {**answer, "breakdown": {"weights": GIB}}
 
     monkeypatch.setattr(module, "ask", ask)
-    monkeypatch.setattr(module, "find_package", lambda name: name)
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
     return asked
 
 
@@ -179,7 +179,7 @@ def test_other_libraries_are_another_question(monkeypatch):
 
 
 def test_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr(module, "find_package", lambda name: None if name == "peft" else name)
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "peft" else name)
     with pytest.raises(Unknown, match="needs peft, which is not installed"):
         trace(SPEC)
 

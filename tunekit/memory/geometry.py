@@ -84,7 +84,7 @@ FAMILIES: Mapping[str, Family] = {
     "olmoe": Family(qk_norm="full", moe=True),
     "gpt_oss": Family(moe=True, expert_bias=True, sinks=True),
 }
-"""By ``model_type``. Source: the modeling_*.py of transformers 5.19; counts of common models are checked in the tests."""
+"""By ``model_type``. Source: the modeling_*.py of transformers 5.19; the tests check the counts of common models."""
 
 UNSUPPORTED: Mapping[str, str] = {
     "kv_lora_rank": "multi-head latent attention",
