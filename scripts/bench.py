@@ -27,7 +27,7 @@ TRL = str(Path(PYTHON).with_name("trl"))
 DRY = [PYTHON, "-m", "tunekit", "sft", "--model", "Qwen2.5-7B", "--preset", "8b-tight", "--dataset", "data.jsonl"]
 DRY += ["--gpus", "1x40GB", "--dry-run"]
 BARE = [PYTHON, "-m", "swift.cli.main", "sft", "--bad-flag"]
-QUICK, SLOW, TRAIN = 15, 5, 5
+QUICK, SLOW, TRAIN = 15, 3, 3
 
 
 def seconds(command: list[str], folder: Path, expect: int = 0) -> float:

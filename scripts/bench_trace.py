@@ -2,7 +2,7 @@
 
     python scripts/bench_trace.py measured.csv [WORDS]
 
-The rows are those that ``fitcheck-llm`` 0.3.1 measured on a Tesla T4 (its source distribution),
+The rows are those that ``fitcheck-llm`` 0.3.1 measured on a Tesla T4 (its source distribution, data/measurements),
 with the loop of its ``scripts/measure.py``: fp16 without autocast, LoRA on q, k, v and o without dropout, the default
 AdamW, checkpoints that are not reentrant, memory-efficient attention with grouped keys expanded. WORDS select rows.
 """

@@ -29,7 +29,7 @@ SOURCES = ("allocator.py", "spec.py", "trace_follow.py", "trace_kernels.py", "tr
 
 CONTEXT = 141 * 2**20
 """Bytes of a CUDA context beside the allocator: 140.875 MiB on a Tesla T4 with PyTorch 2.9
-(its source distribution, data/measurements). Newer cards load more kernels: up to some 600 MiB."""
+(fitcheck-llm 0.3.1, data/measurements). Newer cards load more kernels: up to some 600 MiB."""
 
 STAGES = ("pt", "sft", "dpo")
 

@@ -1,0 +1,30 @@
+"""Pages that lead somewhere, and say how things are called."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert all((page.parent / link).exists() for link in local), [
+        link for link in local if not (page.parent / link).exists()
+    ]
+
+
+def test_the_pages_are_looked_at():
+    assert {"README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "cli.md", "presets.md", "rules.md"} <= {
+        page.name for page in PAGES
+    }
+
+
+def test_every_command_is_documented():
+    shown = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    for command in ("sft", "pt", "rlhf", "resume", "fit", "presets list", "presets show", "presets copy", "doctor"):
+        assert f"## tunekit {command}\n" in shown
