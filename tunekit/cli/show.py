@@ -91,6 +91,10 @@ def explain(prepared: Prepared) -> None:
         (flag, text(setting.value), setting.source, setting.why) for flag, setting in prepared.plan.settings.items()
     ]
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in prepared.plan.env.items()]
+    rows += [
+        ("output_dir", str(prepared.path / "output"), "run", "each run has a folder of its own"),
+        ("add_version", "false", "run", "checkpoints stand in that folder directly, so that a retry finds them"),
+    ]
     dropped = [change for change in prepared.plan.changes if change.after is None]
     rows += [(change.flag, "(dropped)", change.by, change.why) for change in dropped]
     print_table(rows)

@@ -126,7 +126,7 @@ def supervise(
         tee.start()
         while process.poll() is None and not stop.received:
             on_tick()
-            time.sleep(TICK)
+            _wait(process)
         if process.poll() is None:
             _stop(process, stop, on_tick)
     finally:
@@ -146,7 +146,13 @@ def _stop(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable
             if process.poll() is not None:
                 return
             on_tick()
-            time.sleep(TICK)
+            _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Let a tick pass, or less where the process ends in it."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(TICK)
 
 
 def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
