@@ -107,7 +107,7 @@ tools beneath give.
 ## A supervised run
 
 The same training of SmolLM2-135M with and without tunekit around it, in turns, {TRAIN} times each.
-Short runs differ by some percent from one to the next; a ratio within that says that tunekit adds nothing that shows.
+Short runs differ by some percent from one to the next.
 
 {second}"""
     (ROOT / "docs/speed.md").write_text(page, encoding="utf-8")

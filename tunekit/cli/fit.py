@@ -65,13 +65,8 @@ def fit(
             datasets=dataset or [],
             preset=preset,
             overlays=overlays,
-            effective_batch=None,
             micro_batch=micro_batch,
             gpus=gpus,
-            name="",
-            output_dir="",
-            oom_retry="",
-            max_attempts=None,
             words=words,
         )
     )

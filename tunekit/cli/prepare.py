@@ -37,17 +37,17 @@ class Asked:
 
     command: str
     model: str
-    datasets: list[str]
-    preset: str
-    overlays: str
-    effective_batch: int | None
-    micro_batch: int | None
-    gpus: str
-    name: str
-    output_dir: str
-    oom_retry: str
-    max_attempts: int | None
     words: dict[str, list[str]]
+    datasets: list[str]
+    preset: str = ""
+    overlays: str = ""
+    effective_batch: int | None = None
+    micro_batch: int | None = None
+    gpus: str = ""
+    name: str = ""
+    output_dir: str = ""
+    oom_retry: str = ""
+    max_attempts: int | None = None
 
 
 @dataclass(frozen=True)
