@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.plan import Plan
     from tunekit.plan.settings import Layer, Setting, Value
+    from tunekit.plan.strategies import Tuning
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "presets"
@@ -107,13 +108,20 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         packages: frozenset[str] = frozenset(OPTIONAL_PACKAGES),
         environ: Mapping[str, str] | None = None,
         shelf: Library | None = None,
+        tuning: Tuning | None = None,
+        liger_models: frozenset[str] = frozenset(),
+        memory_correction: float = 1.0,
+        loss_share: float | None = None,
         **typed: Value,
     ) -> Plan:
         known = resolve(model) if isinstance(model, str) else model
         request = Request(
             command, known.id, ("data.jsonl",), preset, tuple(overlays), micro, effective, typed, tuple(layers)
         )
-        return make_plan(request, known, choose(gpus), shelf or library, Facts(flags, packages, environ or {}))
+        if tuning:
+            request = replace(request, tuning=tuning)
+        facts = Facts(flags, packages, environ or {}, liger_models, memory_correction, loss_share)
+        return make_plan(request, known, choose(gpus), shelf or library, facts)
 
     return make
 

@@ -45,6 +45,9 @@ ARGUMENT_FILES = {
     "sft": ("sft_args", "SftArguments"),
     "pt": ("pretrain_args", "PretrainArguments"),
     "rlhf": ("rlhf_args", "RLHFArguments"),
+    "infer": ("infer_args", "InferArguments"),
+    "export": ("export_args", "ExportArguments"),
+    "eval": ("eval_args", "EvalArguments"),
 }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from running import (
     SECRET_TOKEN,
     SFT,
@@ -26,7 +25,7 @@ from running import (
 )
 
 import tunekit as package
-from tunekit.cli.app import app
+from tunekit.cli.app import COMMANDS, command_of
 
 BASE = ("--model", "tiny", "--dataset", "data.jsonl")
 DRY = ("sft", *BASE, "--dry-run")
@@ -97,7 +96,7 @@ def argv_of(shell: str) -> list[str]:
         (("--auto_find_batch_size", "true"), "tunekit's to set"),
         (("--resume_from_checkpoint", "x"), "tunekit resume"),
         (("--add_version", "true"), "--name"),
-        (("--rlhf_type", "dpo"), "tunekit rlhf"),
+        (("--rlhf_type", "dpo"), "tunekit dpo"),
         (("--effective-batch", "16"), "32 or more"),
         (("--effective-batch", "0"), "32 or more"),
         (("--effective-batch", "-40"), "32 or more"),
@@ -397,14 +396,17 @@ def test_the_version() -> None:
 
 
 def options_of(*path: str) -> list[str]:
-    command: Any = typer.main.get_command(app)
-    for name in path:
+    command: Any = command_of(path[0])
+    for name in path[1:]:
         command = command.commands[name]
     return [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
 
 
-@pytest.mark.parametrize("path", [("sft",), ("pt",), ("rlhf",), ("resume",), ("presets", "list"), ("presets", "show")])
-@pytest.mark.parametrize("columns", ["80", "200"])
+BELOW = [("presets", "list"), ("presets", "show"), ("presets", "copy"), ("recipes", "list"), ("recipes", "copy")]
+
+
+@pytest.mark.parametrize("path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes")), *BELOW])
+@pytest.mark.parametrize("columns", ["80"])
 def test_help_mentions_every_option(path: tuple[str, ...], columns: str, place: Path) -> None:
     result = tunekit(place, *path, "--help", env={"COLUMNS": columns})
     assert result.code == 0
@@ -539,3 +541,40 @@ def test_a_token_leaves_the_arguments_and_is_told_by_name(place: Path) -> None:
 
 def test_colours_only_in_a_terminal() -> None:
     assert "\x1b" not in call(*DRY).err + call(*DRY).out + call(*DRY, "--lora_rnak", "1").err
+
+
+# --- does not fit
+
+
+LARGE = ("sft", "--model", "Qwen2.5-32B", "--dataset", "data.jsonl")
+
+
+def on_a_machine_with(monkeypatch, gigabytes):
+    from tunekit.hardware import Gpu, Hardware
+
+    card = Hardware((Gpu("NVIDIA X", gigabytes * 0.985, device="0"),))
+    monkeypatch.setattr("tunekit.hardware.choose", lambda *_: card)
+    monkeypatch.setattr("tunekit.cli.prepare.installed_packages", lambda: frozenset({"flash_attn", "bitsandbytes"}))
+
+
+def test_a_preset_that_does_not_fit_is_refused_before_the_launch(tunekit, monkeypatch, isolated):
+    on_a_machine_with(monkeypatch, 24)
+    ended = tunekit(*LARGE, "--preset", "20b")
+    assert ended.code == 3
+    assert re.search(r"error: 20b would take \d\d\.\d GiB of 23\.6", ended.err)
+    assert re.search(r"hint:  --preset (auto|low-memory) fits \(micro-batch 1, \d\d\.\d GiB\); --force", ended.err)
+    assert not (isolated / "runs").exists()
+
+
+def test_a_dry_run_of_it_is_shown_with_its_number(tunekit, monkeypatch):
+    on_a_machine_with(monkeypatch, 24)
+    ended = tunekit(*LARGE, "--preset", "20b", "--dry-run")
+    assert ended.code == 0
+    assert "does not fit" in ended.err
+
+
+def test_force_goes_on(tunekit, monkeypatch):
+    on_a_machine_with(monkeypatch, 24)
+    monkeypatch.setattr("tunekit.runs.attempts.find_engine", lambda: None)
+    ended = tunekit(*LARGE, "--preset", "20b", "--force")
+    assert "ms-swift is not installed" in ended.err

@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tunekit.engine.command import Command, build
-from tunekit.engine.followups import followups
 from tunekit.plan.batch import Batch
 
 OUT = Path("runs/x/output")
@@ -161,30 +160,3 @@ def test_no_flag_stands_twice(make):
         argv = build(make("rlhf", preset=name, rlhf_type="dpo", gpus="2x80GB"), OUT).argv
         flags = [word for word in argv if word.startswith("--")]
         assert len(flags) == len(set(flags)) > 20
-
-
-CHECKPOINT = Path("runs/x/output/checkpoint-9")
-
-
-def test_what_can_be_done_with_an_adapter(make):
-    (chat, merge) = followups(make(preset="7b", gpus="2x80GB"), CHECKPOINT)
-    assert (chat[0], merge[0]) == ("Chat", "Merge")
-    assert chat[1].argv == ("swift", "infer", "--adapters", str(CHECKPOINT))
-    assert merge[1].argv == (
-        *("swift", "export", "--adapters", str(CHECKPOINT), "--merge_lora", "true"),
-        *("--output_dir", "runs/x/output/merged"),
-    )
-    assert chat[1].env == merge[1].env == {"CUDA_VISIBLE_DEVICES": "0"}
-
-
-def test_what_can_be_done_with_a_whole_model(make):
-    ((title, chat),) = followups(make(preset="7b", tuner_type="full"), CHECKPOINT)
-    assert title == "Chat"
-    assert chat.argv == ("swift", "infer", "--model", str(CHECKPOINT))
-
-
-def test_what_can_be_done_on_a_cpu(make):
-    (chat, merge) = followups(make(gpus="cpu"), CHECKPOINT)
-    assert chat[1].argv[-4:] == ("--device_map", "cpu", "--torch_dtype", "float32")
-    assert merge[1].argv[-2:] == ("--device_map", "cpu")
-    assert chat[1].env == {}

@@ -11,6 +11,7 @@ from running import SFT, make_rows, make_workplace, tunekit
 
 from tunekit.data.check import ROWS, SHAPES, check_datasets, local_file, read_rows
 from tunekit.errors import Exit, TunekitError
+from tunekit.plan.stages import STAGES
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
@@ -37,9 +38,10 @@ def refused(rows: list[Any], loss: str = "sft") -> str:
     return raised.value.message
 
 
-def warnings(rows: list[Any], loss: str = "sft") -> list[str]:
+def accept(rows: list[Any], loss: str = "sft") -> None:
+    """Rows that are taken: it would raise otherwise."""
     make_rows(Path("data.jsonl"), *rows)
-    return check_datasets(["data.jsonl"], loss)
+    check_datasets(["data.jsonl"], loss)
 
 
 SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
@@ -75,7 +77,7 @@ GOOD = [
 
 @pytest.mark.parametrize(("loss", "row"), GOOD, ids=lambda item: item if isinstance(item, str) else "")
 def test_good_rows(loss: str, row: dict[str, Any]) -> None:
-    assert warnings([row], loss) == []
+    accept([row], loss)
 
 
 def test_every_loss_has_a_good_row() -> None:
@@ -86,7 +88,7 @@ def test_every_loss_has_a_good_row() -> None:
 def test_the_example_of_each_loss_is_one(loss: str) -> None:
     """The row that an error message shows must itself be taken."""
     example = SHAPES[loss].example.partition(" or ")[0]
-    assert warnings([json.loads(example)], loss) == []
+    accept([json.loads(example)], loss)
 
 
 BAD = [
@@ -143,15 +145,38 @@ def test_the_line_of_the_bad_row_is_named() -> None:
 
 
 def test_only_the_first_rows_are_read() -> None:
-    assert warnings([CHAT] * ROWS + [{}]) == []
+    accept([CHAT] * ROWS + [{}])
     assert f"line {ROWS}" in refused([CHAT] * (ROWS - 1) + [{}])
 
 
-def test_pairs_given_to_sft_are_told_once() -> None:
-    (warning,) = warnings([PAIR] * 5)
-    assert "preference pairs" in warning
-    assert "--rlhf-type dpo" in warning
-    assert warnings([PAIR], "dpo") == []
+@pytest.mark.parametrize(
+    ("row", "loss", "suits"),
+    [
+        (PAIR, "sft", "dpo"),
+        (CHAT, "dpo", "sft"),
+        (CHAT, "kto", "sft"),
+        ({**CHAT, "label": True}, "dpo", "kto"),
+        (PAIR, "kto", "dpo"),
+        (PROMPT, "sft", "grpo"),
+        ({"text": "Once"}, "dpo", "sft"),
+    ],
+)
+def test_rows_of_another_stage_are_refused_and_that_stage_is_named(row: Any, loss: str, suits: str) -> None:
+    make_rows(Path("data.jsonl"), row)
+    with pytest.raises(TunekitError) as raised:
+        check_datasets(["data.jsonl"], loss)
+    assert raised.value.hint
+    assert raised.value.hint.endswith(f"such rows suit tunekit {suits}")
+    accept([row], suits)
+
+
+def test_pairs_do_not_train_silently_on_the_chosen_answers() -> None:
+    assert 'a rejected answer in "rejected_response"' in refused([PAIR])
+    accept([PAIR], "dpo")
+
+
+def test_every_stage_has_a_shape() -> None:
+    assert SHAPES.keys() == STAGES.keys()
 
 
 # Files.
@@ -195,7 +220,7 @@ def test_a_byte_order_mark_and_blank_lines() -> None:
     text = f"\ufeff\n{json.dumps(CHAT)}\n\n{json.dumps(CHAT)}\n\n"
     Path("data.jsonl").write_text(text, encoding="utf-8")
     assert [line for line, _ in read_rows(Path("data.jsonl"))] == [2, 4]
-    assert check_datasets(["data.jsonl"], "sft") == []
+    check_datasets(["data.jsonl"], "sft")
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
@@ -208,7 +233,7 @@ def test_a_file_that_is_no_text(name: str) -> None:
 
 def test_an_array() -> None:
     Path("data.json").write_text(json.dumps([CHAT, CHAT], indent=1), encoding="utf-8")
-    assert check_datasets(["data.json"], "sft") == []
+    check_datasets(["data.json"], "sft")
     Path("data.json").write_text(json.dumps([CHAT, PROMPT]), encoding="utf-8")
     with pytest.raises(TunekitError, match=r"2: .*ends with"):
         check_datasets(["data.json"], "sft")
@@ -236,13 +261,13 @@ def test_a_json_file_that_holds_no_rows(text: str) -> None:
 def test_what_the_ending_does_not_tell(name: str, text: str) -> None:
     """``datasets``, with which ms-swift reads, takes JSON lines and arrays under either ending (seen on 4.8.4)."""
     Path(name).write_text(text, encoding="utf-8")
-    assert check_datasets([name], "sft") == []
+    check_datasets([name], "sft")
 
 
 @pytest.mark.parametrize("name", ["table.csv", "text.txt", "table.parquet"])
 def test_other_types_are_left_to_ms_swift(name: str) -> None:
     Path(name).write_bytes(b"\xff anything")
-    assert check_datasets([name], "sft") == []
+    check_datasets([name], "sft")
 
 
 # Names.
@@ -294,7 +319,7 @@ def test_near_names_are_offered() -> None:
 )
 def test_ids_on_a_hub_are_left_alone(name: str) -> None:
     assert local_file(name) is None
-    assert check_datasets([name], "sft") == []
+    check_datasets([name], "sft")
 
 
 def test_a_folder_is_left_to_ms_swift() -> None:
@@ -322,11 +347,9 @@ def test_a_sample_of_a_file() -> None:
 
 def test_every_dataset_is_checked() -> None:
     make_rows(Path("good.jsonl"), CHAT)
-    make_rows(Path("pairs.jsonl"), PAIR)
     make_rows(Path("bad.jsonl"), {})
-    assert len(check_datasets(["good.jsonl", "pairs.jsonl"], "sft")) == 1
     with pytest.raises(TunekitError, match=r"bad\.jsonl"):
-        check_datasets(["good.jsonl", "pairs.jsonl", "bad.jsonl"], "sft")
+        check_datasets(["good.jsonl", "bad.jsonl"], "sft")
 
 
 # Through the command line.
@@ -353,11 +376,3 @@ def test_bad_data_is_exit_code_four(tmp_path: Path, loss: str, content: str | No
     assert result.out == ""
     assert len([line for line in result.err.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in result.err
-
-
-def test_a_warning_does_not_stop_a_run(tmp_path: Path) -> None:
-    place = make_workplace(tmp_path)
-    make_rows(place / "data.jsonl", PAIR)
-    result = tunekit(place, *SFT)
-    assert result.code == 0
-    assert "preference pairs" in result.err

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tunekit.cli.app import COMMANDS
+from tunekit.plan.stages import STAGES
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -26,5 +29,6 @@ def test_the_pages_are_looked_at():
 
 def test_every_command_is_documented():
     shown = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    for command in ("sft", "pt", "rlhf", "resume", "fit", "presets list", "presets show", "presets copy", "doctor"):
-        assert f"## tunekit {command}\n" in shown
+    for name in set(COMMANDS) - STAGES.keys() - {"rlhf", "presets", "recipes"} | {"sft", "presets list", "recipes copy"}:
+        assert f"## tunekit {name}\n" in shown
+    assert ", ".join(STAGES) in shown

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_lengths import make_model, row, write
 
 from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
@@ -145,3 +146,51 @@ def test_the_shape_of_a_quantized_model_is_not_taken_from_its_base():
     with pytest.raises(TunekitError, match="not known"):
         config_of(resolve("Qwen/Qwen2.5-7B-Instruct-AWQ"))
     assert config_of(resolve("Qwen/Qwen2.5-7B-Instruct")) == CONFIG
+
+
+@pytest.mark.engine
+def test_the_data_decides_where_it_can_be_measured(tmp_path):
+    make_model(tmp_path / "m")
+    rows = [row(2, 88)] * 30 + [row(100, 40)]  # 88 + 1 of 96 tokens carry loss, and 41 of 146
+    write(tmp_path / "d.jsonl", *rows)
+    words = ("--model", "m", "--gpus", "24GB", "--preset", "7b", "--dataset", "d.jsonl", "--json")
+    packed = json.loads(fit(tmp_path, *words).stdout)
+    assert packed["data"]["rows"] == packed["data"]["measured"] == 31
+    assert packed["data"]["loss_share"] == pytest.approx((30 * 89 + 41) / (30 * 96 + 146))
+    assert packed["loss_share"] == packed["data"]["heaviest_share"]
+    assert packed["seq_len"] == 3072
+    unpacked = json.loads(fit(tmp_path, *words, "--packing", "false").stdout)
+    assert unpacked["seq_len"] == 146
+    assert any("from all 31 rows of d.jsonl" in note for note in unpacked["notes"])
+    cut = json.loads(fit(tmp_path, *words, "--packing", "false", "--max_length", "100").stdout)
+    assert cut["seq_len"] == 100
+    assert any("1 of 31 rows are longer than max_length 100" in note for note in cut["notes"])
+    typed = json.loads(fit(tmp_path, *words, "--loss-percent", "10").stdout)
+    assert typed["loss_share"] == 0.1
+    shown = dry_run(tmp_path, *words[:-1])
+    assert "from your data" in shown
+    assert "packed rows ≈ " in shown
+
+
+def dry_run(folder: Path, *words: str) -> str:
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "tunekit", "sft", *words, "--dry-run"]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True).stderr
+
+
+def test_data_that_cannot_be_measured_is_one_note(tmp_path):
+    write(tmp_path / "d.jsonl", row(2, 3))
+    done = fit(tmp_path, "--model", "Qwen2.5-7B", "--gpus", "A100", "--preset", "7b", "--dataset", "d.jsonl")
+    assert done.returncode == 0
+    assert "25% of the tokens carry loss (assumed" in done.stderr
+    assert done.stderr.count("the dataset was not measured: ") == 1
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "does not exist"), ("", "is empty"), ('{"a": 1}', "line 1")])
+def test_bad_data_is_exit_code_four(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "d.jsonl").write_text(text, encoding="utf-8")
+    done = fit(tmp_path, "--model", "Qwen2.5-7B", "--gpus", "A100", "--dataset", "d.jsonl")
+    assert done.returncode == 4
+    assert said in done.stderr
+    assert done.stderr.count("error:") == 1

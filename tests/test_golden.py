@@ -1,4 +1,4 @@
-"""The dry run of every preset and overlay, in files that a reviewer can read.
+"""The dry run of every preset, overlay and stage, in files that a reviewer can read.
 
 They are the same on every machine: GPUs are described, and flags come from the shipped table. To write them
 anew after a wanted change: ``UPDATE_GOLDEN=1 python -m pytest tests/test_golden.py``, then look at the diff.
@@ -10,6 +10,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+
+from tunekit.plan.stages import STAGES
 
 GOLDEN = Path(__file__).with_name("golden")
 SFT = ("sft", "--dataset", "data.jsonl")
@@ -33,8 +35,16 @@ def dry(*words, gpus):
     return (*words, "--gpus", gpus, "--dry-run")
 
 
-def rlhf(loss, *words):
-    return ("rlhf", "--rlhf-type", loss, "--dataset", "pairs.jsonl", "--model", "Qwen2.5-7B", *words)
+STAGE_WORDS = {
+    "ppo": ("--reward_model", "Qwen2.5-7B"),
+    "grpo": ("--reward", "accuracy", "format", "--num_generations", "6"),
+    "gkd": ("--teacher_model", "Qwen/Qwen2.5-14B"),
+}
+
+
+def stage(name, preset, gpus):
+    words = ("--dataset", f"{name}.jsonl", "--model", PRESETS[preset], *STAGE_WORDS.get(name, ()))
+    return dry(name, *words, "--preset", preset, gpus=gpus)
 
 
 CALLS = {
@@ -44,12 +54,10 @@ CALLS = {
     },
     **{f"overlay-{name}": [dry(*SFT, "--model", "Qwen2.5-7B", "--with", name, gpus="2x80GB")] for name in OVERLAYS},
     "auto": [dry(*SFT, "--model", model, gpus=card) for model in ("Qwen2.5-7B", "gpt-oss-20b") for card in CARDS],
-    "pt": [dry("pt", "--dataset", "text.jsonl", "--model", "Qwen2.5-7B", gpus="2x80GB")],
-    "rlhf": [
-        *(dry(*rlhf(loss), gpus="1x80GB") for loss in ("dpo", "orpo", "simpo", "kto", "cpo", "rm", "gkd")),
-        dry(*rlhf("ppo", "--reward_model", "Qwen2.5-7B"), gpus="1x80GB"),
-        dry(*rlhf("grpo", "--num_generations", "6", "--reward_funcs", "accuracy", "format"), gpus="2x80GB"),
-    ],
+    **{
+        f"stage-{name}": [stage(name, preset, "cpu" if preset == "cpu" else "2x80GB") for preset in PRESETS]
+        for name in STAGES
+    },
     "typed": [
         dry(
             *(*SFT, "--model", "Qwen2.5-7B", "--micro-batch", "4", "--effective-batch", "64", "--epochs", "3"),
@@ -66,8 +74,11 @@ CALLS = {
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 DATA = {
     "data": {"messages": MESSAGES},
-    "text": {"text": "Hello"},
-    "pairs": {"messages": MESSAGES, "rejected_response": "Go away", "label": True},
+    **{name: {"messages": MESSAGES} for name in ("sft", "gkd")},
+    **{name: {"messages": MESSAGES, "rejected_response": "No"} for name in ("rm", "dpo", "orpo", "simpo", "cpo")},
+    **{name: {"messages": MESSAGES[:1], "solution": "4"} for name in ("ppo", "grpo")},
+    "kto": {"messages": MESSAGES, "label": True},
+    "pt": {"text": "Hello"},
 }
 
 
@@ -76,7 +87,7 @@ def surroundings(isolated, monkeypatch):
     """Data that is right for each command, and a key for the tracker."""
     monkeypatch.setenv("SWANLAB_API_KEY", "planted-in-a-test")
     for name, row in DATA.items():
-        (isolated / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        (isolated / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 8, encoding="utf-8")
 
 
 def shown(tunekit, call):
@@ -101,7 +112,7 @@ def test_dry_run(tunekit, name):
 def test_every_preset_and_overlay_has_its_file(library):
     assert set(PRESETS) == set(library.names())
     assert set(OVERLAYS) == set(library.overlay_names())
-    assert (len(PRESETS), len(OVERLAYS), len(CALLS)) == (7, 7, 18)
+    assert (len(PRESETS), len(OVERLAYS), len(CALLS)) == (7, 7, 27)
     assert {path.stem for path in GOLDEN.iterdir()} == set(CALLS), "a file that no test writes"
 
 

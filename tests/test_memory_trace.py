@@ -9,7 +9,7 @@ import pytest
 from tunekit.memory import trace as module
 from tunekit.memory.allocator import rounded
 from tunekit.memory.spec import GIB, Spec, Unknown
-from tunekit.memory.trace import fingerprint, prediction, refuse, trace
+from tunekit.memory.trace import Worker, fingerprint, prediction, refuse, trace
 
 HIDDEN, LAYERS, INNER, VOCABULARY = 64, 2, 128, 512
 TINY = {
@@ -54,7 +54,7 @@ def _in_this_process(monkeypatch):
     """The worker without its process: the libraries are loaded once for all tests."""
     worker = pytest.importorskip("tunekit.memory.trace_worker", exc_type=ImportError)
     pytest.importorskip("peft")
-    monkeypatch.setattr(module, "ask", lambda question, _: worker.reply(json.loads(question)))
+    monkeypatch.setattr(Worker, "ask", lambda _, question, __: worker.reply(json.loads(question)))
 
 
 def sizes(told):
@@ -116,6 +116,47 @@ class TestWorker:
         told = trace(replace(SPEC, **change), 300)
         assert 0 < told.allocated_gib <= told.reserved_gib
 
+    def test_gradients_of_earlier_micro_batches(self):
+        full = replace(SPEC, tuner="full")
+        several, one = (trace(replace(full, accumulates=each), 300) for each in (True, False))
+        gradients = held(LINEAR + OTHERS, 2)
+        assert sizes(several)["gradients"] == gradients
+        assert "gradients" not in one.breakdown  # at the loss, where the peak is, there are none yet
+        assert (several.allocated_gib - one.allocated_gib) * GIB == pytest.approx(gradients, rel=0.05)
+
+    def test_lengths_after_each_other_leave_more_behind(self):
+        growing = replace(SPEC, lengths=(8192, 12288, 16384))
+        fixed = replace(SPEC, seq_len=16384)
+        assert trace(growing, 300).allocated_gib == pytest.approx(trace(fixed, 300).allocated_gib, rel=0.01)
+        assert trace(growing, 300).reserved_gib > 1.05 * trace(fixed, 300).reserved_gib
+        smooth = trace(replace(growing, expandable_segments=True), 300)
+        assert smooth.reserved_gib < trace(growing, 300).reserved_gib
+
+    def test_a_cap_is_held_or_not(self):
+        told = trace(SPEC, 300)
+        assert told.gets_through is None
+        roomy, tight = (trace(replace(SPEC, cap_gib=times * told.allocated_gib), 300) for times in (2, 0.9))
+        assert (roomy.gets_through, roomy.retries) == (True, 0)
+        assert tight.gets_through is False
+        assert tight.retries
+
+    def test_hopper_has_a_larger_workspace(self):
+        hopper, other = (trace(replace(SPEC, capability=each), 300) for each in ((9, 0), (8, 0)))
+        assert hopper.allocated_gib - other.allocated_gib == pytest.approx(2 * (32 - 8.125) / 1024)
+        assert "assumption" in hopper.notes[0]
+        t4 = trace(replace(SPEC, capability=(7, 5)), 300)
+        assert t4.process_gib - t4.reserved_gib == pytest.approx(140.875 / 1024)
+
+    def test_a_reference_is_a_second_model(self):
+        dpo, sft = (trace(replace(SPEC, tuner="full", stage=stage), 300) for stage in ("dpo", "sft"))
+        assert dpo.breakdown["weights"] > 1.9 * sft.breakdown["weights"]
+
+    def test_experts_are_grouped_and_get_no_adapter(self):
+        moe = {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        told = trace(replace(SPEC, config={**TINY, **moe}, lora_rank=4), 300)
+        attention = [4 * size for pair in PROJECTIONS[:4] * LAYERS for size in pair]
+        assert sizes(told)["adapter"] == held(attention, 4)
+
     def test_an_unknown_architecture(self):
         with pytest.raises(Unknown, match="does not know the architecture 'grue'"):
             trace(replace(SPEC, config={**TINY, "model_type": "grue"}), 300)
@@ -141,11 +182,11 @@ def answers(monkeypatch):
     asked = []
     answer = {"allocated": GIB, "reserved": 2 * GIB, "phase": "backward", "op": "aten.mm.default"}
 
-    def ask(question, time_limit):
+    def ask(_worker, question, _time_limit):
         asked.append(json.loads(question))
         return {**answer, "breakdown": {"weights": GIB}}
 
-    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(Worker, "ask", ask)
     monkeypatch.setattr(module, "find_spec", lambda name: name)
     return asked
 
@@ -202,8 +243,38 @@ def test_what_the_trace_does_not_model(change, reason):
 
 def test_a_worker_that_dies(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(Unknown, match="the trace failed: status 1"):
-        module.ask("{}", 10)
+    with pytest.raises(Unknown, match="the trace failed: status 1"), Worker() as worker:
+        worker.ask("{}", 10)
+
+
+def program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_one_worker_answers_many_questions(tmp_path, monkeypatch):
+    echo = program(tmp_path / "echo", 'echo begun >&2; echo x >> begun; while read line; do echo "$line"; done')
+    monkeypatch.setattr(sys, "executable", echo)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c"))
+    with Worker() as worker:
+        assert [worker.ask(json.dumps({"number": number}), 10)["number"] for number in range(3)] == [0, 1, 2]
+        process = worker._process
+        with pytest.raises(Unknown, match="the trace failed: begun"):
+            worker.ask("no JSON", 10)
+        assert worker.ask('{"number": 4}', 10) == {"number": 4}  # of a new process
+        with pytest.raises(Unknown, match="answered no object"):
+            worker.ask("[]", 10)
+    assert process.poll() is not None
+    assert (tmp_path / "begun").read_text() == "x\nx\n"
+
+
+def test_a_worker_that_takes_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", program(tmp_path / "sleep", "exec sleep 60"))
+    with Worker() as worker:
+        with pytest.raises(Unknown, match=r"did not end within 0\.2 s"):
+            worker.ask("{}", 0.2)
+        assert worker._process is None
 
 
 def test_an_answer_of_the_worker():

@@ -1,15 +1,98 @@
 """Which model a name means, how large it is, and what ms-swift must be told about it."""
 
 import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.plan.models import _catalogue, chat_template, parameters, resolve
+from tunekit.memory.geometry import Geometry
+from tunekit.plan.models import (
+    CONFIGS,
+    _catalogue,
+    _configs,
+    cached,
+    chat_template,
+    config_of,
+    parameters,
+    resolve,
+)
 from tunekit.plan.planner import default_name
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+PARAMETERS = {  # of the published safetensors; of the text part where a model sees
+    134_515_008: "SmolLM2-135M",
+    268_098_176: "gemma-3-270m",
+    361_821_120: "SmolLM2-360M",
+    494_032_768: "Qwen2-0.5B Qwen2.5-0.5B Qwen2.5-Coder-0.5B",
+    596_049_920: "Qwen3-0.6B",
+    999_885_952: "gemma-3-1b",
+    1_100_048_384: "TinyLlama-1.1B",
+    1_235_814_400: "Llama-3.2-1B",
+    1_346_471_936: "deepseek-coder-1.3b",
+    1_543_714_304: "Qwen2-1.5B Qwen2-VL-2B Qwen2.5-1.5B Qwen2.5-Coder-1.5B Qwen2.5-Math-1.5B",
+    1_711_376_384: "SmolLM2-1.7B",
+    1_720_574_976: "Qwen3-1.7B Qwen3-VL-2B",
+    1_777_088_000: "DeepSeek-R1-Distill-Qwen-1.5B",
+    2_506_172_416: "gemma-2b",
+    2_614_341_888: "gemma-2-2b",
+    3_075_098_624: "SmolLM3-3B",
+    3_085_938_688: "Qwen2.5-3B Qwen2.5-Coder-3B Qwen2.5-VL-3B",
+    3_212_749_824: "Llama-3.2-3B",
+    3_821_079_552: "Phi-3-mini-128k Phi-3-mini-4k Phi-3.5-mini",
+    3_836_021_760: "Phi-4-mini",
+    3_880_263_168: "gemma-3-4b",
+    4_022_468_096: "Qwen3-4B Qwen3-VL-4B",
+    6_061_035_520: "Yi-1.5-6B Yi-6B",
+    6_738_415_616: "Llama-2-7b",
+    6_740_512_768: "deepseek-coder-6.7b",
+    6_910_365_696: "deepseek-llm-7b",
+    7_241_732_096: "Mistral-7B-Instruct-v0.1 Mistral-7B-Instruct-v0.2 Mistral-7B-v0.1",
+    7_248_023_552: "Mistral-7B-Instruct-v0.3 Mistral-7B-v0.3",
+    7_298_617_344: "OLMo-2-1124-7B",
+    7_615_616_512: "DeepSeek-R1-Distill-Qwen-7B Qwen2-7B Qwen2-VL-7B Qwen2.5-7B Qwen2.5-Coder-7B Qwen2.5-Math-7B "
+    "Qwen2.5-VL-7B",
+    8_019_808_256: "Ministral-8B-Instruct-2410",
+    8_030_261_248: "DeepSeek-R1-Distill-Llama-8B Llama-3-8B Llama-3.1-8B",
+    8_170_848_256: "granite-3.1-8b",
+    8_190_735_360: "DeepSeek-R1-0528-Qwen3-8B Qwen3-8B Qwen3-VL-8B",
+    8_537_680_896: "gemma-7b",
+    8_829_407_232: "Yi-1.5-9B Yi-9B Yi-Coder-9B",
+    9_241_705_984: "gemma-2-9b",
+    9_399_951_360: "glm-4-9b-chat-hf",
+    9_400_279_040: "GLM-4-9B-0414 GLM-Z1-9B-0414",
+    11_766_034_176: "gemma-3-12b",
+    12_247_782_400: "Mistral-Nemo-Base-2407 Mistral-Nemo-Instruct-2407",
+    13_015_864_320: "Llama-2-13b",
+    13_716_198_400: "OLMo-2-1124-13B",
+    13_960_238_080: "Phi-3-medium-128k Phi-3-medium-4k",
+    14_315_784_192: "Qwen1.5-MoE-A2.7B",
+    14_659_507_200: "phi-4",
+    14_768_307_200: "Qwen3-14B",
+    14_770_033_664: "DeepSeek-R1-Distill-Qwen-14B Qwen2.5-14B Qwen2.5-Coder-14B",
+    20_914_757_184: "gpt-oss-20b",
+    22_247_282_688: "Mistral-Small-Instruct-2409",
+    23_572_403_200: "Mistral-Small-24B-Base-2501 Mistral-Small-24B-Instruct-2501",
+    27_009_346_304: "gemma-3-27b",
+    27_227_128_320: "gemma-2-27b",
+    30_532_122_624: "Qwen3-30B-A3B Qwen3-Coder-30B-A3B Qwen3-VL-30B-A3B",
+    32_566_081_536: "GLM-4-32B-0414 GLM-Z1-32B-0414",
+    32_762_123_264: "Qwen3-32B Qwen3-VL-32B",
+    32_763_876_352: "DeepSeek-R1-Distill-Qwen-32B Qwen2.5-32B Qwen2.5-Coder-32B Qwen2.5-VL-32B QwQ-32B",
+    33_342_991_360: "deepseek-coder-33b",
+    34_388_917_248: "Yi-1.5-34B Yi-34B",
+    46_702_792_704: "Mixtral-8x7B",
+    68_976_648_192: "Llama-2-70b",
+    70_553_706_496: "DeepSeek-R1-Distill-Llama-70B Llama-3-70B Llama-3.1-70B Llama-3.3-70B",
+    72_706_203_648: "Qwen2-72B Qwen2-VL-72B Qwen2.5-72B Qwen2.5-Math-72B Qwen2.5-VL-72B",
+    116_829_156_672: "gpt-oss-120b",
+    140_630_071_296: "Mixtral-8x22B",
+    235_093_634_560: "Qwen3-235B-A22B",
+    405_853_388_800: "Llama-3.1-405B",
+}
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
 
 
@@ -326,3 +409,203 @@ def test_what_a_run_is_called(tmp_path, monkeypatch):
 def test_a_run_of_the_model_in_this_folder_has_a_name(tmp_path, monkeypatch, here):
     monkeypatch.chdir(folder(tmp_path / "tiny", LLAMA, CHATML))
     assert default_name(resolve(here), "sft") == "tiny-sft"
+
+
+def test_every_shipped_shape_has_the_parameters_that_were_published():
+    published = {name: count for count, names in PARAMETERS.items() for name in names.split()}
+    shipped = {name.split("/")[-1]: config for name, config in json.loads(CONFIGS.read_text(encoding="utf-8")).items()}
+    assert {name: Geometry.from_config(config).parameters for name, config in shipped.items()} == published
+
+
+def test_a_shape_agrees_with_the_size_in_the_name():
+    """Names round, mostly down, and leave out large embeddings: Gemma-2-2B has 2.6 billion."""
+    for name, config in _configs().items():
+        said = parameters(name)
+        # of Qwen1.5-MoE the name counts what is active; of a model that sees, the vision tower too
+        if said and "vision_config" not in config and name != "qwen1.5-moe-a2.7b":
+            assert 0.93 * said < Geometry.from_config(config).parameters / 1e9 < 1.31 * said, name
+
+
+def test_what_sees_is_said_to_see():
+    for name in ("Qwen2.5-VL-7B-Instruct", "gemma-3-4b-it"):
+        assert Geometry.from_config(config_of(resolve(name))).vision
+    assert not Geometry.from_config(config_of(resolve("gemma-3-1b-it"))).vision
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Llama-3.1-8B-Omni",  # hears
+        "Phi-4-multimodal-instruct",
+        "Mixtral-8x7b-AQLM-2Bit-1x16-hf",
+        "Yi-6B-Chat-4bits",
+        "Qwen2.5-7B-Instruct-AWQ",
+        "Qwen3-8B-FP8",
+    ],
+)
+def test_the_shape_of_another_model_is_not_borrowed(name):
+    with pytest.raises(TunekitError, match="not known here") as refused:
+        config_of(resolve(name))
+    assert "--model ./folder" in refused.value.hint
+
+
+STRANGER = "someone/New-Model-3B"
+SHAPE = {"model_type": "qwen3", "hidden_size": 8}
+
+
+@pytest.fixture
+def _no_hub(tmp_path, monkeypatch):
+    """A home without caches, and hubs that nobody answers for."""
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MODELSCOPE_CACHE", "MODELSCOPE_DOMAIN", "USE_HF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("_no_hub")
+class TestCaches:
+    @pytest.mark.parametrize(
+        ("variable", "root", "place"),
+        [
+            (None, "home/.cache/huggingface/hub", "models--someone--New-Model-3B/snapshots/abc"),
+            ("HF_HOME", "hf", "hub/models--someone--New-Model-3B/snapshots/abc"),
+            ("HF_HUB_CACHE", "hub", "models--someone--New-Model-3B/snapshots/abc"),
+            (None, "home/.cache/modelscope", "hub/models/someone/New-Model-3B"),
+            ("MODELSCOPE_CACHE", "ms", "models/someone/New-Model-3B"),
+            ("MODELSCOPE_CACHE", "ms", "models/someone--New-Model-3B/snapshots/master"),
+        ],
+    )
+    def test_a_downloaded_model_is_found(self, tmp_path, monkeypatch, variable, root, place):
+        if variable:
+            monkeypatch.setenv(variable, str(tmp_path / root))
+        with pytest.raises(TunekitError, match="not known here"):
+            config_of(resolve(STRANGER))
+        path = folder(tmp_path / root / place, SHAPE)
+        assert config_of(resolve(STRANGER)) == SHAPE
+        assert cached(resolve(STRANGER)) == path
+
+    def test_the_dots_of_modelscope(self, tmp_path):
+        folder(tmp_path / "home/.cache/modelscope/models/Qwen/Qwen3-8B-v1___5", SHAPE)
+        assert config_of(resolve("Qwen/Qwen3-8B-v1.5"))["model_type"] == "qwen3"
+        assert cached(resolve("Qwen/Qwen3-8B-v1.5"))
+
+    def test_the_branch_decides_among_snapshots(self, tmp_path):
+        hub = tmp_path / "home/.cache/huggingface/hub/models--someone--New-Model-3B"
+        folder(hub / "snapshots/new", SHAPE | {"hidden_size": 16})
+        folder(hub / "snapshots/old", SHAPE)
+        (hub / "refs").mkdir()
+        (hub / "refs/main").write_text("old\n", encoding="utf-8")
+        assert config_of(resolve(STRANGER)) == SHAPE
+
+    def test_both_ids_of_a_model_count(self, tmp_path):
+        folder(tmp_path / "home/.cache/huggingface/hub/models--01-ai--Yi-VL-6B/snapshots/a", SHAPE)
+        assert config_of(resolve("01ai/Yi-VL-6B")) == SHAPE
+
+    def test_weights_that_come_quantized_are_said(self, tmp_path):
+        config = SHAPE | {"quantization_config": {"bits": 4}}
+        folder(tmp_path / "home/.cache/huggingface/hub/models--Qwen--Qwen3-8B-AWQ/snapshots/a", config)
+        with pytest.raises(TunekitError, match="come quantized"):
+            config_of(resolve("Qwen3-8B-AWQ"))
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub: a table of answers, and what it was asked."""
+
+    answers: ClassVar[dict[str, tuple[int, str, dict[str, str]]]] = {}
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self):
+        self.asked.append((self.path, self.headers.get("Authorization")))
+        status, body, headers = self.answers.get(self.path, (404, "{}", {}))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        """Nothing: pytest would print it."""
+
+
+@pytest.fixture
+def hub(_no_hub, monkeypatch):
+    Hub.answers, Hub.asked = {}, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    yield Hub
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+ON_MODELSCOPE = "/models/someone/New-Model-3B/resolve/master/config.json"
+ON_HUGGING_FACE = "/someone/New-Model-3B/resolve/main/config.json"
+
+
+def test_a_hub_is_asked_once_and_only_when_allowed(hub):
+    hub.answers[ON_MODELSCOPE] = (200, json.dumps(SHAPE), {})
+    with pytest.raises(TunekitError, match="not known here"):
+        config_of(resolve(STRANGER))
+    assert not hub.asked
+    assert config_of(resolve(STRANGER), online=True) == SHAPE
+    assert config_of(resolve(STRANGER), online=True) == SHAPE
+    assert config_of(resolve(STRANGER)) == SHAPE, "a dry run knows what was asked before"
+    assert hub.asked == [(ON_MODELSCOPE, None)]
+
+
+def test_the_other_hub_is_asked_next_and_gets_the_token_alone(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    hub.answers[ON_HUGGING_FACE] = (200, json.dumps(SHAPE), {})
+    assert config_of(resolve(STRANGER), online=True) == SHAPE
+    assert hub.asked == [(ON_MODELSCOPE, None), (ON_HUGGING_FACE, "Bearer hf_planted")]
+
+
+def test_a_redirect_does_not_carry_the_token_on(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    monkeypatch.setenv("USE_HF", "1")
+    hub.answers[ON_HUGGING_FACE] = (302, "", {"Location": "/elsewhere"})
+    hub.answers["/elsewhere"] = (200, json.dumps(SHAPE), {})
+    assert config_of(resolve(STRANGER), online=True) == SHAPE
+    assert hub.asked == [(ON_HUGGING_FACE, "Bearer hf_planted"), ("/elsewhere", None)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((401, "{}", {}), "401"),
+        ((200, "<html>", {}), "127.0.0.1"),
+        ((200, "[]", {}), "no config.json"),
+        ((200, '{"error": "gone"}', {}), "no config.json"),
+    ],
+)
+def test_a_hub_without_an_answer_is_one_line(hub, monkeypatch, answer, said):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    hub.answers[ON_MODELSCOPE] = hub.answers[ON_HUGGING_FACE] = answer
+    with pytest.raises(TunekitError, match="not known here") as refused:
+        config_of(resolve(STRANGER), online=True)
+    assert said in refused.value.message
+    assert "\n" not in refused.value.message
+    assert "hf_planted" not in refused.value.message
+    assert len(hub.asked) == 2
+
+
+def test_offline_means_that_nobody_is_asked(hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(TunekitError, match="HF_HUB_OFFLINE is set"):
+        config_of(resolve(STRANGER), online=True)
+    assert not hub.asked
+
+
+@pytest.mark.usefixtures("_no_hub")
+def test_no_network_is_one_line(monkeypatch):
+    with pytest.raises(TunekitError, match=r"127\.0\.0\.1:9"):
+        config_of(resolve(STRANGER), online=True)
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    with pytest.raises(TunekitError, match="is no address of a hub"):
+        config_of(resolve(STRANGER), online=True)

@@ -1,8 +1,15 @@
 """The presets that tunekit ships, value by value; and what is said of a preset file that is wrong."""
 
+import importlib.util
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tunekit.errors import TunekitError
+from tunekit.hardware import GIB_PER_GB
+from tunekit.plan.fits import MARKS, Fits, in_short, with_fits, without_fits
+from tunekit.plan.predict import SPARE
 from tunekit.plan.presets import Library
 
 SHARED = {
@@ -191,6 +198,17 @@ def test_an_overlay_that_is_not_there(library):
     assert "stable" in refused.value.hint
 
 
+ROW = {"peak_gib": "9.5", "gpu_gb": "16", "loss_percent": "100", "liger": "false", "by": '"trace"'}
+ROW_NAME = '"Qwen2.5-7B"'
+
+
+def fits_file(part="", instead="peak_gib"):
+    """A table of two rows, the second with `part` in the place of a key."""
+    good = ", ".join(f"{key} = {value}" for key, value in ROW.items())
+    rest = [f"{key} = {value}" for key, value in ROW.items() if key != instead]
+    return f"[fits]\n{ROW_NAME} = [\n    {{ {good} }},\n    {{ {', '.join(filter(None, [part, *rest]))} }},\n]\n"
+
+
 # What is in the file, the line and the key that the error names, and what its message or hint says besides.
 BAD = {
     "typo in the top table": ('titel = "x"\n', 1, "titel", "title"),
@@ -244,6 +262,18 @@ BAD = {
         "wrong type",
     ),
     "the same key in two tables": ('[why]\nmicro = "x"\n[batch]\nmicro = 0\n', 4, "micro", "above 0, not 0"),
+    "fits with two brackets": ("[[fits]]\npeak_gib = 9\n", 1, "fits", "must be a table: [fits]"),
+    "fits is no list": (f"[fits]\n{ROW_NAME} = {{}}\n", 2, "Qwen2.5-7B", "must be a list of tables"),
+    "fits is an empty list": (f"[fits]\n{ROW_NAME} = []\n", 2, "Qwen2.5-7B", "must be a list of tables"),
+    "a row of fits is a number": (f"[fits]\n\n{ROW_NAME} = [7]\n", 3, "Qwen2.5-7B", "row 1: must be a list of tables"),
+    "typo in fits": (fits_file("peak_gb = 9"), 2, "Qwen2.5-7B", "row 2: peak_gb is not a key"),
+    "wrong type in fits": (fits_file('peak_gib = "9"'), 2, "Qwen2.5-7B", "row 2: peak_gib has the wrong type: '9'"),
+    "true is no number in fits": (fits_file("gpu_gb = true", "gpu_gb"), 2, "Qwen2.5-7B", "gpu_gb has the wrong type"),
+    "a fraction of a GB in fits": (fits_file("gpu_gb = 40.5", "gpu_gb"), 2, "Qwen2.5-7B", "gpu_gb has the wrong type"),
+    "fits lacks a key": (fits_file("", "liger"), 2, "Qwen2.5-7B", "row 2: liger is missing"),
+    "no memory in fits": (fits_file("peak_gib = 0"), 2, "Qwen2.5-7B", "peak_gib must be more than 0"),
+    "too many percent in fits": (fits_file("loss_percent = 101", "loss_percent"), 2, "Qwen2.5-7B", "must be 0 to 100"),
+    "a guess in fits": (fits_file('by = "guess"', "by"), 2, "Qwen2.5-7B", "must be trace or estimate, not guess"),
     "unknown parent": ('title = "x"\nextends = "bsae"\n', 2, "bsae", "base"),
 }
 
@@ -325,3 +355,127 @@ def test_a_preset_holds_no_secret(tmp_path, flags, flag):
     with pytest.raises(TunekitError, match=f"line 2: {flag}") as refused:
         shelf(tmp_path, flags, mine=f'[train]\n{flag} = "s3cr3t-s3cr3t"\n').load("mine")
     assert "s3cr3t" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_every_shipped_preset_says_what_it_takes(library):
+    for name in PRESETS:
+        rows = library.load(name).fits
+        if name == "cpu":
+            assert not rows
+            continue
+        assert len({row.model for row in rows}) >= 2
+        for row in rows:
+            assert row.peak_gib <= row.gpu_gb * GIB_PER_GB * (1 - SPARE)
+        for model in {row.model for row in rows}:
+            peaks = {(row.loss_percent, row.liger): row.peak_gib for row in rows if row.model == model}
+            assert set(peaks) == {(100, False), (25, False), (100, True)}
+            assert peaks[25, False] <= peaks[100, False]
+            assert peaks[100, True] < peaks[100, False]
+
+
+def test_what_a_preset_takes_is_not_inherited(tmp_path, flags):
+    library = shelf(tmp_path, flags, base=fits_file("peak_gib = 8"), child='extends = "base"\n')
+    first, second = library.load("base").fits
+    assert first == Fits("Qwen2.5-7B", 9.5, 16, 100, liger=False, by="trace")
+    assert second.peak_gib == 8
+    assert library.load("child").fits == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "–"),
+        ([("Qwen2.5-7B", 80, 100, False)], "7B: 80"),
+        ([("Qwen2.5-7B", 80, 100, False), ("Qwen2.5-7B", 40, 25, False)], "7B: 40–80"),
+        ([("Qwen2.5-7B", 80, 100, False), ("Qwen2.5-7B", 40, 100, True)], "7B: 80 (40)"),
+        ([("Qwen2.5-7B", 80, 100, False), ("Qwen2.5-7B", 80, 100, True)], "7B: 80"),
+        ([("Qwen2.5-7B", 24, 100, True)], "7B: (24)"),
+        # The most demanding model of a size counts, for each share and with Liger.
+        (
+            [("a-7B", 80, 100, False), ("a-7B", 24, 25, False), ("b-7B", 40, 100, False), ("b-7B", 32, 25, False)],
+            "7B: 32–80",
+        ),
+        (
+            [("a-7B", 24, 100, False), ("a-14B", 48, 100, False), ("strange", 80, 100, False)],
+            "7B: 24 · 14B: 48 · strange: 80",
+        ),
+    ],
+)
+def test_the_smallest_gpu_in_short(rows, said):
+    assert in_short(Fits(model, 1.0, gpu, percent, liger, "trace") for model, gpu, percent, liger in rows) == said
+
+
+BLOCK = f"{MARKS[0]} for x\n[fits]\n{MARKS[1]}\n"
+
+
+@pytest.mark.parametrize("rest", ["[why]\nmicro = 'x'\n", "# a comment\n\n\n[why]\n", ""])
+def test_only_the_table_is_replaced(rest):
+    text = f"title = 'x'\n\n{BLOCK}{rest}"
+    other = BLOCK.replace("for x", r"for \1 y")
+    assert with_fits(text, other) == f"title = 'x'\n\n{other}{rest}"
+    assert MARKS[0] not in without_fits(text)
+    assert without_fits(text).endswith(rest)
+    assert with_fits(with_fits("title = 'x'\n", BLOCK), BLOCK) == f"title = 'x'\n\n{BLOCK}"
+    assert without_fits(with_fits("title = 'x'\n", BLOCK)) == "title = 'x'\n"
+    assert without_fits("\ntitle = 'x'") == "\ntitle = 'x'"
+
+
+def test_presets_are_listed_and_shown_with_what_they_take(tunekit, library):
+    listed = tunekit("presets", "list")
+    line = next(line for line in listed.out.splitlines() if line.startswith("8b-tight"))
+    assert in_short(library.load("8b-tight").fits) in line
+    assert "smallest GPU" in listed.out
+    (tight,) = [row for row in tunekit("presets", "list", "--json").json["presets"] if row["name"] == "8b-tight"]
+    assert [Fits(**row) for row in tight["fits"]] == list(library.load("8b-tight").fits)
+    shown = tunekit("presets", "show", "8b-tight").out.splitlines()
+    for row in library.load("8b-tight").fits:
+        words = [row.model, f"{row.loss_percent} %", f"{row.peak_gib:.1f} GiB", f"{row.gpu_gb} GB", row.by]
+        assert any(all(word in line for word in words) and ("yes" in line) == row.liger for line in shown)
+    assert "takes of a GPU" not in tunekit("presets", "show", "cpu").out
+
+
+def test_a_copy_says_nothing_of_what_the_original_took(tunekit, tmp_path, library):
+    assert tunekit("presets", "copy", "8b-tight", "mine.toml").code == 0
+    assert library.load(str(tmp_path / "mine.toml")).fits == ()
+    original = library.load("8b-tight").path.read_text(encoding="utf-8")
+    assert original.startswith((tmp_path / "mine.toml").read_text(encoding="utf-8").rstrip())
+
+
+@pytest.fixture(scope="session")
+def script():
+    """scripts/trace_presets.py as a module."""
+    path = Path(__file__).parents[1] / "scripts/trace_presets.py"
+    loader = importlib.util.spec_from_file_location("trace_presets", path)
+    module = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(module)
+    return module
+
+
+def test_a_table_is_made_for_every_preset_but_that_of_the_cpu(script):
+    assert set(script.PRESETS) == set(PRESETS) - {"cpu"}
+    assert all(model in script.PRESETS[preset] for preset, model in script.TRACED)
+
+
+@pytest.mark.parametrize(
+    ("preset", "old", "new", "says"),
+    [
+        ("7b", "", "", ""),
+        ("20b-moe", "", "", ""),
+        ("low-memory", "", "", ""),
+        ("7b", "micro = 8", "micro = 4", "its table is not written by scripts/trace-presets for micro-batch 4"),
+        ("7b", "[why]", "[train]\nmax_length = 2048\n[why]", "for micro-batch 8 × 2048"),
+        ("7b", "[why]", "[train]\nlora_rank = 16\n[why]", "r16"),
+        ("7b", "[why]", "[train]\ngradient_checkpointing = false\n[why]", "the estimate is"),
+        ("7b", '"Mistral-7B"', '"Mistral-8B"', "other rows"),
+        ("7b", "gpu_gb = 80", "gpu_gb = 48", "80 GB hold that"),
+    ],
+)
+def test_a_table_that_is_out_of_date_is_seen(script, library, flags, tmp_path, monkeypatch, preset, old, new, says):
+    """Nothing is traced here: the estimate judges all rows."""
+    monkeypatch.setattr(script, "TRACED", ())
+    shutil.copytree(library.load("7b").path.parent, tmp_path / "presets")
+    path = tmp_path / "presets" / f"{preset}.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    found = script.problems(Library(tmp_path / "presets", None, flags), preset, None)
+    assert bool(found) == bool(says)
+    assert not says or says in found[0]

@@ -7,9 +7,11 @@ import pytest
 from tunekit.engine.locate import OPTIONAL_PACKAGES
 from tunekit.errors import TunekitError
 from tunekit.hardware import Gpu, Hardware
+from tunekit.plan.draft import FLASH, Change, Draft
 from tunekit.plan.models import Model
-from tunekit.plan.rules import FLASH, PACKING_RLHF, RESERVED, RULES, WARNINGS, Change, Draft, apply
+from tunekit.plan.rules import RESERVED, RULES, WARNINGS, apply
 from tunekit.plan.settings import COMMAND_LINE, Setting
+from tunekit.plan.stage_rules import PACKING_RLHF
 
 A100 = Hardware((Gpu("A100", 80, None, (8, 0)),))
 T4 = Hardware((Gpu("T4", 15, None, (7, 5)),))
@@ -34,8 +36,11 @@ class Case:
     model: Model = PLAIN
     command: str = "sft"
     packages: frozenset | None = EVERYTHING
+    given: tuple[str, ...] = ()
+    """Flags that the user typed in any case."""
 
     def draft(self, typed=()):
+        typed = {*typed, *self.given}
         values = QUIET | self.settings if self.rule != "no-hub-ping" else self.settings
         settings = {
             flag: Setting(value, COMMAND_LINE if flag in typed else "preset test") for flag, value in values.items()
@@ -69,7 +74,7 @@ CASES = [
     Case("packing-needs-flash", {"packing": True}, {"packing": False}),
     *(
         Case("packing-rlhf", PACKED | {"rlhf_type": loss}, {"packing": False}, command="rlhf")
-        for loss in ("orpo", "simpo", "cpo", "rm", "ppo")
+        for loss in ("orpo", "simpo", "cpo", "rm")
     ),
     Case("packing-lazy", PACKED | {"lazy_tokenize": True}),
     Case("no-bfloat16", {"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, T4),
@@ -102,7 +107,10 @@ FINE = [
     Case("flash-missing", FLASHY, packages=None),
     Case("flash-missing", {"attn_impl": "flash_attention_3"}, packages=frozenset()),
     *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}) for name in FLASH),
-    *(Case("packing-rlhf", PACKED | {"rlhf_type": loss}, command="rlhf") for loss in PACKING_RLHF),
+    *(
+        Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, command="rlhf", packages=None)
+        for loss in PACKING_RLHF
+    ),
     Case("packing-rlhf", PACKED),
     Case("packing-lazy", {"packing": False, "lazy_tokenize": True}),
     Case("no-bfloat16", {"torch_dtype": "bfloat16"}, hardware=UNKNOWN),
@@ -125,13 +133,106 @@ FINE = [
     ),
 ]
 
+RLHF = {"command": "rlhf"}
+GRPO = {"rlhf_type": "grpo", "reward_funcs": ["accuracy"]}
+PPO = {"rlhf_type": "ppo", "reward_model": "org/reward"}
+VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4}
+CASES += [
+    Case(
+        "full-learning-rate",
+        {"tuner_type": "full", "learning_rate": 2e-4},
+        {"learning_rate": 2e-5},
+        given=("tuner_type",),
+    ),
+    Case("padding-free", PACKED | GRPO, {"packing": False, "padding_free": True}, packages=None, **RLHF),
+    Case("padding-free", PACKED | {"rlhf_type": "gkd"}, {"packing": False, "padding_free": True}, **RLHF),
+    Case("ppo-adapter", PPO | {"adapters": ["sft"]}, **RLHF),
+    Case("full-from-adapter", {"tuner_type": "full", "adapters": ["sft"]}),
+    Case("ppo-reward-model", {"rlhf_type": "ppo"}, **RLHF),
+    Case("ppo-reward-adapter", PPO | {"reward_adapters": ["rm"]}, **RLHF),
+    Case("grpo-reward", {"rlhf_type": "grpo"}, **RLHF),
+    Case("grpo-vllm", GRPO, VLLM, **RLHF),
+    *(
+        Case("reference-adapter", {"rlhf_type": loss, "adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF)
+        for loss in ("dpo", "kto")
+    ),
+    Case("reference-adapter", GRPO | VLLM | {"adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF),
+]
+FINE += [
+    Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-5}),
+    Case("full-learning-rate", {"tuner_type": "lora", "learning_rate": 2e-4}),
+    Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-4}),
+    Case("padding-free", PACKED | {"rlhf_type": "dpo"}, **RLHF),
+    Case("ppo-adapter", PPO, **RLHF),
+    Case("full-from-adapter", {"tuner_type": "lora", "adapters": ["sft"]}),
+    Case("ppo-reward-model", PPO, **RLHF),
+    Case("ppo-reward-adapter", PPO, **RLHF),
+    Case("grpo-reward", GRPO | VLLM, **RLHF),
+    Case("grpo-reward", VLLM | {"rlhf_type": "grpo", "reward_model": ["org/reward"]}, **RLHF),
+    Case("grpo-vllm", GRPO, packages=without("vllm"), **RLHF),
+    Case("grpo-vllm", GRPO, packages=None, **RLHF),
+    Case("grpo-vllm", GRPO | {"use_vllm": False}, **RLHF),
+    Case("grpo-vllm", GRPO | {"torch_dtype": "float32", "use_cpu": True}, hardware=CPU, **RLHF),
+    Case("grpo-vllm", {"rlhf_type": "dpo"}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "dpo"}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "dpo", "adapters": ["b"], "ref_adapters": ["a"]}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "orpo", "adapters": ["sft"]}, **RLHF),
+]
+SEES = Model("Qwen/Qwen2.5-VL-7B-Instruct", 7, "qwen2_5_vl", multimodal=True)
+UNHEARD = Model("org/unheard-of", 7)
+LORA_LLM = {"tuner_type": "lora_llm", "lora_rank": 8}
+FULL = {"tuner_type": "full"}
+CASES += [
+    Case("vision-missing", {}, model=SEES, packages=without("torchvision")),
+    Case("vision-missing", {}, model=SEES, packages=without("qwen_vl_utils")),
+    Case("text-lora-llm", LORA_LLM),
+    Case("text-parts", {"freeze_vit": False}, {"freeze_vit": None}),
+    Case("text-parts", FULL | {"freeze_llm": True}, {"freeze_llm": None}),
+    Case("text-rates", {"vit_lr": 1e-4, "aligner_lr": 1e-4}, {"vit_lr": None, "aligner_lr": None}),
+    Case("lora-llm-plain", LORA_LLM | {"target_modules": ["all-linear"]}, {"target_modules": None}, model=SEES),
+    Case("lora-llm-plain", LORA_LLM | {"use_dora": True}, {"use_dora": None}, model=SEES),
+    Case("adapter-start", {"init_weights": "pisa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "pissa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "pissa_niter_4"}),
+    Case("parameters-full", {"freeze_parameters": ["model.layers.0."]}, {"freeze_parameters": None}),
+    Case("parameters-full", {"trainable_parameters_regex": "norm"}, {"trainable_parameters_regex": None}),
+    Case("all-frozen", FULL | {"freeze_llm": True}, model=SEES),
+    Case("all-frozen", {"freeze_llm": True}, model=SEES),
+    Case("vit-rate-frozen", {"vit_lr": 1e-4}, {"vit_lr": None}, model=SEES),
+    Case("aligner-rate-frozen", {"aligner_lr": 1e-4, "freeze_vit": False}, {"aligner_lr": None}, model=SEES),
+]
+FINE += [
+    Case("vision-missing", {}, model=SEES),
+    Case("vision-missing", {}, model=SEES, packages=None),
+    Case("vision-missing", {}, packages=without("torchvision")),
+    Case("text-lora-llm", LORA_LLM, model=SEES),
+    Case("text-lora-llm", LORA_LLM, model=UNHEARD),
+    Case("text-parts", {"freeze_vit": False}, model=SEES),
+    Case("text-parts", {"freeze_vit": False}, model=UNHEARD),
+    Case("text-rates", {"vit_lr": 1e-4, "freeze_vit": False}, model=SEES),
+    Case("lora-llm-plain", LORA_LLM, model=SEES),
+    Case("lora-llm-plain", {"tuner_type": "lora", "lora_dropout": 0.1}),
+    *(Case("adapter-start", {"init_weights": word}) for word in ("true", "gaussian", "pissa_niter_16", "olora")),
+    Case("pissa-quantized", {"init_weights": "pissa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "olora"}),
+    Case("parameters-full", FULL | {"freeze_parameters": ["model.layers.0."]}),
+    Case("all-frozen", FULL | {"freeze_llm": True, "freeze_vit": False}, model=SEES),
+    Case("all-frozen", {"freeze_llm": True, "target_modules": ["qkv"]}, model=SEES),
+    Case("all-frozen", FULL | {"freeze_llm": True, "trainable_parameters": ["lm_head."]}, model=SEES),
+    Case("vit-rate-frozen", {"vit_lr": 1e-4, "freeze_vit": False}, model=SEES),
+    Case("vit-rate-frozen", LORA_LLM | {"vit_lr": 1e-4}, model=SEES),
+    Case("aligner-rate-frozen", FULL | {"aligner_lr": 1e-4, "freeze_aligner": False}, model=SEES),
+]
 REFUSING = [case for case in CASES if not case.after]
 CHANGING = [case for case in CASES if case.after]
+NOT_CONTESTED = (("cpu-float32", "torch_dtype"), ("full-learning-rate", "learning_rate"))
+"""What these rules would change they leave alone where it was typed."""
+
 CONTESTED = [
     (case, flag)
     for case in CHANGING
     for flag, value in case.after.items()
-    if case.settings.get(flag) not in (None, value) and (case.rule, flag) != ("cpu-float32", "torch_dtype")
+    if case.settings.get(flag) not in (None, value) and (case.rule, flag) not in NOT_CONTESTED
 ]
 """Cases with a flag that the rule would have to change although it was typed."""
 
@@ -149,6 +250,7 @@ def test_every_rule_has_a_case_on_either_side():
     assert {case.rule for case in FINE} == RULE.keys() - always
     assert {case.rule for case in REFUSING} == {rule.id for rule in RULES if rule.refuse}
     adding = {"no-hub-ping", "hugging-face", "cpu-float32", "quant-method", "ddp-backend-cpu"}  # to what is not set
+    adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate"}
     assert {case.rule for case, _ in CONTESTED} == {case.rule for case in CHANGING} - adding
 
 
@@ -280,7 +382,7 @@ def test_packing_that_was_typed_is_not_dropped_because_of_an_implied_change():
 
 
 def warned(settings, command="rlhf", typed=()):
-    return apply(Case("", settings, command=command).draft(typed=typed))
+    return apply(Case("", settings, command=command, packages=without("vllm")).draft(typed=typed))
 
 
 @pytest.mark.parametrize(
@@ -291,6 +393,9 @@ def warned(settings, command="rlhf", typed=()):
         ({"rlhf_type": "dpo", "learning_rate": 2e-4}, "5e-6 to 1e-5"),
         ({"save_only_model": True}, "a retry starts over"),
         ({"group_by_length": True}, "other micro-batches after a retry"),
+        (PPO | {"max_steps": 10}, "PPO ignores --max_steps"),
+        ({"rlhf_type": "gkd"}, "its own teacher"),
+        (GRPO, "without vLLM"),
     ],
 )
 def test_warnings(settings, says):
@@ -299,7 +404,7 @@ def test_warnings(settings, says):
 
 
 def test_every_warning_is_tested():
-    assert len(WARNINGS) == 4
+    assert len(WARNINGS) == 9
 
 
 @pytest.mark.parametrize(
@@ -307,7 +412,9 @@ def test_every_warning_is_tested():
     [
         {"rlhf_type": "dpo", "learning_rate": 1e-5},
         {"rlhf_type": "dpo"},
-        {"rlhf_type": "grpo", "save_only_model": False},
+        GRPO | VLLM | {"save_only_model": False},
+        {"rlhf_type": "gkd", "teacher_model": "Qwen/Qwen2.5-14B"},
+        PPO,
     ],
 )
 def test_no_warning(settings):
@@ -332,3 +439,10 @@ def test_lines_for_people():
 def test_reserved_flags_exist(flags):
     """Else a new name of ms-swift would slip by."""
     assert RESERVED.keys() <= flags.by_command["rlhf"].keys()
+
+
+def test_a_reward_model_that_is_an_adapter_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    draft = Case("ppo-reward-adapter", {"rlhf_type": "ppo", "reward_model": [str(tmp_path)]}, **RLHF).draft()
+    with pytest.raises(TunekitError, match="must be a whole model"):
+        apply(draft)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
+import re
 import shlex
 import signal
 import sys
 import termios
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from running import (
@@ -27,9 +30,6 @@ from running import (
     until,
     words,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -626,3 +626,46 @@ def test_files_of_the_user_do_not_stand_in_the_way(place: Path, run: Path, name:
     assert "a file of the user" not in result.err
     assert result.code == 0
     assert read_json(run / "run.json")["status"] == "done"
+
+
+@pytest.fixture
+def with_gpu(tmp_path: Path) -> dict[str, str]:
+    """An environment in which nvidia-smi shows a card of 48 GB, and tunekit has learned nothing yet."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '0, GPU-1, NVIDIA Test 48GB, 48418, 48000, 8.9'\n", encoding="utf-8")
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "CUDA_VISIBLE_DEVICES": "0", "TUNEKIT_CACHE": str(tmp_path / "cache")}
+
+
+KNOWN = ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--preset", "20b", "--name", "try")
+UNPACKED = ("--attn_impl", "sdpa", "--packing", "false")
+
+
+def test_what_a_run_takes_is_shown_beside_the_prediction_and_kept(
+    place: Path, run: Path, with_gpu: dict[str, str]
+) -> None:
+    result = tunekit(place, *KNOWN, *UNPACKED, fake={"memory": 26.0}, env=with_gpu)
+    assert result.code == 0, result.err
+    assert re.search(r"GPU 26\.0 GiB \(\d\d\.\d predicted\)", result.err)
+    (row,) = map(json.loads, Path(with_gpu["TUNEKIT_CACHE"], "memory.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (row["card"], row["measured"], row["model"]) == ("NVIDIA Test 48GB", 26.0, "Qwen/Qwen2.5-7B")
+    assert attempts(run)[0]["memory_gib"] == 26.0
+    again = tunekit(place, *KNOWN[:-1], "again", *UNPACKED, "--dry-run", env=with_gpu)
+    assert f"× {row['measured'] / row['predicted']:.2f} as measured here" in " ".join(again.err.split())
+
+
+def test_an_out_of_memory_teaches_that_more_was_needed(place: Path, run: Path, with_gpu: dict[str, str]) -> None:
+    words = (*KNOWN, *UNPACKED, "--micro-batch", "2", "--max-attempts", "1")
+    result = tunekit(place, *words, fake={"oom_above": 0}, env=with_gpu)
+    assert result.code == 1
+    (row,) = map(json.loads, Path(with_gpu["TUNEKIT_CACHE"], "memory.jsonl").read_text(encoding="utf-8").splitlines())
+    assert row["measured"] > 46
+    assert outcomes(run) == ["gpu-memory"]
+
+
+def test_a_run_that_fails_for_another_reason_teaches_nothing(place: Path, run: Path, with_gpu: dict[str, str]) -> None:
+    result = tunekit(place, *KNOWN, *UNPACKED, fake={"memory": 45.0, "die": "crash", "die_at": 3}, env=with_gpu)
+    assert result.code == 1
+    assert not Path(with_gpu["TUNEKIT_CACHE"], "memory.jsonl").exists()

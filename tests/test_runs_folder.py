@@ -295,3 +295,15 @@ def test_runs_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(TunekitError) as raised:
         find("tr")
     assert raised.value.hint == "runs here: old, try"
+
+
+def test_the_run_of_a_recipe_is_no_single_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = tmp_path / "runs/mine/sft"
+    stage.mkdir(parents=True)
+    (stage / "run.json").write_text("{}", encoding="utf-8")
+    (stage.parent / "recipe.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(TunekitError, match="is a recipe's run") as refused:
+        find("mine")
+    assert refused.value.hint
+    assert "runs/mine/sft" in refused.value.hint

@@ -37,7 +37,7 @@ def test_no_dataset_at_all(tmp_path: Path) -> None:
     with pytest.raises(TunekitError) as raised:
         check_data(a_plan())
     assert raised.value.code == Exit.USAGE
-    assert check_data(a_plan(cached_dataset=["x"])) == []
+    check_data(a_plan(cached_dataset=["x"]))
 
 
 @pytest.mark.parametrize("flag", ["dataset", "val_dataset"])
@@ -51,17 +51,18 @@ def test_a_dataset_that_is_missing(tmp_path: Path, flag: str) -> None:
 
 def test_the_rows_are_those_of_the_loss(tmp_path: Path) -> None:
     rows = str(make_rows(tmp_path / "rows.jsonl"))
-    assert check_data(a_plan(dataset=[rows])) == []
+    check_data(a_plan(dataset=[rows]))
     with pytest.raises(TunekitError, match="rejected"):
         check_data(a_plan(command="rlhf", rlhf_type="dpo", dataset=[rows]))
     pairs = str(make_rows(tmp_path / "pairs.jsonl", PAIR))
-    assert check_data(a_plan(command="rlhf", rlhf_type="dpo", dataset=[pairs])) == []
-    assert len(check_data(a_plan(dataset=[pairs], val_dataset=[pairs]))) >= 1
+    check_data(a_plan(command="rlhf", rlhf_type="dpo", dataset=[pairs]))
+    with pytest.raises(TunekitError, match=r"pairs\.jsonl"):  # the validation rows count too
+        check_data(a_plan(dataset=[rows], val_dataset=[pairs]))
 
 
 def test_columns_that_are_mapped_are_not_judged(tmp_path: Path) -> None:
     rows = str(make_rows(tmp_path / "rows.jsonl", {"q": "a", "a": "b"}))
-    assert check_data(a_plan(dataset=[rows], columns='{"q": "query", "a": "response"}')) == []
+    check_data(a_plan(dataset=[rows], columns='{"q": "query", "a": "response"}'))
 
 
 def test_mapped_columns_do_not_make_a_file_appear(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "2 checkpoints of about 39.1 GiB" in raised.value.message
     assert "100.0 GiB" in raised.value.message
     free(monkeypatch, 118)  # the two that are kept, and the third while it is written
-    assert check_disk(plan, tmp_path / "runs" / "try") == []
+    check_disk(plan, tmp_path / "runs" / "try")
 
 
 def test_without_a_limit_ten_are_reckoned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +103,8 @@ def test_without_a_limit_ten_are_reckoned_with(tmp_path: Path, monkeypatch: pyte
 
 def test_small_checkpoints_need_no_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 0.01)
-    assert check_disk(a_plan(model=Model("x", 0.1), lora_rank=8, save_total_limit=2), tmp_path) == []
-    assert check_disk(a_plan(model=Model("x")), tmp_path) == []
+    check_disk(a_plan(model=Model("x", 0.1), lora_rank=8, save_total_limit=2), tmp_path)
+    check_disk(a_plan(model=Model("x")), tmp_path)
 
 
 def test_the_disk_that_is_asked_is_that_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,16 +121,18 @@ def test_checkpoints_that_are_there_already_need_no_more_room(tmp_path: Path, mo
     for step in (200, 400):
         make_checkpoint(tmp_path / "output" / f"checkpoint-{step}")
     free(monkeypatch, 45)
-    assert check_disk(a_plan(tuner_type="full", save_total_limit=2), tmp_path) == []
+    check_disk(a_plan(tuner_type="full", save_total_limit=2), tmp_path)
 
 
 def test_both_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = str(make_rows(tmp_path / "pairs.jsonl", PAIR))
+    chat, pairs = str(make_rows(tmp_path / "chat.jsonl")), str(make_rows(tmp_path / "pairs.jsonl", PAIR))
     free(monkeypatch, 1000)
-    assert len(check(a_plan(dataset=[pairs]), tmp_path)) == 1
+    check(a_plan(dataset=[chat]), tmp_path)
+    with pytest.raises(TunekitError, match="a rejected answer"):
+        check(a_plan(dataset=[pairs]), tmp_path)
     free(monkeypatch, 1)
     with pytest.raises(TunekitError, match="GiB"):
-        check(replace(a_plan(dataset=[pairs], tuner_type="full")), tmp_path)
+        check(replace(a_plan(dataset=[chat], tuner_type="full")), tmp_path)
 
 
 def test_nothing_is_left_of_a_run_that_was_refused(tmp_path: Path) -> None:

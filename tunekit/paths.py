@@ -13,8 +13,14 @@ def shipped_presets() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "presets"
 
 
+def shipped_recipes() -> Path:
+    """The folder of recipes that tunekit brings, as `shipped_presets`."""
+    inside = Path(__file__).parent / "_recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "recipes"
+
+
 def config_folder() -> Path:
-    """The user's configuration: ``config.toml``, ``presets/``. ``TUNEKIT_CONFIG`` names another folder."""
+    """The user's ``config.toml``, ``presets/`` and ``recipes/``. ``TUNEKIT_CONFIG`` names another folder."""
     override = os.environ.get("TUNEKIT_CONFIG")
     if override:
         return Path(override)
@@ -33,13 +39,13 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("tunekit"))
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write `text` so that a reader finds the old content or the new, also after a power cut; makes the folder."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write `content` so that a reader finds the old one or the new, also after a power cut; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(mode)

@@ -13,20 +13,23 @@ from pathlib import Path
 
 import pytest
 
+from tunekit.plan.stages import STAGES
+
 pytestmark = pytest.mark.engine
 
 GPUS = ("1x80GB", "8x80GB", "T4", "cpu")
-LOSSES = ("dpo", "orpo", "simpo", "kto", "cpo", "rm", "ppo", "grpo", "gkd")
+NEEDS = {
+    "ppo": {"reward_model": ["Qwen/Qwen2.5-7B"]},
+    "grpo": {"reward_funcs": ["accuracy"]},
+    "gkd": {"teacher_model": "Qwen/Qwen2.5-14B"},
+}
+"""What a stage cannot be planned without."""
 CLASSES = {"sft": "SftArguments", "pt": "PretrainArguments", "rlhf": "RLHFArguments"}
-ODD = {"log_level", "log_level_replica", "train_sampling_strategy"}
-"""transformers declares their choices in a field's metadata, which the table does not read: it takes any word."""
-
 EXTRA = {
     "several of everything": {
         "target_modules": ["q_proj", "v_proj"],
         "report_to": ["swanlab", "tensorboard"],
         "val_dataset": ["a.jsonl", "b.jsonl#100"],
-        "freeze_parameters": ["model.embed_tokens", "model.layers.0."],
         "system": "It's a $system: -- be brief",
         "deepspeed": "zero2",
         "weight_decay": 0.05,
@@ -36,6 +39,7 @@ EXTRA = {
     },
     "4 bits": {"quant_bits": "4", "quant_method": "bnb", "bnb_4bit_compute_dtype": "bfloat16"},
     "whole model": {"tuner_type": "full", "learning_rate": 1e-5, "deepspeed": "zero3"},
+    "frozen layers": {"tuner_type": "full", "freeze_parameters": ["model.embed_tokens", "model.layers.0."]},
     "streaming": {"streaming": True, "max_steps": 100},
 }
 
@@ -66,6 +70,8 @@ def test_every_value_arrives_as_it_was_planned(parsed, planned):
 @pytest.mark.parametrize("command", CLASSES)
 def test_the_table_of_flags_is_the_parsers(parsed, command):
     """Read from the source without an import, against what ms-swift builds from its classes."""
+    from parsers import disagreements
+
     from tunekit.engine.flags import read_flags
     from tunekit.engine.locate import find_engine
 
@@ -73,20 +79,7 @@ def test_the_table_of_flags_is_the_parsers(parsed, command):
     parser = parsed["flags"][command]
     assert len(parser) > 300
     assert sorted(table) == sorted(parser)
-    assert not {
-        name: (flag, parser[name]) for name, flag in table.items() if not agree(flag, *parser[name], known=name in ODD)
-    }
-
-
-def agree(flag, several, choices, kind, *, known):
-    """Whether a flag of the table takes what an action of the parser takes."""
-    if known:
-        return True
-    if set(flag.choices) != set(choices) - {"None"} or (flag.kind == "list") != several:
-        return False
-    if choices or several:
-        return True
-    return flag.kind == {"string_to_bool": "bool"}.get(kind, kind if kind in ("int", "float") else "str")
+    assert not disagreements(table, parser)
 
 
 def test_an_unknown_flag_would_be_seen(parsed):
@@ -100,10 +93,10 @@ def planned(make, library):
     plans = {}
     for gpus in GPUS:
         for preset in library.names():
-            for command in ("sft", "pt"):
-                plans[f"{command} {preset} {gpus}"] = make(command, gpus=gpus, preset=preset)
-            for loss in LOSSES:
-                plans[f"{loss} {preset} {gpus}"] = make("rlhf", gpus=gpus, preset=preset, rlhf_type=loss)
+            for stage in STAGES.values():
+                named = {"rlhf_type": stage.rlhf_type} if stage.rlhf_type else {}
+                plan = make(stage.command, gpus=gpus, preset=preset, **named, **NEEDS.get(stage.name, {}))
+                plans[f"{stage.name} {preset} {gpus}"] = plan
             for overlay in library.overlay_names():
                 plans[f"sft {preset} {overlay} {gpus}"] = make(gpus=gpus, preset=preset, overlays=[overlay])
     for name, typed in EXTRA.items():

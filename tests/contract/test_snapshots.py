@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.engine.flags import SNAPSHOT, read_flags, to_json
+from tunekit.engine.flags import AFTER_CLASSES, SNAPSHOT, read_flags, to_json
 from tunekit.engine.locate import find_engine
 from tunekit.plan.models import CATALOGUE
 
@@ -25,7 +25,8 @@ def test_snapshots_are_up_to_date():
 def test_the_shipped_flags_are_those_of_the_installed_version():
     shipped = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     engine = find_engine()
-    assert shipped == json.loads(json.dumps(to_json(read_flags(engine))))
+    tables = (read_flags(engine), read_flags(engine, AFTER_CLASSES))
+    assert shipped == json.loads(json.dumps(to_json(*tables)))
     assert shipped["version"] == engine.version
 
 

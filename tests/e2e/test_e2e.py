@@ -1,6 +1,6 @@
 """Real runs of the real ms-swift on this machine's CPU: training, out-of-memory, signals, resume.
 
-The models: SmolLM2-135M-Instruct, made by ``scripts/demo_model.py``, and a tiny random one with its tokenizer.
+The models stand in conftest.py: SmolLM2-135M-Instruct, and a tiny random one with its tokenizer.
 """
 
 import json
@@ -24,25 +24,6 @@ PATIENCE = 300
 """Seconds after which a wait is given up; nothing is asserted about time."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine]
-
-
-@pytest.fixture(scope="session")
-def real_model() -> str:
-    return (
-        os.environ.get("TUNEKIT_TEST_MODEL")
-        or subprocess.run(
-            [sys.executable, ROOT / "scripts/demo_model.py"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    )
-
-
-@pytest.fixture(scope="session")
-def tiny_model(real_model, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    subprocess.run(
-        [sys.executable, ROOT / "tests/e2e/make_tiny.py", real_model, folder], check=True, capture_output=True
-    )
-    return str(folder)
 
 
 @pytest.fixture
@@ -164,7 +145,8 @@ def test_a_real_model_learns_a_visible_habit(real_model, tmp_path, environ):
     assert losses[15] < losses[1] / 2
     assert effective(folder, 1) == 32
     assert "Done in" in done.stderr
-    assert "swift infer --adapters runs/kit/output/checkpoint-15" in done.stderr
+    assert "tunekit chat kit" in done.stderr
+    assert "tunekit merge kit" in done.stderr
     assert (folder / "output/images/train_loss.png").is_file()
     assert_no_token(folder, done.stdout, done.stderr)
     adapter = folder / "output/checkpoint-15"

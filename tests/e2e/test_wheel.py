@@ -30,6 +30,7 @@ def test_a_wheel_in_an_empty_environment(tmp_path):
         "20b", "20b-moe", "7b", "8b", "8b-tight", "cpu", "low-memory",
     ]  # fmt: skip
     assert len(listed["overlays"]) == 7
+    assert "sft-rm-ppo" in tunekit("recipes", "list").stdout
     assert "6 divides 36" in tunekit("presets", "show", "8b-tight").stdout
     dry = tunekit("sft", "--model", "Qwen2.5-7B", "--preset", "8b-tight", "--gpus", "1x40GB", "--dry-run")
     assert "--per_device_train_batch_size 6" in dry.stdout

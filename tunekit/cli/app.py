@@ -1,27 +1,143 @@
-"""The commands of tunekit, put together. Importing this loads nothing heavy."""
+"""The commands of tunekit, put together: each is built when it is called, so that a call pays for one of them.
+
+Typer reads the annotations of every function that it is given, which for all commands takes longer than a dry run.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import tunekit
-from tunekit.cli import doctor, fit, presets, train
 from tunekit.cli.swiftflags import SwiftCommand
+from tunekit.plan.stages import STAGES
+
+TRAIN = "Train"
+KNOW = "Look before you train"
+AFTER = "After training"
+
+
+def _command(function: Callable[..., None], name: str, panel: str, **more: Any) -> Any:
+    """One command of a function."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, rich_help_panel=panel, **more)(function)
+    return typer.main.get_command(alone)
+
+
+def _group(commands: typer.Typer, name: str) -> Any:
+    """Commands below a command."""
+    made: Any = typer.main.get_group(commands)
+    made.name, made.rich_help_panel = name, KNOW
+    return made
+
+
+def _train(name: str) -> Any:
+    from tunekit.cli import train
+
+    summary = train.HELP[name]
+    text = summary + train.REST
+    return _command(train.train, name, TRAIN, help=text, short_help=summary, cls=SwiftCommand)
+
+
+def _resume(name: str) -> Any:
+    from tunekit.cli import train
+
+    return _command(train.resume, name, TRAIN)
+
+
+def _run(name: str) -> Any:
+    from tunekit.cli import recipe
+
+    return _command(recipe.run, name, TRAIN, cls=recipe.RecipeCommand)
+
+
+def _recipes(name: str) -> Any:
+    from tunekit.cli import recipe
+
+    return _group(recipe.app, name)
+
+
+def _fit(name: str) -> Any:
+    from tunekit.cli import fit
+
+    return _command(fit.fit, name, KNOW, cls=SwiftCommand)
+
+
+def _presets(name: str) -> Any:
+    from tunekit.cli import presets
+
+    return _group(presets.app, name)
+
+
+def _augment(name: str) -> Any:
+    from tunekit.cli import augment
+
+    return _command(augment.augment, name, KNOW)
+
+
+def _doctor(name: str) -> Any:
+    from tunekit.cli import doctor
+
+    return _command(doctor.doctor, name, KNOW)
+
+
+def _after(name: str) -> Any:
+    from tunekit.cli import after, evaluate
+
+    calls: Mapping[str, Callable[..., None]] = {
+        "chat": after.chat,
+        "merge": after.merge,
+        "predict": after.predict,
+        "eval": evaluate.evaluate,
+    }
+    text, summary = after.help_of(name)
+    return _command(calls[name], name, AFTER, help=text, short_help=summary, cls=SwiftCommand)
+
+
+COMMANDS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("sft", *(name for name in STAGES if name != "sft"), "rlhf"), _train),
+    "run": _run,
+    "resume": _resume,
+    "fit": _fit,
+    "presets": _presets,
+    "recipes": _recipes,
+    "augment": _augment,
+    "doctor": _doctor,
+    **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),
+}
+"""What builds each command, in the order of the help."""
+
+
+class Commands(TyperGroup):
+    """The commands of `COMMANDS`, built when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """One of them; None where there is none of that name."""
+        return command_of(cmd_name) if cmd_name in COMMANDS else None
+
+
+def command_of(name: str) -> Any:
+    """A command of tunekit by its name, a key of `COMMANDS`."""
+    return COMMANDS[name](name)
+
 
 app = typer.Typer(
     name="tunekit",
+    cls=Commands,
     help="Fine-tune with ms-swift without out-of-memory surprises.",
     epilog="Start with: tunekit sft --model Qwen2.5-7B --dataset data.jsonl --dry-run",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-TRAIN = "Train"
-KNOW = "Look before you train"
 
 
 def _debug(wanted: bool) -> None:
@@ -43,13 +159,3 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")] = False,
 ) -> None:
     """Fine-tune with ms-swift without out-of-memory surprises."""
-
-
-for name, summary in train.HELP.items():
-    app.command(name, help=summary + train.REST, short_help=summary, cls=SwiftCommand, rich_help_panel=TRAIN)(
-        train.train
-    )
-app.command("resume", rich_help_panel=TRAIN)(train.resume)
-app.command("fit", cls=SwiftCommand, rich_help_panel=KNOW)(fit.fit)
-app.add_typer(presets.app, name="presets", rich_help_panel=KNOW)
-app.command("doctor", rich_help_panel=KNOW)(doctor.doctor)

@@ -8,7 +8,8 @@ import typer
 
 from tunekit.cli.options import File, Number, Text, Words, option
 from tunekit.cli.swiftflags import swift_flags
-from tunekit.errors import TunekitError
+from tunekit.errors import TunekitError, did_you_mean
+from tunekit.plan.stages import STAGES
 
 WHAT, HOW, SHOW = "What to train", "How", "What to show"
 
@@ -20,11 +21,14 @@ TUNERS: dict[str, dict[str, list[str]]] = {
 }
 """Words of ``--tuner``, and what they are in ms-swift's flags."""
 
+NEEDED: dict[str, dict[str, list[str]]] = {"grpo": {"reward_funcs": ["accuracy"]}, "ppo": {"reward_model": ["-"]}}
+"""What a stage cannot be planned without, and what need not be named to predict its memory."""
+
 
 def fit(
     ctx: typer.Context,
     model: Annotated[str, option(WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.")] = "",
-    stage: Annotated[str, option(WHAT, "sft (default), pt, dpo, kto, grpo, …")] = "sft",
+    stage: Annotated[str, option(WHAT, "A stage: pt, sft, rm, dpo, kto, grpo and so on. Default: sft.")] = "sft",
     loss_percent: Annotated[Number, option(WHAT, "Of the tokens, those that carry loss: 100 counts all.")] = None,
     preset: Annotated[str, option(HOW, "A name (see tunekit presets list) or a file. Default: auto.")] = "",
     overlays: Annotated[str, option(HOW, "Overlays, in order: stable,long-context.", "--with")] = "",
@@ -35,19 +39,22 @@ def fit(
     gpus: Annotated[str, option(HOW, "24GB, H100, 2x4090. Default: the GPUs of this machine.")] = "",
     by_trace: Annotated[bool, option(SHOW, "Follow the model's own code on fake tensors: seconds.", "--trace")] = False,
     what_if: Annotated[bool, option(SHOW, "A table over GPU sizes, tuners and Liger.", "--what-if")] = False,
+    picture: Annotated[File, option(SHOW, "Draw it: FILE.png, .svg or .pdf.", "--plot")] = None,
     as_json: Annotated[bool, option(SHOW, "One JSON object on stdout.", "--json")] = False,
     spec: Annotated[File, option(SHOW, "JSON lines of configurations: one answer a line, as JSON.")] = None,
-    dataset: Annotated[Words, option(WHAT, "Not needed to predict; named in the plan.")] = None,
+    dataset: Annotated[Words, option(WHAT, "Measured where ms-swift and the tokenizer are installed.")] = None,
 ) -> None:
     """Tell the peak memory of a run before it starts: fits, tight, or does not fit (exit code 3).
 
     Any flag of ms-swift that changes the memory may be added, such as --use_liger_kernel true.
     """
-    from tunekit.cli import prediction
+    from tunekit.cli import plot, prediction, rows
     from tunekit.cli.prepare import Asked, prepare
     from tunekit.plan.models import config_of
     from tunekit.plan.predict import spec_of
 
+    if picture:
+        plot.check(picture, many=spec is not None)
     if spec:
         prediction.answer_lines(spec)
         return
@@ -55,9 +62,16 @@ def fit(
         raise TunekitError("tunekit fit needs --model, or --spec FILE")
     if tuner not in TUNERS:
         raise TunekitError(f"--tuner takes {', '.join(filter(None, TUNERS))}, not {tuner}")
-    rlhf = stage not in ("sft", "pt")
+    if stage not in STAGES:
+        raise TunekitError(f"--stage takes {', '.join(STAGES)}, not {stage}", did_you_mean(stage, STAGES))
+    rlhf = STAGES[stage].command == "rlhf"
     short = {"max_length": max_length, "lora_rank": lora_rank, "rlhf_type": stage if rlhf else None}
-    words = {**swift_flags(ctx), **TUNERS[tuner], **{flag: [word] for flag, word in short.items() if word is not None}}
+    words = {
+        **NEEDED.get(stage, {}),
+        **swift_flags(ctx),
+        **TUNERS[tuner],
+        **{flag: [word] for flag, word in short.items() if word is not None},
+    }
     prepared = prepare(
         Asked(
             command="rlhf" if rlhf else stage,
@@ -70,11 +84,12 @@ def fit(
             words=words,
         )
     )
-    share = None if loss_percent is None else loss_percent / 100
-    asked = spec_of(prepared.plan, config_of(prepared.plan.model), share)
+    config = config_of(prepared.plan.model, online=True)
+    data = rows.look(prepared.plan, loss_percent)
+    asked = spec_of(prepared.plan, config, data.loss_share, data.seq_len)
     asked.check()
     if what_if:
-        prediction.show_what_if(asked)
+        prediction.show_what_if(prepared, asked, picture)
         return
     method = prediction.METHODS["trace" if by_trace else "estimate"]
-    raise typer.Exit(prediction.show_prediction(prepared, asked, method, as_json=as_json))
+    raise typer.Exit(prediction.show_prediction(prepared, asked, method, as_json=as_json, picture=picture, data=data))

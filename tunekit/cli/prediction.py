@@ -8,7 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tunekit.cli.plot import draw_prediction, draw_what_if
 from tunekit.cli.prepare import Prepared
+from tunekit.cli.rows import Rows
 from tunekit.cli.table import print_table
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError
@@ -17,7 +19,6 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, NOT, largest_micro_batch, levers, verdict
 from tunekit.memory.spec import Prediction, Spec, Unknown
 from tunekit.memory.trace import trace
-from tunekit.plan.predict import loss_share_of
 
 CLASSES = (16, 24, 32, 40, 48, 80, 96, 141, 192)
 """GPU memory in GB as sold, for ``--what-if``."""
@@ -28,12 +29,20 @@ BAR = 40
 METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": trace}
 
 
-def show_prediction(prepared: Prepared, asked: Spec, method: Callable[[Spec], Prediction], *, as_json: bool) -> int:
-    """Print the prediction and return the exit code."""
+def show_prediction(
+    prepared: Prepared,
+    asked: Spec,
+    method: Callable[[Spec], Prediction],
+    *,
+    as_json: bool,
+    picture: Path | None = None,
+    data: Rows,
+) -> int:
+    """Print the prediction, draw it where a `picture` is named, and return the exit code."""
     card = prepared.plan.hardware.gpu_gib
     if not card:
         raise TunekitError("there is no GPU here to fit on", "name one: --gpus 24GB, --gpus H100")
-    notes: list[str] = []
+    notes = list(data.notes)
     try:
         prediction = method(asked)
     except Unknown as error:
@@ -44,6 +53,10 @@ def show_prediction(prepared: Prepared, asked: Spec, method: Callable[[Spec], Pr
     judged = verdict(prediction, card)
     largest = largest_micro_batch(asked, card)
     helps = levers(asked) if judged != FITS else []
+    if picture:
+        share = f"{asked.loss_share:.0%} of the tokens carry loss"
+        about = f"{configuration(asked)} · preset {prepared.plan.preset} · {share} · {prediction.method}"
+        draw_prediction(picture, f"{prepared.plan.model.id} on one GPU", about, asked, prediction, card)
     if as_json:
         document = {
             **asdict(prediction),
@@ -53,14 +66,13 @@ def show_prediction(prepared: Prepared, asked: Spec, method: Callable[[Spec], Pr
             "micro_batch": asked.micro_batch,
             "largest_micro_batch": largest,
             "loss_share": asked.loss_share,
+            "seq_len": asked.seq_len,
+            "data": data.document(),
             "levers": [{"name": item.name, "saves_gib": item.saves_gib, "needs_gib": item.needs_gib} for item in helps],
         }
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return int(Exit.DOES_NOT_FIT if judged == NOT else Exit.DONE)
-    packed = "packed" if asked.packing else "unpacked"
-    rows = f"micro-batch {asked.micro_batch} × {asked.seq_len} {packed}"
-    tuner = asked.tuner if asked.tuner == "full" else f"{asked.tuner} r{asked.lora_rank}"
-    print(f"{prepared.plan.model.id} · {tuner} · {rows} · preset {prepared.plan.preset}")
+    print(f"{prepared.plan.model.id} · {configuration(asked)} · preset {prepared.plan.preset}")
     print(f"{bar(prediction, card)}  {judged} {card:.1f} GiB\n")
     parts = sorted(prediction.breakdown.items(), key=lambda part: -part[1])
     table = [[name, f"{gib:8.2f} GiB", "█" * round(BAR * gib / card)] for name, gib in parts if gib >= 0.005]
@@ -83,11 +95,17 @@ def show_prediction(prepared: Prepared, asked: Spec, method: Callable[[Spec], Pr
                 for item in helps
             ]
         )
-    assumed = "" if asked.loss_share != loss_share_of(prepared.plan) else " (assumed; --loss-percent says otherwise)"
-    say(f"\n{prediction.method}: {asked.loss_share:.0%} of the tokens carry loss{assumed}")
+    say(f"\n{prediction.method}: {data.share(prepared.plan)}")
     for note in [*notes, *prediction.notes]:
         say(note)
     return int(Exit.DOES_NOT_FIT if judged == NOT else Exit.DONE)
+
+
+def configuration(asked: Spec) -> str:
+    """What is trained, and in which rows, in some words."""
+    packed = "packed" if asked.packing else "unpacked"
+    tuner = asked.tuner if asked.tuner == "full" else f"{asked.tuner} r{asked.lora_rank}"
+    return f"{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len} {packed}"
 
 
 def bar(prediction: Prediction, card_gib: float) -> str:
@@ -102,23 +120,35 @@ def fit_word(needs_gib: float, card_gib: float) -> str:
     return "← fits" if needs_gib <= card_gib else ""
 
 
-def show_what_if(asked: Spec) -> None:
-    """The largest micro-batch for GPU sizes, tuners and Liger."""
-    head = [
-        "GB",
-        *(f"{tuner}{' + Liger' if liger else ''}" for tuner in ("lora", "qlora", "full") for liger in (0, 1)),
-        "",
+def show_what_if(prepared: Prepared, asked: Spec, picture: Path | None = None) -> None:
+    """The largest micro-batch for GPU sizes, tuners and Liger; drawn, too, where a `picture` is named."""
+    cells = [
+        [largest_micro_batch(changed, gigabytes * GIB_PER_GB) for changed in _what_if(asked).values()]
+        for gigabytes in CLASSES
     ]
-    rows = [head]
-    for gigabytes in CLASSES:
-        row = [str(gigabytes)]
-        for tuner in ("lora", "qlora", "full"):
-            for liger in (False, True):
-                changed = replace(asked, tuner=tuner, quant_bits=4 if tuner == "qlora" else None, liger=liger)
-                row.append(str(largest_micro_batch(changed, gigabytes * GIB_PER_GB) or "–"))
-        rows.append([*row, ""])
-    print(f"largest micro-batch at {asked.seq_len} tokens a row, {asked.loss_share:.0%} of them with loss\n")
-    print_table(rows)
+    what = f"{asked.seq_len} tokens a row, {asked.loss_share:.0%} of them with loss"
+    if picture:
+        title = f"{prepared.plan.model.id}: the largest micro-batch that fits"
+        draw_what_if(
+            picture, title, f"{what} · estimate", list(_what_if(asked)), [f"{size} GB" for size in CLASSES], cells
+        )
+    print(f"largest micro-batch at {what}\n")
+    rows = [
+        [str(gigabytes), *(str(largest or "–") for largest in row), ""]
+        for gigabytes, row in zip(CLASSES, cells, strict=True)
+    ]
+    print_table([["GB", *_what_if(asked), ""], *rows])
+
+
+def _what_if(asked: Spec) -> dict[str, Spec]:
+    """The columns of the table."""
+    return {
+        f"{tuner}{' + Liger' if liger else ''}": replace(
+            asked, tuner=tuner, quant_bits=4 if tuner == "qlora" else None, liger=liger
+        )
+        for tuner in ("lora", "qlora", "full")
+        for liger in (False, True)
+    }
 
 
 def answer_lines(path: Path) -> None:

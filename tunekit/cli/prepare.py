@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tunekit import hardware
+from tunekit.console import say
+from tunekit.data.functions import FORMAT, Function, find
+from tunekit.data.lengths import Unmeasured
 from tunekit.engine.flags import flag_table
-from tunekit.engine.locate import installed_packages
-from tunekit.errors import TunekitError, did_you_mean
+from tunekit.engine.locate import installed_packages, liger_models
+from tunekit.engine.rewards import check_weights, choose, words_of
+from tunekit.errors import Exit, TunekitError, did_you_mean
+from tunekit.memory.search import FITS, NOT
 from tunekit.paths import config_folder, shipped_presets
-from tunekit.plan import secrets
+from tunekit.plan import measured, secrets
 from tunekit.plan.flags import FlagTable
-from tunekit.plan.models import resolve
+from tunekit.plan.measured import Measured
+from tunekit.plan.models import config_of, resolve
 from tunekit.plan.plan import Plan
 from tunekit.plan.planner import Facts, default_name, make_plan
+from tunekit.plan.predict import peak_of
 from tunekit.plan.presets import Library
 from tunekit.plan.request import Defaults, Request, user_defaults
 from tunekit.plan.rules import RESERVED
+from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.settings import COMMAND_LINE, Setting, Value
+from tunekit.plan.strategies import Tuning
+from tunekit.runs import learned
 from tunekit.runs.folder import place
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
@@ -43,6 +54,9 @@ class Asked:
     overlays: str = ""
     effective_batch: int | None = None
     micro_batch: int | None = None
+    rewards: tuple[str, ...] = ()
+    row_format: str = ""
+    tuning: Tuning = field(default_factory=Tuning)
     gpus: str = ""
     name: str = ""
     output_dir: str = ""
@@ -66,8 +80,14 @@ def library(flags: FlagTable) -> Library:
     return Library(shipped_presets(), config_folder() / "presets", flags)
 
 
-def prepare(asked: Asked) -> Prepared:
+def prepare(asked: Asked, *, look: bool = False, at: tuple[str, Path] | None = None) -> Prepared:
     """Plan what was asked for. Reads files and asks the driver for GPUs; writes and starts nothing.
+
+    Args:
+        asked: on the command line.
+        look: ask the hub for the shape of a model that is not known, and tokenize a sample of the dataset where memory
+            depends on it (seconds).
+        at: name and folder of the run, where they are not to be chosen here.
 
     Raises:
         TunekitError: it cannot be done, with the reason.
@@ -76,6 +96,7 @@ def prepare(asked: Asked) -> Prepared:
     defaults = user_defaults(asked.command, flags, os.environ, config_folder() / "config.toml")
     machine = hardware.choose(asked.gpus or _option(defaults, "gpus"))
     typed = _typed(asked, flags)
+    rewards, row_format = _functions(asked, typed)
     overlays = asked.overlays or _option(defaults, "with") or ""
     micro = typed.pop("per_device_train_batch_size", None)
     if micro is not None and asked.micro_batch is not None:
@@ -91,12 +112,76 @@ def prepare(asked: Asked) -> Prepared:
         flags=typed,
         name=asked.name,
         layers=defaults.layers,
+        rewards=rewards,
+        row_format=row_format,
+        tuning=_tuning(asked, defaults),
     )
-    facts = Facts(flags, None if machine.described else installed_packages(), os.environ)
+    facts = Facts(
+        flags,
+        None if machine.described else installed_packages(),
+        os.environ,
+        LIGER_MODELS if machine.described else liger_models(),
+        1.0 if machine.described else learned.correction(machine),
+    )
     model = resolve(asked.model, use_hf=_use_hf(typed, defaults))
-    plan = make_plan(request, model, machine, library(flags), facts)
-    name, path = place(asked.name or None, asked.output_dir or None, default_name(plan.model, plan.loss))
+    if look and machine.gpus:
+        with contextlib.suppress(TunekitError):  # then it is planned without a prediction
+            config_of(model, online=True)
+    shelf = library(flags)
+    plan = make_plan(request, model, machine, shelf, facts)
+    found = _rows(plan, look=look)
+    if found:
+        seen = replace(facts, loss_share=found.heaviest_share or None, row_tokens=found.seq_len)
+        plan = make_plan(request, model, machine, shelf, seen)
+    check_weights(plan)
+    name, path = at or place(asked.name or None, asked.output_dir or None, default_name(plan.model, plan.loss))
     return Prepared(plan, name, path, *_retries(asked, defaults))
+
+
+def _rows(plan: Plan, *, look: bool) -> Measured | None:
+    """What is known of the rows of a plan whose memory can be predicted."""
+    if peak_of(plan) is None:
+        return None
+    found = measured.known(plan)
+    if found or not look:
+        return found
+    say("Looking at the dataset: tokenizing a sample of it …")
+    try:
+        return measured.measure(plan)
+    except Unmeasured as error:
+        say(f"The dataset was not measured ({error.message}); a share of tokens with loss is assumed.")
+        return None
+
+
+def refuse_too_large(asked: Asked, prepared: Prepared) -> None:
+    """Stop before a launch that cannot end well, and name the preset that comes nearest and fits.
+
+    Raises:
+        TunekitError: exit code 3; by the estimate the tensors alone are larger than the GPU.
+    """
+    peak = peak_of(prepared.plan)
+    if peak is None or peak.verdict != NOT:
+        return
+    raise TunekitError(
+        f"{prepared.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
+        f"{_nearest(asked)}; --force starts all the same",
+        Exit.DOES_NOT_FIT,
+    )
+
+
+def _nearest(asked: Asked) -> str:
+    """Which preset takes most of what there is and fits; micro-batches that were typed stay typed."""
+    found: list[tuple[float, str]] = []
+    for name in ["auto", *library(flag_table()).names()]:
+        try:
+            plan = prepare(replace(asked, preset=name)).plan
+        except TunekitError:
+            continue  # that preset cannot be combined with what was typed
+        peak = peak_of(plan)
+        if peak is not None and peak.verdict == FITS:
+            took = f"micro-batch {plan.batch.micro}, {peak.prediction.process_gib:.1f} GiB"
+            found.append((peak.prediction.process_gib, f"--preset {name} fits ({took})"))
+    return max(found)[1] if found else "tunekit fit says what helps"
 
 
 def _typed(asked: Asked, flags: FlagTable) -> dict[str, Value]:
@@ -111,9 +196,33 @@ def _typed(asked: Asked, flags: FlagTable) -> dict[str, Value]:
     return typed
 
 
+def _functions(asked: Asked, typed: dict[str, Value]) -> tuple[tuple[Function, ...], Function | None]:
+    """The rewards and the format that are functions of the user's; all rewards are added to what was typed, by name.
+
+    Raises:
+        TunekitError: there is no such function, or what is trained takes no rewards.
+    """
+    row_format = find(asked.row_format, FORMAT) if asked.row_format else None
+    if not asked.rewards:
+        return (), row_format
+    loss = str(typed.get("rlhf_type", asked.command))
+    if loss != "grpo":
+        hint = "PPO learns from a model: --reward_model FOLDER" if loss == "ppo" else None
+        raise TunekitError(f"--reward is for GRPO, not for {loss}", hint)
+    if "reward_funcs" in typed:
+        raise TunekitError("--reward and --reward_funcs are the same", "give one of them")
+    typed["reward_funcs"], functions = choose(list(asked.rewards), words_of(typed.get("external_plugins")))
+    return tuple(functions), row_format
+
+
 def _option(defaults: Defaults, name: str) -> str | None:
     setting = defaults.options.get(name)
     return None if setting is None else str(setting.value)
+
+
+def _tuning(asked: Asked, defaults: Defaults) -> Tuning:
+    """What is to be trained: the strategy that was typed, or the one for all runs."""
+    return replace(asked.tuning, strategy=asked.tuning.strategy or _option(defaults, "tuning_strategy") or "")
 
 
 def _batch(name: str, typed: Value | None, defaults: Defaults) -> Setting | None:

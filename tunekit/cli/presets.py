@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,15 @@ from tunekit.cli.table import print_table
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
+    from tunekit.plan.fits import Fits
     from tunekit.plan.presets import Preset
 
 app = typer.Typer(help="List, show and copy presets.", no_args_is_help=True)
+
+SMALLEST = """\
+smallest GPU: from where a quarter of the tokens carries loss to where all do;
+in brackets with Liger, where that is less. The numbers: tunekit presets show
+NAME; those of your own model: tunekit fit --model MODEL --preset NAME"""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -26,6 +32,7 @@ def list_presets(as_json: Json = False) -> None:
     """The presets and overlays that can be named."""
     from tunekit.cli.prepare import library
     from tunekit.engine.flags import flag_table
+    from tunekit.plan.fits import in_short
 
     shelf = library(flag_table())
     presets = [shelf.load(name) for name in shelf.names()]
@@ -34,10 +41,13 @@ def list_presets(as_json: Json = False) -> None:
         shown = {"presets": [_summary(preset) for preset in presets], "overlays": [_summary(item) for item in overlays]}
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    head = ["preset", "micro × accum", "max_length", "packing", "attn_impl", "learning_rate", "for"]
-    keys = ["name", "batch", "max_length", "packing", "attn_impl", "learning_rate", "title"]
-    print_table([head, *([str(row[key]) for key in keys] for row in map(_summary, presets))])
-    print()
+    head = ["preset", "micro × accum", "max_length", "smallest GPU, GB", "for"]
+    lines = []
+    for preset in presets:
+        row = _summary(preset)
+        lines.append([preset.name, row["batch"], str(row["max_length"]), in_short(preset.fits), preset.title])
+    print_table([head, *lines])
+    print(f"\n{SMALLEST}\n")
     rows = [["overlay", "what it is for and sets (--with NAME,NAME)"]]
     for overlay in overlays:
         parts = {**overlay.batch, **overlay.train}
@@ -60,6 +70,9 @@ def show(
     print(f"file: {preset.path}\n")
     settings = _settings(preset).items()
     print_table([[key, _text(item["value"]), item["source"], item["why"]] for key, item in settings])
+    if preset.fits:
+        print("\nWhat it takes of a GPU\n")
+        print_table([["model", "tokens with loss", "Liger", "peak", "smallest GPU", "by"], *map(_needs, preset.fits)])
 
 
 @app.command()
@@ -67,13 +80,15 @@ def copy(
     name: Annotated[str, typer.Argument(help="A preset or an overlay.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)],
 ) -> None:
-    """Copy a preset's file, to change it and use it with --preset FILE."""
+    """Copy a preset's file, to change it and use it with --preset FILE. What it takes of a GPU is left out."""
+    from tunekit.plan.fits import without_fits
+
     preset = _find(name)
     if file.exists():
         raise TunekitError(f"{file} exists already", "take another name, or delete it")
     if not file.parent.is_dir():
         raise TunekitError(f"the folder {file.parent} does not exist")
-    shutil.copyfile(preset.path, file)
+    file.write_bytes(without_fits(preset.path.read_bytes().decode()).encode())  # line ends stay as they are
     print(f"copied {preset.path} to {file}\nuse it with: --preset {file}", file=sys.stderr)
 
 
@@ -100,8 +115,14 @@ def _summary(preset: Preset) -> dict[str, Any]:
         "packing": _text(train.get("packing", "")),
         "attn_impl": train.get("attn_impl", ""),
         "learning_rate": _text(train.get("learning_rate", "")),
+        "fits": [asdict(row) for row in preset.fits],
         "file": str(preset.path),
     }
+
+
+def _needs(row: Fits) -> list[str]:
+    liger = "yes" if row.liger else ""
+    return [row.model, f"{row.loss_percent:3} %", liger, f"{row.peak_gib:5.1f} GiB", f"{row.gpu_gb} GB", row.by]
 
 
 def _settings(preset: Preset) -> dict[str, dict[str, Any]]:

@@ -17,11 +17,17 @@ import tunekit
 from tunekit.cli.table import print_table
 from tunekit.console import columns, say
 from tunekit.engine.command import Command, build
+from tunekit.engine.plugin import Files, placed
+from tunekit.engine.rewards import words_of
 from tunekit.errors import TunekitError
+from tunekit.plan import images, trained
+from tunekit.plan.measured import known
+from tunekit.plan.planner import GRPO_GENERATIONS
 from tunekit.plan.settings import text
 
 if TYPE_CHECKING:
     from tunekit.cli.prepare import Prepared
+    from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
     from tunekit.runs.attempts import Report
     from tunekit.runs.folder import RunFolder
@@ -33,16 +39,22 @@ INDENT = 11
 def dry_run(prepared: Prepared) -> None:
     """The plan on stderr, the command on stdout."""
     plan(prepared)
+    _say_what_is_missing(prepared)
     _warn_of_data(prepared.plan)
     print(_command(prepared).shell())
 
 
 def as_json(prepared: Prepared) -> None:
     """One object on stdout."""
+    print(json.dumps(document(prepared), indent=2, ensure_ascii=False))
+
+
+def document(prepared: Prepared) -> dict[str, Any]:
+    """The plan and its command as plain data."""
     decided = prepared.plan
     command = _command(prepared)
     batch = decided.batch
-    document: dict[str, Any] = {
+    return {
         "argv": list(command.argv),
         "env": dict(command.env),
         "secrets": list(command.secrets),
@@ -78,18 +90,20 @@ def as_json(prepared: Prepared) -> None:
             }
             for change in decided.changes
         ],
+        "functions": {
+            "rewards": {reward.alias: reward.spec for reward in decided.rewards},
+            "format": decided.row_format.spec if decided.row_format else None,
+        },
         "warnings": list(decided.warnings),
         "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
     }
-    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def explain(prepared: Prepared) -> None:
     """Every setting on stdout: its value, where it comes from, why."""
     plan(prepared)
-    rows = [
-        (flag, text(setting.value), setting.source, setting.why) for flag, setting in prepared.plan.settings.items()
-    ]
+    settings = placed(prepared.plan, Files.of_run(prepared.path)).settings
+    rows = [(flag, text(setting.value), setting.source, setting.why) for flag, setting in settings.items()]
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in prepared.plan.env.items()]
     rows += [
         ("output_dir", str(prepared.path / "output"), "run", "each run has a folder of its own"),
@@ -116,21 +130,51 @@ def write(prepared: Prepared, path: Path, *, told: bool = True) -> None:
     from tunekit.paths import write_atomically
 
     decided = prepared.plan
+    files = Files.beside(path) if told else Files.of_run(prepared.path)
     if told:
         _check_target(path)
+        _check_beside(decided, files, path)
     comments = [
         f"Written by tunekit {tunekit.__version__} for ms-swift {decided.engine}.",
         f"Preset {_presets(decided)}; batch {decided.batch.equation(decided.hardware.device)}.",
         *(f"Changed: {line}" for line in _changes(decided)),
+        *(f"Needs {words}" for words in _needs(decided, files)),
     ]
     try:
-        write_atomically(path, _command(prepared).script(comments), mode=0o755)
+        write_atomically(path, _command(prepared, files).script(comments), mode=0o755)
     except OSError as error:
         raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
     if told:
         plan(prepared)
         _warn_of_data(prepared.plan)
+        _beside(decided, files)
         say(f"wrote {path}")
+
+
+def _check_beside(decided: Plan, files: Files, script: Path) -> None:
+    """What a script needs is written beside it, under the same conditions."""
+    if decided.rewards:
+        _check_target(files.plugin)
+    if decided.row_format and files.data.exists() and not script.exists():
+        raise TunekitError(f"{files.data} exists already, and tunekit did not write it", "take another name")
+
+
+def _beside(decided: Plan, files: Files) -> None:
+    """Write what a script needs beside it."""
+    from tunekit.runs.functions import write_files
+
+    told(write_files(decided, files, anew=True))
+    if decided.rewards:
+        say(f"wrote {files.plugin}")
+
+
+def _needs(decided: Plan, files: Files) -> list[str]:
+    """What a script needs beside ms-swift, for its head."""
+    own = [reward.file for reward in decided.rewards]
+    return [
+        *([f"{files.plugin} and {', '.join(dict.fromkeys(own))}: the rewards."] if own else []),
+        *([f"{files.data}: the rows that {decided.row_format.spec} made."] if decided.row_format else []),
+    ]
 
 
 def _check_target(path: Path) -> None:
@@ -150,11 +194,14 @@ def plan(prepared: Prepared) -> None:
     say(f"  {style(model.id)}{size} · {_tuner(decided)} · preset {_presets(decided)}")
     if decided.preset_reason:
         _line("Preset", f"{decided.preset}, because {decided.preset_reason}")
+    told(_parts(decided))
     _line("Hardware", decided.hardware.summary())
-    _line("Batch", _batch(decided))
+    found = known(decided)
+    _line("Batch", _batch(decided, found))
     memory, fits = _memory(decided)
     if memory:
         _line("Memory", memory, None if fits else "yellow")
+    told(_functions(decided))
     for line in _changes(decided):
         _line("Changed", line, "yellow")
     for warning in decided.warnings:
@@ -173,15 +220,15 @@ def _warn_of_data(decided: Plan) -> None:
     from tunekit.runs.preflight import check_data
 
     try:
-        warn(check_data(decided))
+        check_data(decided)
     except TunekitError as error:
         _line("Note", error.message, "yellow")
 
 
-def warn(messages: list[str]) -> None:
-    """Warnings, each on a line of its own."""
-    for message in messages:
-        _line("Note", message, "yellow")
+def told(lines: list[tuple[str, str]]) -> None:
+    """Lines with a title each."""
+    for title, message in lines:
+        _line(title, message)
 
 
 def refuse_other_machine(decided: Plan) -> None:
@@ -201,29 +248,41 @@ def refuse_other_machine(decided: Plan) -> None:
 
 def ending(folder: RunFolder, report: Report) -> None:
     """What came out of a run, and what can be done next."""
+    if report.status == "done":
+        say(f"  {ended_well(folder, report)}")
+        _next_commands(folder, report)
+    elif report.status == "interrupted":
+        say(f"  Stopped after {_took(report)}.{_losses(report)} No process is left.")
+        _line("Go on", f"tunekit resume {_run_word(folder)}")
+    else:
+        failed(folder, report)
+
+
+def ended_well(folder: RunFolder, report: Report) -> str:
+    """How long a run took and what it reached, in a line."""
+    return f"{style('Done', 'green')} in {_took(report)}.{_losses(report)}{_best(folder)}"
+
+
+def _took(report: Report) -> str:
     from tunekit.runs.screen import duration
 
     attempts = report.state.attempts
     tries = f", {len(attempts)} attempts" if len(attempts) > 1 else ""
-    took = f"{duration(report.seconds)}{tries}"
+    return f"{duration(report.seconds)}{tries}"
+
+
+def _losses(report: Report) -> str:
     losses = list(report.progress.losses.values())
-    loss = f" Loss {losses[0]:.4g} → {losses[-1]:.4g}." if losses else ""
-    if report.status == "done":
-        say(f"  {style('Done', 'green')} in {took}.{loss}{_best(folder)}")
-        _next_commands(folder, report)
-    elif report.status == "interrupted":
-        say(f"  Stopped after {took}.{loss} No process is left.")
-        _line("Go on", f"tunekit resume {_run_word(folder)}")
-    else:
-        _failed(folder, report, took)
+    return f" Loss {losses[0]:.4g} → {losses[-1]:.4g}." if losses else ""
 
 
-def _failed(folder: RunFolder, report: Report, took: str) -> None:
+def failed(folder: RunFolder, report: Report) -> None:
+    """Why a run failed, what was tried, where its log is."""
     failure = report.failure
     if failure is None:  # pragma: no cover - a run that did not fail has another status
         return
     attempts = report.state.attempts
-    say(f"  {style(failure.kind.title, 'red')} (exit status {failure.status}), after {took}.")
+    say(f"  {style(failure.kind.title, 'red')} (exit status {failure.status}), after {_took(report)}.")
     say(textwrap.indent(textwrap.fill(failure.evidence, _width()), "  "))
     if failure.kind.is_memory:
         _line("Tried", "")
@@ -240,7 +299,7 @@ def _failed(folder: RunFolder, report: Report, took: str) -> None:
 
 
 def _next_commands(folder: RunFolder, report: Report) -> None:
-    from tunekit.engine.followups import followups
+    from tunekit.engine.followups import suggested
     from tunekit.engine.logs import summary
     from tunekit.runs.checkpoints import newest
 
@@ -251,14 +310,8 @@ def _next_commands(folder: RunFolder, report: Report) -> None:
         return
     checkpoint = _short(Path(best))
     _line("Saved", str(checkpoint))
-    for title, command in followups(report.state.plan, checkpoint):
-        words = " ".join(
-            [
-                *(f"{name}={shlex.quote(value)}" for name, value in command.env.items()),
-                shlex.join(command.argv),
-            ]
-        )
-        _line(title, words, wrap=False)
+    for followup in suggested(report.state.plan):
+        _line(followup.title, f"tunekit {followup.command} {_run_word(folder)}", wrap=False)
 
 
 def _best(folder: RunFolder) -> str:
@@ -289,26 +342,25 @@ def _run_word(folder: RunFolder) -> str:
 
 def _memory(decided: Plan) -> tuple[str, bool]:
     """What the run will take of a GPU, as far as it is known, and whether that fits; empty where nothing is known."""
-    from tunekit.memory.estimate import estimate
-    from tunekit.memory.search import NOT, verdict
-    from tunekit.plan.models import config_of
-    from tunekit.plan.predict import spec_of, weights_gib
+    from tunekit.memory.search import NOT
+    from tunekit.plan.predict import peak_of, weights_gib
 
     card = decided.hardware.gpu_gib
     if not card:
         return "", True
-    try:
-        spec = spec_of(decided, config_of(decided.model))
-        prediction = estimate(spec)
-    except TunekitError:
+    peak = peak_of(decided)
+    if peak is None:
         weights = weights_gib(decided)
         if weights is None or weights < card:
             return "", True
         return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", False
-    judged = verdict(prediction, card)
-    share = f"estimate; {spec.loss_share:.0%} of the tokens carry loss, assumed"
-    more = "; tunekit fit says what helps" if judged == NOT else ""
-    return f"{prediction.process_gib:.1f} GiB of {card:.1f}, {judged} ({share}){more}", judged != NOT
+    learned = f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
+    source = "assumed" if decided.loss_share is None else "from your data"
+    language = "; of the language model alone" if decided.model.multimodal else ""
+    share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}{learned}"
+    fits = peak.verdict != NOT
+    more = "" if fits else "; tunekit fit says what helps"
+    return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", fits
 
 
 def _changes(decided: Plan) -> list[str]:
@@ -322,8 +374,42 @@ def _presets(decided: Plan) -> str:
     return " + ".join((decided.preset, *decided.overlays))
 
 
-def _command(prepared: Prepared) -> Command:
-    return build(prepared.plan, prepared.path / "output")
+def _command(prepared: Prepared, files: Files | None = None) -> Command:
+    plan = placed(prepared.plan, files or Files.of_run(prepared.path))
+    return build(plan, prepared.path / "output")
+
+
+def _functions(decided: Plan) -> list[tuple[str, str]]:
+    """The functions of the user's, and where they come from."""
+    lines = []
+    if decided.row_format:
+        lines.append(("Rows", f"made by {decided.row_format.name} of {decided.row_format.file}"))
+    if decided.rewards:
+        sources = {reward.alias: f"{reward.alias} of {reward.file}" for reward in decided.rewards}
+        names = words_of(decided.get("reward_funcs"))
+        lines.append(("Reward", ", ".join(sources.get(name, f"{name} of ms-swift") for name in names)))
+    return lines
+
+
+def _say_what_is_missing(prepared: Prepared) -> None:
+    """The command of a dry run names files that only a run, or ``--write``, makes."""
+    decided, files = prepared.plan, Files.of_run(prepared.path)
+    missing = [*([files.plugin] if decided.rewards else []), *([files.data] if decided.row_format else [])]
+    if missing:
+        made = "are" if len(missing) > 1 else "is"
+        names = " and ".join(map(str, missing))
+        _line("Note", f"{names} {made} made when the run starts; --write FILE makes it beside the script", "yellow")
+
+
+def _parts(decided: Plan) -> list[tuple[str, str]]:
+    """What is trained of a model that has parts, and how large its images may be."""
+    sees = decided.model.multimodal
+    if not sees and not trained.in_part(decided.settings, multimodal=sees):
+        return []
+    lines = [("Trains", trained.describe(decided.settings, multimodal=sees))]
+    if sees:
+        lines.append(("Images", images.describe(int(str(decided.get(images.FLAG))), decided.model)))
+    return lines
 
 
 def _tuner(decided: Plan) -> str:
@@ -335,8 +421,13 @@ def _tuner(decided: Plan) -> str:
     return f"{bits}LoRA r{decided.get('lora_rank', 8)} on {targets}"
 
 
-def _batch(decided: Plan) -> str:
-    row = "packed rows" if decided.packed else "completions" if decided.loss == "grpo" else "rows"
+def _batch(decided: Plan, found: Measured | None) -> str:
+    row = "packed rows" if decided.packed else "rows"
+    if decided.packed and found:
+        row += f" ≈ {decided.batch.effective * found.samples_per_row:.0f} samples"
+    if decided.loss == "grpo":
+        generations = int(str(decided.get("num_generations") or GRPO_GENERATIONS))
+        row = f"completions: {decided.batch.effective // generations} prompts, {generations} answers each"
     tokens = f", up to {decided.tokens_per_step:,} tokens a step" if decided.tokens_per_step else ""
     return f"{decided.batch.equation(decided.hardware.device)} {row}{tokens}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
@@ -20,15 +21,29 @@ class SwiftCommand(TyperCommand):
     """A command that keeps the flags of ms-swift apart before its own options are parsed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Split `args` and leave the flags of ms-swift in the context."""
+        """Split `args` and leave the flags of ms-swift in the context. Words that belong to no flag stand first."""
         own: dict[str, int] = {}
         for parameter in self.params:
             words = -1 if getattr(parameter, "multiple", False) else 0 if getattr(parameter, "is_flag", False) else 1
             own.update(dict.fromkeys([*parameter.opts, *parameter.secondary_opts], words))
         own |= {"--help": 0, "-h": 0}
-        mine, flags = split(args, own)
+        arguments = [str(parameter.name) for parameter in self.params if parameter.param_type_name == "argument"]
+        first = list(takewhile(lambda word: not word.startswith("-"), args[: len(arguments)]))
+        if args and len(first) < len(arguments) and not {"--help", "-h"} & set(args):
+            missing = arguments[len(first)].upper()
+            raise TunekitError(f"{missing} is missing", f"it stands first: {ctx.command_path} {missing} --flag value")
+        mine, flags = split(args[len(first) :], own)
         ctx.meta[META] = flags
-        return super().parse_args(ctx, mine)
+        return super().parse_args(ctx, [*first, *mine])
+
+
+def own_options(command: TyperCommand) -> dict[str, int]:
+    """A command's own options, each with the number of words that it takes: 0, 1, or -1 for a list."""
+    own: dict[str, int] = {}
+    for parameter in command.params:
+        words = -1 if getattr(parameter, "multiple", False) else 0 if getattr(parameter, "is_flag", False) else 1
+        own.update(dict.fromkeys([*parameter.opts, *parameter.secondary_opts], words))
+    return own | {"--help": 0, "-h": 0}
 
 
 def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[str, list[str]]]:

@@ -82,8 +82,11 @@ SHAPES = {
 }
 """The shape of the rows, by what is trained (facts seen on ms-swift 4.6)."""
 
+SUGGESTED = ("dpo", "kto", "sft", "grpo", "pt")
+"""Stages to name where rows suit another one, the most demanding first."""
 
-def check_datasets(names: list[str], loss: str, *, mapped: bool = False) -> list[str]:
+
+def check_datasets(names: list[str], loss: str, *, mapped: bool = False) -> None:
     """Check local datasets; ids on a hub are left to ms-swift.
 
     Args:
@@ -91,26 +94,20 @@ def check_datasets(names: list[str], loss: str, *, mapped: bool = False) -> list
         loss: what is trained, a key of `SHAPES`.
         mapped: ``--columns`` renames columns, so that the shape of the rows cannot be judged.
 
-    Returns:
-        Warnings.
-
     Raises:
         TunekitError: exit code 4; a file is missing, empty, unreadable, or its rows are of another shape.
     """
-    warnings = []
     for name in names:
         path = local_file(name)
         if path is None:
             continue
         rows = 0
         for line, row in read_rows(path):
-            warning = None if mapped else _check_row(path, line, row, loss)
-            if warning and warning not in warnings:
-                warnings.append(warning)
+            if not mapped:
+                _check_row(path, line, row, loss)
             rows += 1
         if path.suffix in (".jsonl", ".json") and not rows:
             raise TunekitError(f"{path} is empty", f"write one row a line: {_shape(loss).example}", Exit.DATA)
-    return warnings
 
 
 def local_file(name: str) -> Path | None:
@@ -208,15 +205,25 @@ def _shape(loss: str) -> Shape:
     return SHAPES.get(loss, Shape())
 
 
-def _check_row(path: Path, line: int, row: dict[str, Any], loss: str) -> str | None:
-    """Refuse a row that cannot be trained on; return a warning for one that trains on less than it holds."""
-    shape = _shape(loss)
-    problem = _conversation_problem(row, shape, loss) or _columns_problem(row, shape, loss)
+def _check_row(path: Path, line: int, row: dict[str, Any], loss: str) -> None:
+    """Refuse a row that cannot be trained on, or of which a part would be ignored silently."""
+    problem = row_problem(row, loss)
     if problem:
-        raise TunekitError(f"{path} line {line}: {problem}", f"a row for {loss}: {shape.example}", Exit.DATA)
-    if loss == "sft" and any(row.get(key) for key in REJECTED):
-        return f"{path} holds preference pairs: sft learns the chosen ones only; tunekit rlhf --rlhf-type dpo uses both"
-    return None
+        suits = [stage for stage in SUGGESTED if stage != loss and row_problem(row, stage) is None]
+        other = f"; such rows suit tunekit {suits[0]}" if suits else ""
+        raise TunekitError(
+            f"{path} line {line}: {problem}", f"a row for {loss}: {_shape(loss).example}{other}", Exit.DATA
+        )
+
+
+def row_problem(row: dict[str, Any], loss: str) -> str | None:
+    """Why a row does not suit a kind of training; None where it does."""
+    if loss == "sft":
+        key = next((key for key in REJECTED if row.get(key)), None)
+        if key:
+            return f'there is a rejected answer in "{key}": sft would learn the chosen one and ignore it, silently'
+    shape = _shape(loss)
+    return _conversation_problem(row, shape, loss) or _columns_problem(row, shape, loss)
 
 
 def _conversation_problem(row: dict[str, Any], shape: Shape, loss: str) -> str | None:

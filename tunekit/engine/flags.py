@@ -11,12 +11,15 @@ import ast
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.engine.locate import Installation, find_engine, find_package
 from tunekit.errors import TunekitError
 from tunekit.paths import cache_folder, write_atomically
 from tunekit.plan.flags import Flag, FlagTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SNAPSHOT = Path(__file__).with_name("flags-4.6.0.json")
 """The flags of ms-swift 4.6.0, used where ms-swift is not installed. ``scripts/snapshots`` writes it."""
@@ -26,20 +29,32 @@ ARGUMENT_CLASSES = {
     "pt": ("swift.arguments.pretrain_args", "PretrainArguments"),
     "rlhf": ("swift.arguments.rlhf_args", "RLHFArguments"),
 }
-"""Where ms-swift declares what each command takes."""
+"""Where ms-swift declares what each command that trains takes."""
+
+AFTER_CLASSES = {
+    "infer": ("swift.arguments.infer_args", "InferArguments"),
+    "export": ("swift.arguments.export_args", "ExportArguments"),
+    "eval": ("swift.arguments.eval_args", "EvalArguments"),
+}
+"""The same of the commands that use what was trained: a table of their own, for a flag of these is none of a run."""
 
 
-def flag_table() -> FlagTable:
-    """The flags of the installed ms-swift (cached by version and change), or of the shipped snapshot."""
+def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
+    """The flags of the installed ms-swift (cached by version and change), or of the shipped snapshot.
+
+    Args:
+        classes: of which commands: `ARGUMENT_CLASSES` or `AFTER_CLASSES`.
+    """
     engine = find_engine()
     if engine is None:
-        return from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False)
+        return from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False, classes=classes)
     stamp = int((engine.root / "version.py").stat().st_mtime)
-    cached = cache_folder() / f"flags-{engine.version}-{stamp}.json"
+    family = "after" if classes is AFTER_CLASSES else "flags"
+    cached = cache_folder() / f"{family}-{engine.version}-{stamp}.json"
     try:
-        return from_json(json.loads(cached.read_text(encoding="utf-8")), installed=True)
+        return from_json(json.loads(cached.read_text(encoding="utf-8")), installed=True, classes=classes)
     except (OSError, ValueError, KeyError):  # not cached yet, or written by another version of tunekit
-        table = read_flags(engine)
+        table = read_flags(engine, classes)
         try:
             write_atomically(cached, json.dumps(to_json(table)))
         except OSError:
@@ -47,19 +62,19 @@ def flag_table() -> FlagTable:
         return table
 
 
-def read_flags(engine: Installation) -> FlagTable:
-    """Parse the argument files of an installed ms-swift.
+def read_flags(engine: Installation, classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
+    """Parse the argument files of an installed ms-swift, for the commands of `classes`.
 
     Raises:
         TunekitError: the files are not laid out as in ms-swift 4.x.
     """
     commands: dict[str, dict[str, Flag]] = {}
-    for command, (module, name) in ARGUMENT_CLASSES.items():
+    for command, (module, name) in classes.items():
         fields: dict[str, Flag] = {}
         for part in _stand_in(module, name).__mro__:
             for field, flag in getattr(part, "_flags", {}).items():
                 fields.setdefault(field, flag)
-        if "model" not in fields or "output_dir" not in fields:
+        if "model" not in fields or (command in ARGUMENT_CLASSES and "output_dir" not in fields):
             raise TunekitError(
                 f"the flags of ms-swift {engine.version} could not be read", 'pip install "ms-swift>=4.6,<5"'
             )
@@ -67,22 +82,25 @@ def read_flags(engine: Installation) -> FlagTable:
     return FlagTable(engine.version, installed=True, by_command=commands)
 
 
-def to_json(table: FlagTable) -> dict[str, Any]:
-    """A table as JSON: every flag once for each of its meanings, and which commands take it so."""
+def to_json(*tables: FlagTable) -> dict[str, Any]:
+    """Tables of one version as JSON: every flag once for each of its meanings, and which commands take it so."""
     takers: dict[Flag, list[str]] = {}
-    for command, flags in table.by_command.items():
-        for flag in flags.values():
-            takers.setdefault(flag, []).append(command)
+    for table in tables:
+        for command, flags in table.by_command.items():
+            for flag in flags.values():
+                takers.setdefault(flag, []).append(command)
     rows = [[flag.name, flag.kind, flag.choices, flag.optional, commands] for flag, commands in takers.items()]
-    return {"version": table.version, "flags": sorted(rows, key=lambda row: (row[0], row[4]))}
+    return {"version": tables[0].version, "flags": sorted(rows, key=lambda row: (row[0], row[4]))}
 
 
-def from_json(document: dict[str, Any], *, installed: bool) -> FlagTable:
-    """The table that `to_json` wrote."""
-    commands: dict[str, dict[str, Flag]] = {command: {} for command in ARGUMENT_CLASSES}
+def from_json(
+    document: dict[str, Any], *, installed: bool, classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES
+) -> FlagTable:
+    """The table that `to_json` wrote, for the commands of `classes`."""
+    commands: dict[str, dict[str, Flag]] = {command: {} for command in classes}
     for name, kind, choices, optional, takers in document["flags"]:
         flag = Flag(name, kind, tuple(choices), optional)
-        for command in takers:
+        for command in commands.keys() & set(takers):
             commands[command][name] = flag
     return FlagTable(document["version"], installed, commands)
 

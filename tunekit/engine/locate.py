@@ -21,6 +21,8 @@ OPTIONAL_PACKAGES = (
     "swanlab",
     "wandb",
     "vllm",
+    "torchvision",
+    "qwen_vl_utils",
 )
 """Packages that decide what a plan may use, by import name."""
 

@@ -22,6 +22,7 @@ class Progress:
         losses: of every logged step; a step that was repeated after a retry counts once, as it came out last.
         seconds_per_step: as ms-swift measures it.
         memory_gib: the most GPU memory that PyTorch reserved; None on a CPU.
+        predicted_gib: what was predicted of that before the start; None where it could not be.
         eta_seconds: what is left, by the speed so far.
     """
 
@@ -32,6 +33,7 @@ class Progress:
     eval_loss: float | None = None
     seconds_per_step: float | None = None
     memory_gib: float | None = None
+    predicted_gib: float | None = None
     losses: dict[int, float] = field(default_factory=dict)
 
     @property

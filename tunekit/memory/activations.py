@@ -18,6 +18,12 @@ NORM = 4
 """An RMSNorm keeps its input in float32."""
 NORM_TRAINED = 8
 """... and, where its weight is trained, what it multiplied (2) and its output, which the next weights need (2)."""
+LIGER_NORM = 2
+"""Liger's RMSNorm keeps its input as it is (liger_kernel.ops.rms_norm, save_for_backward); a trained weight changes
+nothing of it, but the next ones keep what they read (2)."""
+LIGER_MLP = 8
+"""Of h while Liger's MLP goes backward, beside what the norm keeps: the residual, the layer's output, the gradient from
+above and the next one; its SwiGLU writes gradients over gate and up (liger_kernel.ops.swiglu)."""
 NORM_BACKWARD = 28
 """Of h, beside attention, while the MLP's norm goes backward: float32 copies of input, gradient and products."""
 FINAL_NORM = 24
@@ -35,8 +41,10 @@ EAGER_PEAK = {"float16": 14, "other": 16}
 which is 2 bytes in float16: there CUDA's softmax converts by itself (ATen/native/SoftMax.cpp, half_to_float)."""
 EAGER_SINKS = {"kept": 4, "peak": 8}
 """gpt-oss computes its softmax in bfloat16 (modeling_gpt_oss.eager_attention_forward)."""
-SDPA_MASK = 3
-"""Of rows x S x S: the mask as booleans (1) and as numbers (2), where rows are padded."""
+EAGER_CAPPED = 2
+"""More of it where scores go through a tanh, whose output is kept."""
+SDPA_MASK, SDPA_BIAS = 1, 2
+"""Of rows x S x S, where rows are padded: the mask as booleans, made once; as numbers, kept by each layer."""
 POSITIONS = 28
 """Bytes a token for ids, positions and labels (int64) and the norms' variances."""
 
@@ -78,6 +86,8 @@ class Adapters:
         count: adapters in one layer.
         own: bytes each keeps of one number of its input.
         shared: bytes that all on the same input keep together: the input itself.
+        held: bytes of the input that the frozen layer keeps itself, as one of 8 bits does
+            (bitsandbytes.autograd._functions.MatMul8bitLt keeps A).
         cast: bytes of the input's copy in the adapter's type, alive only while the adapter computes.
         dropout: whether inputs are dropped out.
     """
@@ -89,6 +99,7 @@ class Adapters:
     count: int = 0
     own: int = 0
     shared: int = 0
+    held: int = 0
     cast: int = 0
     dropout: bool = False
 
@@ -102,20 +113,21 @@ class Adapters:
             parts[linear.part] += 1
         converts = widths.adapter > widths.stream  # peft casts the input to the adapter's type
         copy = 2 if widths.autocast else max(widths.adapter, widths.stream)
-        dropout = spec.lora_dropout > 0
+        dropout = spec.dropout > 0
         own = 1 + copy if dropout else (copy if converts or copy < widths.stream else 0)
         return Adapters(
             **parts,
             count=sum(parts.values()),
             own=own,
             shared=0 if own else widths.stream,
+            held=widths.stream if spec.bits == 8 else 0,
             cast=widths.adapter if converts and (dropout or widths.autocast) else 0,
             dropout=dropout,
         )
 
     def kept(self, count: int) -> int:
         """Bytes of one number that `count` adapters on the same input keep."""
-        return count * self.own + (self.shared if count else 0)
+        return count * self.own + max(self.shared if count else 0, self.held)
 
 
 def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
@@ -146,21 +158,33 @@ def positions(geometry: Geometry) -> int:
     return POSITIONS + (2 if geometry.family.sinks else 4) * geometry.head_dim
 
 
+def padded(spec: Spec, rows: int) -> bool:
+    """Whether attention gets a mask, and is not computed by flash attention: rows of different lengths side by side."""
+    return spec.attn == "sdpa" and rows > 1 and not spec.packing and not spec.outputs_kept
+
+
+def mask(spec: Spec, rows: int) -> int:
+    """Bytes of the mask that all layers share."""
+    numbers = rows * spec.seq_len**2
+    if spec.attn == "eager":
+        return Widths.of(spec).heads * numbers
+    return SDPA_MASK * numbers if padded(spec, rows) else 0
+
+
 def layer(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Layer:
     """One layer of `rows` rows; `experts`: whether it has some."""
     widths = Widths.of(spec)
     adapters = Adapters.of(spec, geometry, widths)
     trained = spec.tuner == "full"
     hidden, tokens = geometry.hidden, rows * spec.seq_len
-    norm = (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2
+    norm, spared = _norms(spec, geometry)
     reads = norm + adapters.kept(adapters.attention_in)
     inside, backward = _attention(spec, geometry, widths, rows)
     inside += adapters.own * adapters.attention_out * geometry.query * tokens
     attention = reads * hidden * tokens + inside
-    moments = {
-        "backward of a norm": attention + NORM_BACKWARD * hidden * tokens,
-        "backward of attention": (reads + HIDDEN_LIVE) * hidden * tokens + backward,
-    }
+    moments = {"backward of attention": (reads + HIDDEN_LIVE) * hidden * tokens + backward}
+    if not spec.liger:  # Liger's writes its gradient over the one it is given
+        moments["backward of a norm"] = attention + NORM_BACKWARD * hidden * tokens
     if spec.bits and not experts:  # the product with a weight that is 2 bytes a number for that long
         beside = (norm + adapters.kept(adapters.mlp_in) + HIDDEN_LIVE) * hidden
         beside += 4 * widths.stream * geometry.intermediate
@@ -168,11 +192,25 @@ def layer(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Layer:
     if experts:
         kept_mlp, more = _experts(geometry, norm, HIDDEN_LIVE + (2 if trained else 0))
     else:
-        kept_mlp, more = _mlp(geometry, widths, adapters, norm, trained)
-    moments.update({name: attention + size * tokens for name, size in more.items()})
+        kept_mlp, more = _mlp(spec, geometry, widths, adapters, norm)
+    moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
     moment = max(moments, key=lambda name: moments[name])
     inner = 2 * spec.lora_rank * adapters.count * tokens  # the outputs of the adapters' first halves
-    return Layer(attention + kept_mlp * tokens + inner, moments[moment] + inner, moment)
+    alive = moments[moment] - spared * hidden * tokens + inner
+    if trained:  # a matrix's new gradient, before it is added to the one that stands there
+        alive += widths.stream * hidden * max(geometry.query, geometry.intermediate, 2 * geometry.expert_width)
+    return Layer(attention + kept_mlp * tokens + inner, alive, moment)
+
+
+def _norms(spec: Spec, geometry: Geometry) -> tuple[int, int]:
+    """Bytes of h that the norms of one half of a layer keep, and how many of those are there anyway.
+
+    What Liger's norm keeps is its input: in a layer computed again the checkpoint, or the residual.
+    """
+    trained = spec.tuner == "full"
+    if not spec.liger:
+        return (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2, 0
+    return (LIGER_NORM + (2 if trained else 0)) * geometry.family.norms // 2, LIGER_NORM
 
 
 def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tuple[float, float]:
@@ -180,9 +218,10 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     query, keys = geometry.query, geometry.keys
     tokens = rows * spec.seq_len
     grouped = keys < query
-    if spec.attn == "eager" or (spec.attn == "sdpa" and not spec.packing):
-        keys, grouped = query, False  # keys and values are repeated for every head
-    norms = {"": 0, "head": 4, "full": 4}[geometry.family.qk_norm] + (2 if spec.tuner == "full" else 0)
+    if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
+        # keys and values are repeated for every head (transformers' use_gqa_in_sdpa: not where there is no mask)
+        keys, grouped = query, False
+    norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
     normed = norms * (geometry.query + geometry.keys) if geometry.family.qk_norm else 0
     twice = 2 * widths.heads
     kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens
@@ -192,24 +231,26 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     if grouped:
         backward += 4 * query  # the kernel writes gradients of keys and values for every query head
     if spec.attn != "eager":
-        padded = SDPA_MASK * rows * spec.seq_len**2 if spec.attn == "sdpa" and rows > 1 and not spec.packing else 0
-        return kept, backward * tokens + padded
+        bias = SDPA_BIAS * rows * spec.seq_len**2 if padded(spec, rows) else 0
+        return kept + bias, backward * tokens + bias
     scores = geometry.heads * rows * spec.seq_len**2
     if geometry.family.sinks:
         each, peak = EAGER_SINKS["kept"], EAGER_SINKS["peak"]
     else:
         each = EAGER_KEPT[widths.heads]
         peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
-    mask = widths.heads * rows * spec.seq_len**2
-    return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores + mask
+    if geometry.family.capped:
+        each, peak = each + EAGER_CAPPED, peak + EAGER_CAPPED
+    return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores
 
 
 def _mlp(
-    geometry: Geometry, widths: Widths, adapters: Adapters, norm: int, trained: bool
+    spec: Spec, geometry: Geometry, widths: Widths, adapters: Adapters, norm: int
 ) -> tuple[float, dict[str, float]]:
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
-    gated = 3 * number  # gate, up, and the activation of gate
+    trained = spec.tuner == "full"
+    gated = (2 if spec.liger else 3) * number  # gate, up, and without Liger the activation of gate
     reads = norm + adapters.kept(adapters.mlp_in)
     product = number if trained else adapters.kept(adapters.mlp_out)
     kept = reads * hidden + (gated + product) * width
@@ -218,7 +259,11 @@ def _mlp(
         live -= norm // 2  # of the norm after the MLP, which the MLP's adapters come before
     if geometry.family.late_norms:
         live -= norm + 2
-    moments: dict[str, float] = {"backward of the MLP": (reads + 4) * hidden + 2 * gated * width}
+    if spec.liger:
+        written = (4 if trained else 3) * number
+        moments = {"backward of the MLP": (reads + LIGER_MLP) * hidden + float(written) * width}
+    else:
+        moments = {"backward of the MLP": (reads + 4) * hidden + 2.0 * gated * width}
     if adapters.mlp_in:
         cast = adapters.cast
         moments["adapters of gate and up"] = (live + 2 * cast - 2) * hidden + (gated if cast else 4) * width

@@ -27,6 +27,7 @@ class Family:
         moe: whether layers have experts.
         expert_bias: whether experts, and the router, have biases.
         sinks: one learnt attention sink a head.
+        capped: attention scores go through a tanh.
     """
 
     qkv_bias: bool | None = None
@@ -40,6 +41,7 @@ class Family:
     moe: bool = False
     expert_bias: bool = False
     sinks: bool = False
+    capped: bool = False
 
 
 _LLAMA = Family()
@@ -70,7 +72,7 @@ FAMILIES: Mapping[str, Family] = {
     "exaone4": Family(qkv_bias=False, out_bias=False, qk_norm="head", late_norms=True),
     "phi3": Family(qkv_bias=False, out_bias=False, fused=("qkv", "gate_up")),
     "gemma": Family(tied=True),
-    "gemma2": Family(norms=4, tied=True),
+    "gemma2": Family(norms=4, tied=True, capped=True),
     "gemma3_text": _GEMMA3,
     "olmo": Family(plain_norms=True),
     "olmo2": _OLMO2,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 GIB = 2**30
 
@@ -33,6 +34,54 @@ LEAST: Mapping[str, float] = {
     "loss_share": 0,
 }
 MOST: Mapping[str, float] = {"lora_dropout": 1, "loss_share": 1}
+
+NUMBERS = ("capability", "lengths")
+"""Fields that hold several whole numbers."""
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _several(value: object) -> bool:
+    """Whether these are several whole numbers of 0 or more."""
+    return isinstance(value, tuple) and all(_number(item) and isinstance(item, int) and item >= 0 for item in value)
+
+
+SWITCHES = (
+    "double_quant",
+    "kbit_prepare",
+    "packing",
+    "gradient_checkpointing",
+    "liger",
+    "expandable_segments",
+    "outputs_kept",
+    "accumulates",
+)
+"""Fields that are true or false."""
+
+IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *((name, lambda value: not isinstance(value, bool), "true or false") for name in SWITCHES),
+    (
+        "capability",
+        lambda value: value is not None and not (_several(value) and len(value) == 2),
+        "two whole numbers, as in [8, 0]",
+    ),
+    ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
+    ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
+)
+"""Other fields: when their value is wrong, and what it must be."""
+
+
+PAIRS = ("rm", "dpo", "orpo", "simpo", "cpo")
+"""Stages whose rows are pairs: the chosen answer and the rejected one."""
+REFERENCE = ("dpo", "kto", "ppo", "grpo")
+"""Stages that compare with the model before training: a copy of it where there is no adapter to switch off
+(ms-swift's swift/pipelines/train/rlhf.py, _prepare_model_tokenizer)."""
+NO_DROPOUT = ("rm", "dpo", "kto", "orpo", "simpo", "cpo", "gkd")
+"""Stages that switch dropout off (``disable_dropout`` of trl's configurations and ms-swift's RLHFTrainerMixin)."""
+FUSED_LOSS = ("pt", "sft", "grpo", "gkd")
+"""Stages in which Liger makes no logits; the others ask the model for them (ms-swift's swift/rlhf_trainers)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +110,12 @@ class Spec:
         zero_stage: of DeepSpeed, 0 without it.
         expandable_segments: of PyTorch's allocator.
         outputs_kept: whether the loop holds the logits while it goes backward; ms-swift's does not.
+        accumulates: whether gradients of earlier micro-batches stand there while one computes: where a step has more
+            than one micro-batch. After a step they are dropped.
+        capability: CUDA compute capability of the card, as in ``(8, 0)``; None where it is not known.
+        lengths: tokens a row of micro-batches one after another, for the trace, where they differ: what a length leaves
+            in the allocator is of little use to the next. Empty: all have `seq_len`. The estimate takes the longest.
+        cap_gib: that PyTorch may reserve, for the trace: then it says whether the allocator gets through.
         method: ``estimate`` or ``trace``.
     """
 
@@ -87,6 +142,10 @@ class Spec:
     zero_stage: int = 0
     expandable_segments: bool = False
     outputs_kept: bool = False
+    accumulates: bool = True
+    capability: tuple[int, int] | None = None
+    lengths: tuple[int, ...] = ()
+    cap_gib: float | None = None
     method: str = "estimate"
 
     @staticmethod
@@ -108,6 +167,7 @@ class Spec:
         if isinstance(values.get("target_modules"), (list, str)):
             named = values["target_modules"]
             values["target_modules"] = tuple([named] if isinstance(named, str) else named)
+        values.update({name: tuple(values[name]) for name in NUMBERS if isinstance(values.get(name), list)})
         values = {
             name: value for name, value in values.items() if value is not None or name in ("quant_bits", "lora_dtype")
         }
@@ -124,13 +184,34 @@ class Spec:
                 raise TunekitError(f"{name} must be one of {words}, not {value!r}")
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+            if not _number(value) or value < least:
                 raise TunekitError(f"{name} must be {least:g} or more, not {value!r}")
             if value > MOST.get(name, float("inf")):
                 raise TunekitError(f"{name} must be {MOST[name]:g} or less, not {value!r}")
         for name in ("lora_rank", "micro_batch", "seq_len", "gpus"):
             if not isinstance(getattr(self, name), int):
                 raise TunekitError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+        for name, wrong, words in IMPOSSIBLE:
+            value = getattr(self, name)
+            if wrong(value):
+                raise TunekitError(
+                    f"{name} must be {words}, not {list(value) if isinstance(value, tuple) else value!r}"
+                )
+
+    @property
+    def longest(self) -> int:
+        """Tokens a row of the longest micro-batch."""
+        return max(self.lengths, default=self.seq_len)
+
+    @property
+    def dropout(self) -> float:
+        """`lora_dropout`, as far as the stage leaves it on."""
+        return 0.0 if self.stage in NO_DROPOUT else self.lora_dropout
+
+    @property
+    def fused_loss(self) -> bool:
+        """Whether Liger computes the loss without making all logits."""
+        return self.liger and self.stage in FUSED_LOSS
 
     @property
     def bits(self) -> int | None:
@@ -150,6 +231,8 @@ class Prediction:
         method: ``estimate`` or ``trace``.
         peak_at: the moment of the peak, for people.
         notes: assumptions.
+        gets_through: whether PyTorch's allocator gets through below `Spec.cap_gib`; None where no cap was asked for.
+        retries: how often it has to give cached memory back for that.
     """
 
     allocated_gib: float
@@ -159,7 +242,21 @@ class Prediction:
     method: str
     peak_at: str = ""
     notes: tuple[str, ...] = field(default=())
+    gets_through: bool | None = None
+    retries: int = 0
 
 
 class Unknown(TunekitError):  # noqa: N818 - it is an answer: this cannot be told
     """The memory of this configuration cannot be predicted by this method; the message says why."""
+
+
+def loss_tokens(spec: Spec, rows: int) -> int:
+    """Tokens whose logits are computed (ms-swift's trainers/mixin.py, prepare_logits_to_keep).
+
+    One row, or one packed from many: those with loss. Several rows: from the earliest token with loss in any of them;
+    prompts are taken to be of any length up to twice the mean one, so that the shortest of n is 2/(n + 1) of the mean.
+    """
+    share = spec.loss_share
+    if rows > 1 and not spec.packing:
+        share = 1 - (1 - share) * 2 / (rows + 1)
+    return max(1, math.ceil(rows * spec.seq_len * share))

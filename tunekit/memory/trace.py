@@ -13,35 +13,119 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tunekit.memory.card import context, context_note
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.paths import cache_folder, write_atomically
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 """Distributions that decide what a model allocates."""
 
-SOURCES = ("allocator.py", "spec.py", "trace_follow.py", "trace_kernels.py", "trace_model.py", "trace_worker.py")
-
-CONTEXT = 141 * 2**20
-"""Bytes of a CUDA context beside the allocator: 140.875 MiB on a Tesla T4 with PyTorch 2.9
-(fitcheck-llm 0.3.1, data/measurements). Newer cards load more kernels: up to some 600 MiB."""
+SOURCES = ("allocator", "card", "spec", "trace_follow", "trace_kernels", "trace_model", "trace_worker")
+"""Modules that decide what the worker answers."""
 
 STAGES = ("pt", "sft", "dpo")
 
 
-def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift") -> Prediction:
+class Worker:
+    """The process that traces: it starts at the first question and answers any number of them.
+
+    Leave it by ``with``: it ends when no more questions can come.
+    """
+
+    def __init__(self) -> None:
+        """No process yet."""
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()  # it holds nothing that would have to be put away
+            self._process.communicate()
+        self._errors.close()
+
+    def ask(self, question: str, time_limit: float) -> dict[str, Any]:
+        """The answer to one line of JSON.
+
+        Raises:
+            Unknown: it took too long, or died.
+        """
+        if self._process is None:
+            self._process = self._start()
+        process = self._process
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        clock = threading.Timer(time_limit, end)
+        clock.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+                process.stdin.write(question + "\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+        finally:
+            clock.cancel()
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            if line:  # it lives, and says what cannot be read
+                process.kill()
+            status = process.wait()
+            self._process = None  # the next question gets a new one
+            if late.is_set():
+                raise Unknown(f"the trace did not end within {time_limit:g} s") from None
+            self._errors.seek(0)
+            lines = self._errors.read().strip().splitlines()
+            raise Unknown(f"the trace failed: {lines[-1] if lines else f'status {status}'}") from None
+        if not isinstance(answer, dict):
+            raise Unknown("the trace failed: its worker answered no object")
+        return answer
+
+    def _start(self) -> subprocess.Popen[str]:
+        here = str(Path(__file__).parents[2])
+        paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+        quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "USE_TF": "0"}
+        return subprocess.Popen(
+            # -m puts the current folder on the path, and a torch.py there is not torch: it starts in tunekit's folder
+            [sys.executable, "-m", "tunekit.memory.trace_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=here,
+        )
+
+
+def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Worker | None = None) -> Prediction:
     """The memory of `spec`, traced.
 
     Args:
         spec: what is trained.
-        time_limit: seconds the worker may take.
+        time_limit: seconds that the worker may take.
         loop: ``swift``, or ``plain`` for a bare PyTorch loop without autocast and accelerate, on a GPU without flash
             attention, as published measurements were often made.
+        worker: to ask; None starts one. With many questions one worker saves its start, some seconds each.
 
     Raises:
         Unknown: the trace cannot tell; the message says why.
@@ -54,7 +138,11 @@ def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift") -> Predict
     place = cache_folder() / "memory" / f"{fingerprint(question)}.json"
     answer = _read(place)
     if answer is None:
-        answer = ask(question, time_limit)
+        if worker is None:
+            with Worker() as own:
+                answer = own.ask(question, time_limit)
+        else:
+            answer = worker.ask(question, time_limit)
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to withhold the answer
             write_atomically(place, json.dumps(answer))
     return prediction(answer, spec)
@@ -97,43 +185,8 @@ def fingerprint(question: str) -> str:
         except metadata.PackageNotFoundError:
             digest.update(f"{library} -\n".encode())
     for name in SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
-
-
-def ask(question: str, time_limit: float) -> dict[str, Any]:
-    """What the worker answers.
-
-    Raises:
-        Unknown: it took too long, or died.
-    """
-    here = str(Path(__file__).parents[2])
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "USE_TF": "0"}
-    environment = {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(paths)}
-    # -m puts the current folder on the path, and a torch.py there is not torch: the worker starts in tunekit's folder
-    command = [sys.executable, "-m", "tunekit.memory.trace_worker"]
-    try:
-        done = subprocess.run(
-            command,
-            input=question,
-            capture_output=True,
-            text=True,
-            timeout=time_limit,
-            env=environment,
-            cwd=here,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unknown(f"the trace did not end within {time_limit:g} s") from None
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        lines = done.stderr.strip().splitlines()
-        raise Unknown(f"the trace failed: {lines[-1] if lines else f'status {done.returncode}'}") from None
-    if not isinstance(answer, dict):
-        raise Unknown("the trace failed: its worker answered no object")
-    return answer
 
 
 def prediction(answer: dict[str, Any], spec: Spec) -> Prediction:
@@ -144,7 +197,7 @@ def prediction(answer: dict[str, Any], spec: Spec) -> Prediction:
     """
     if "unknown" in answer:
         raise Unknown(str(answer["unknown"]))
-    notes = [f"context of {CONTEXT / 2**20:.0f} MiB as on a Tesla T4"]
+    notes = [context_note(spec.capability)]
     if spec.stage == "dpo":
         notes.append("the DPO step is traced roughly")
     if spec.gpus > 1:
@@ -152,11 +205,13 @@ def prediction(answer: dict[str, Any], spec: Spec) -> Prediction:
     return Prediction(
         allocated_gib=answer["allocated"] / GIB,
         reserved_gib=answer["reserved"] / GIB,
-        process_gib=(answer["reserved"] + CONTEXT) / GIB,
+        process_gib=(answer["reserved"] + context(spec.capability)) / GIB,
         breakdown={kind: size / GIB for kind, size in answer["breakdown"].items()},
         method="trace",
         peak_at=f"{answer['phase']}, in {answer['op'].removeprefix('aten.').removesuffix('.default')}",
         notes=tuple(notes),
+        gets_through=answer.get("gets_through"),
+        retries=answer.get("retries", 0),
     )
 
 

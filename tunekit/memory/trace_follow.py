@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 KINDS = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
 """What memory is for; the breakdown of a prediction."""
 
-CUBLAS_WORKSPACE = (2 * 4096 + 8 * 16) * 1024
-"""Bytes that cuBLAS takes from the allocator and keeps, for each thread that multiplies: ``:4096:2:16:8``. Hopper's
-32 MiB are not assumed
-(https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/cuda/CublasHandlePool.cpp, getChosenWorkspaceSize)."""
-
 MATMULS = ("aten.mm.", "aten.addmm.", "aten.bmm.", "aten.baddbmm.", "bitsandbytes.gemm_4bit")
 
 
@@ -53,15 +48,17 @@ class Follower(TorchDispatchMode):
         in_layer: whether a decoder layer computes.
     """
 
-    def __init__(self, vocabulary: int) -> None:
-        """A follower that calls tensors `vocabulary` wide logits."""
+    def __init__(self, vocabulary: int, workspace: int) -> None:
+        """A follower that calls tensors `vocabulary` wide logits, on a card whose cuBLAS takes so many bytes."""
         super().__init__()
         self.events: list[tuple[int, int]] = []
         self.known: dict[int, Storage] = {}
         self.phase = "load"
         self.in_layer = 0
         self._vocabulary = vocabulary
+        self._workspace = workspace
         self._alive: dict[int, tuple[int, Any]] = {}
+        self._ops: dict[Any, tuple[str, bool]] = {}
         self._threads_with_cublas: set[str] = set()
 
     def add(self, tensor: torch.Tensor, op: str, kind: str) -> None:
@@ -90,11 +87,15 @@ class Follower(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, write down what it made, and the workspace that only its CUDA kernel needs."""
-        op = str(func)
-        if op.startswith(MATMULS):
+        known = self._ops.get(func)
+        if known is None:  # a trace runs some hundred kinds of operations a hundred thousand times
+            op = str(func)
+            known = self._ops[func] = (op, op.startswith(MATMULS))
+        op, multiplies = known
+        if multiplies:
             self._cublas()
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
+        for tensor in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(tensor, torch.Tensor):
                 self.add(tensor, op, self._kind(tensor))
         extra = workspace(op, args)
@@ -122,7 +123,7 @@ class Follower(TorchDispatchMode):
         thread = "backward" if self.phase == "backward" else "main"
         if thread not in self._threads_with_cublas:
             self._threads_with_cublas.add(thread)
-            self.take(CUBLAS_WORKSPACE, "cuBLAS workspace")
+            self.take(self._workspace, "cuBLAS workspace")
 
     def _born(self, size: int, op: str, kind: str) -> int:
         name = len(self.known)

@@ -149,6 +149,8 @@ def like_liger(model: Any) -> Iterator[None]:
             module.forward = lambda x, weight=module.weight: _LigerNorm.apply(x, weight)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
             module.forward = _liger_mlp(module)
+        elif isinstance(getattr(module, "gate_up_proj", None), nn.Module):
+            module.forward = _liger_fused_mlp(module)
     source: Any = sys.modules[type(model).__module__]
     rotate = getattr(source, "apply_rotary_pos_emb", None)
     source.apply_rotary_pos_emb = lambda q, k, *_, **__: (q, k)
@@ -161,6 +163,13 @@ def like_liger(model: Any) -> Iterator[None]:
 def _liger_mlp(module: Any) -> Any:
     def forward(x: torch.Tensor) -> Any:
         return module.down_proj(_LigerGate.apply(module.gate_proj(x), module.up_proj(x)))
+
+    return forward
+
+
+def _liger_fused_mlp(module: Any) -> Any:
+    def forward(x: torch.Tensor) -> Any:
+        return module.down_proj(_LigerGate.apply(*module.gate_up_proj(x).chunk(2, dim=-1)))
 
     return forward
 

@@ -81,6 +81,9 @@ def _model(spec: Spec, dtype: torch.dtype) -> Any:
     attention = {"eager": "eager", "sdpa": SDPA, "flash": FLASH}[spec.attn]
     with no_init_weights():  # there are no numbers to set
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+    experts = any(name.endswith("experts") for name, _ in model.named_modules())
+    if experts and getattr(model.config, "_experts_implementation", None) != "grouped_mm":
+        raise Unknown("the experts are not computed by grouped matrix products, which the trace needs")
     model.tie_weights()  # the initialization would have
     return model
 
@@ -90,11 +93,17 @@ def _adapter(model: Any, spec: Spec) -> Any:
     from transformers.initialization import no_init_weights
 
     named = list(spec.target_modules)
+    if "all-linear" in named:  # ms-swift names them itself; peft would add the fused experts
+        head = model.get_output_embeddings()
+        linear = (
+            name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
+        )
+        named = sorted({name.rsplit(".", 1)[-1] for name in linear})
     settings = peft.LoraConfig(
         r=spec.lora_rank,
         lora_alpha=32,
-        lora_dropout=spec.lora_dropout,
-        target_modules="all-linear" if named == ["all-linear"] else named,
+        lora_dropout=spec.dropout,
+        target_modules=named,
         task_type="CAUSAL_LM",
     )
     with no_init_weights():

@@ -1,7 +1,7 @@
-"""Trace two optimizer steps of a configuration; started by `tunekit.memory.trace` in the engine's interpreter.
+"""Trace two micro-batches of a configuration; started by `tunekit.memory.trace` in the engine's interpreter.
 
-Reads ``{"spec": {...}, "loop": "swift" | "plain"}`` from standard input and writes one JSON object to standard output:
-the peak, or ``{"unknown": reason}``.
+Reads ``{"spec": {...}, "loop": "swift" | "plain"}`` from each line of standard input and answers with one JSON object a
+line: the peak, or ``{"unknown": reason}``.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import gc
 import json
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunekit.memory.allocator import replay
-from tunekit.memory.spec import Spec, Unknown
+from tunekit.memory.card import workspace
+from tunekit.memory.spec import GIB, REFERENCE, Spec, Unknown, loss_tokens
 from tunekit.memory.trace_follow import Follower
 from tunekit.memory.trace_kernels import LigerLoss, like_cuda, like_liger
 from tunekit.memory.trace_model import DTYPES, Built, build, scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-STEPS = 2
-"""The optimizer's state is made at the end of the first step, so the peak is in the second."""
 
 
 def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
@@ -41,29 +40,41 @@ def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         built = build(spec, plain=plain)
         stack.enter_context(like_liger(built.base) if spec.liger else contextlib.nullcontext())
-        follower = Follower(built.base.config.vocab_size)
+        follower = Follower(built.base.config.vocab_size, workspace(spec.capability))
         load(follower, built, spec, plain=plain)
         optimizer = Optimizer(spec, built.trainable, plain=plain)
         watch_layers(follower, built, spec)
         gc.collect()
         gc.freeze()  # what is here stays: collections during the trace need not look at it
+        stack.callback(gc.unfreeze)
         with follower:
             if spec.gpus > 1:  # DistributedDataParallel copies gradients into buckets, as large as they are
                 follower.take(sum(item.numel() * item.element_size() for item in built.trainable), "DDP", "gradients")
-            for _ in range(STEPS):
-                step(follower, built, spec, optimizer, plain=plain)
-    outcome = replay(follower.events, expandable=spec.expandable_segments)
-    parts = follower.breakdown(outcome.peak_at)
+            lengths = spec.lengths or (spec.seq_len,)
+            # the optimizer's state is made at the end of the first step, so the peak comes after it
+            for length in (lengths[0], *lengths):
+                step(follower, built, replace(spec, seq_len=length), optimizer, plain=plain)
+    return outcome(follower, spec)
+
+
+def outcome(follower: Follower, spec: Spec) -> dict[str, Any]:
+    """What the events come to in PyTorch's allocator."""
+    free = replay(follower.events, expandable=spec.expandable_segments)
+    parts = follower.breakdown(free.peak_at)
     # what blocks are larger than their tensors
-    parts["other"] = parts.get("other", 0) + outcome.allocated - sum(parts.values())
-    last = follower.known[follower.events[outcome.peak_at][0]]
-    return {
-        "allocated": outcome.allocated,
-        "reserved": outcome.reserved,
+    parts["other"] = parts.get("other", 0) + free.allocated - sum(parts.values())
+    last = follower.known[follower.events[free.peak_at][0]]
+    answer = {
+        "allocated": free.allocated,
+        "reserved": free.reserved,
         "phase": last.phase,
         "op": last.op,
         "breakdown": parts,
     }
+    if spec.cap_gib is not None:
+        capped = replay(follower.events, expandable=spec.expandable_segments, cap=int(spec.cap_gib * GIB))
+        answer |= {"gets_through": capped.fits, "retries": capped.retries}
+    return answer
 
 
 def load(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
@@ -99,6 +110,8 @@ def load(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
     for item, name in loaded:
         follower.add(item, "load", "weights")
         follower.give(name)
+    if spec.tuner == "full" and spec.stage in REFERENCE:  # a second model, which is not trained
+        follower.take(sum(item.numel() * item.element_size() for item in built.model.parameters()), "load", "weights")
     for item in built.model.parameters():
         follower.add(item, "load", "adapter")
 
@@ -127,7 +140,11 @@ def watch_layers(follower: Follower, built: Built, spec: Spec) -> None:
 
 
 def step(follower: Follower, built: Built, spec: Spec, optimizer: Optimizer, *, plain: bool) -> None:
-    """One optimizer step over one micro-batch."""
+    """One micro-batch, and an optimizer step after it.
+
+    Where a step has several micro-batches, the gradients are left for the next one: what it finds are the gradients of
+    its step's first ones and the optimizer's state, as in the middle of a later step.
+    """
     follower.phase, follower.in_layer = "forward", 0
     loss, outputs = dpo(built, spec) if spec.stage == "dpo" else sft(built, spec, plain=plain)
     if not spec.outputs_kept:
@@ -140,6 +157,9 @@ def step(follower: Follower, built: Built, spec: Spec, optimizer: Optimizer, *, 
     if not plain:
         torch.nn.utils.clip_grad_norm_(built.trainable, 1.0, foreach=True)
     optimizer.step(follower)
+    if not spec.accumulates:
+        for item in built.trainable:
+            item.grad = None
 
 
 def sft(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
@@ -147,9 +167,9 @@ def sft(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
     rows, length = (1, spec.micro_batch * spec.seq_len) if spec.packing else (spec.micro_batch, spec.seq_len)
     inputs, kept = _inputs(spec, rows, length, plain=plain)
     labels = torch.zeros(rows, kept, dtype=torch.long)
-    if spec.liger:
+    if spec.fused_loss:
         with _autocast(spec, plain=plain):
-            hidden = built.base.get_decoder()(input_ids=inputs["input_ids"], use_cache=False)[0][:, -kept:]
+            hidden = built.base.get_decoder()(**inputs, use_cache=False)[0][:, -kept:]
             head = built.base.get_output_embeddings().weight
             return LigerLoss.apply(hidden.reshape(-1, hidden.shape[-1]), head), None
     with _autocast(spec, plain=plain):
@@ -183,13 +203,14 @@ def dpo(built: Built, spec: Spec) -> tuple[Any, Any]:
 
 def _inputs(spec: Spec, rows: int, length: int, *, plain: bool) -> tuple[dict[str, Any], int]:
     """The arguments of the model, and how many tokens of a row get logits."""
-    kept = max(1, round(spec.loss_share * length))
+    samples = rows * length // spec.seq_len
+    kept = max(1, loss_tokens(spec, samples) // rows)
     inputs: dict[str, Any] = {"input_ids": torch.zeros(rows, length, dtype=torch.long)}
     if spec.packing:
         inputs["position_ids"] = torch.zeros(rows, length, dtype=torch.long)
-    if kept < length and not spec.liger:
-        # ms-swift: the tokens with a label where rows are packed, else all from the first of them on
-        inputs["logits_to_keep"] = torch.zeros(kept, dtype=torch.long) if spec.packing else kept
+    if kept < length and not spec.fused_loss:
+        # ms-swift: the tokens with a label of a single row, else all from the first of them on
+        inputs["logits_to_keep"] = torch.zeros(kept, dtype=torch.long) if rows == 1 and not plain else kept
     if rows > 1 and spec.attn == "sdpa" and not plain:  # rows differ in length: there is a mask
         inputs["attention_mask"] = torch.ones(rows, 1, length, length, dtype=torch.bool)
     return inputs, kept
@@ -223,15 +244,13 @@ class Optimizer:
             raise Unknown(f"the memory of the optimizer {name} is not known to the trace")
 
     def step(self, follower: Follower) -> None:
-        """Update, and drop the gradients."""
+        """Update."""
         if self.inner is not None:
             self.inner.step()
         elif not self.started:
             for item in self.trainable:
                 _eight_bit_state(follower, item.numel())
         self.started = True
-        for item in self.trainable:
-            item.grad = None
 
 
 def _eight_bit_state(follower: Follower, numbers: int) -> None:
@@ -247,16 +266,12 @@ def _eight_bit_state(follower: Follower, numbers: int) -> None:
 
 
 def main() -> None:
-    """Answer one question."""
+    """Answer one question a line, until there are no more."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    question = json.load(sys.stdin)
-    answer, sys.stdout = sys.stdout, sys.stderr  # libraries print
-    try:
-        result = reply(question)
-    finally:
-        sys.stdout = answer
-    json.dump(result, answer)
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
+    for question in sys.stdin:
+        print(json.dumps(reply(json.loads(question))), file=answers, flush=True)
 
 
 def reply(question: Any) -> dict[str, Any]:

@@ -35,10 +35,12 @@ class Batch:
 
         Only divisors of the rows of one GPU qualify, so the product does not change by a single row.
         """
+        return None if self.micro == 1 else self.with_micro(self.micro // 2)
+
+    def with_micro(self, limit: int) -> Batch:
+        """The same effective batch with the largest micro-batch that is not above `limit` and divides it."""
         rows = self.micro * self.accumulation
-        if self.micro == 1:
-            return None
-        micro = _largest_divisor(rows, self.micro // 2)
+        micro = _largest_divisor(rows, limit)
         return replace(self, micro=micro, accumulation=rows // micro)
 
     def equation(self, device: str = "GPU") -> str:

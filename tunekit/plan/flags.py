@@ -38,13 +38,39 @@ RENAMED = {
     "flash_attn": "it is --attn_impl flash_attn",
     "quantization_bit": "it is --quant_method bnb --quant_bits 4",
     "load_in_4bit": "it is --quant_method bnb --quant_bits 4",
+    "load_in_8bit": "it is --quant_method bnb --quant_bits 8",
+    "bits": "it is --quant_method bnb --quant_bits 4, or 8",
+    "quantization_type": "it is --bnb_4bit_quant_type nf4",
+    "double_quantization": "it is --bnb_4bit_use_double_quant",
+    "use_lora": "it is --tuner_type lora, which is the default",
+    "finetuning_type": "it is --tuner_type lora or full; freeze is --tuning-strategy freeze --trainable-layers N",
+    "freeze_trainable_layers": "it is --tuning-strategy freeze --trainable-layers N",
+    "freeze_vision_tower": "it is --freeze_vit",
+    "freeze_multi_modal_projector": "it is --freeze_aligner",
+    "freeze_language_model": "it is --freeze_llm",
+    "additional_target": "it is --modules_to_save",
+    "use_pissa": "it is --init_weights pissa",
+    "pissa_init": "it is --init_weights pissa",
+    "learning_rate_projector": "it is --learning-rate-aligner (ms-swift: --aligner_lr)",
+    "projector_lr": "it is --learning-rate-aligner (ms-swift: --aligner_lr)",
+    "mm_projector_lr": "it is --learning-rate-aligner (ms-swift: --aligner_lr)",
+    "vision_tower_lr": "it is --learning-rate-vit (ms-swift: --vit_lr)",
+    "vision_lr": "it is --learning-rate-vit (ms-swift: --vit_lr)",
+    "image_max_pixels": "it is --max-pixels",
+    "use_data_augmentation": "it is done before training: tunekit augment DATA.jsonl --flip --out FOLDER",
     "q_lora": "it is --tuner_type lora --quant_method bnb --quant_bits 4",
     "batch_size": "it is --micro-batch (one GPU) or --effective-batch (one optimizer step)",
 }
 """Names from older ms-swift versions and other tools, and what to write today."""
 
 RENAMED_VALUES = {
-    ("tuner_type", "qlora"): "QLoRA is --tuner_type lora --quant_method bnb --quant_bits 4",
+    ("tuner_type", "qlora"): "QLoRA is --tuning-strategy qlora, or --tuner_type lora --quant_method bnb --quant_bits 4",
+    ("tuner_type", "freeze"): "it is --tuning-strategy freeze --trainable-layers N",
+    ("target_modules", "all"): "every linear layer is all-linear",
+    ("target_modules", "auto"): "every linear layer is all-linear, the default",
+    ("target_modules", "attention"): "name its layers: q_proj k_proj v_proj o_proj in most models",
+    ("lora_bias", "lora_only"): "ms-swift knows none and all",
+    ("init_weights", "loftq"): "ms-swift 4.6 cannot pass on what it wants; pissa and olora are like it",
     (
         "swanlab_mode",
         "offline",
@@ -119,8 +145,15 @@ class FlagTable:
         return CONVERT[flag.kind](flag, word)
 
 
+MODULES = ("target_modules", "modules_to_save", "target_parameters")
+"""Lists of names that hold no comma."""
+
+
 def _choose(flag: Flag, words: Sequence[str]) -> None:
     for word in words:
+        if flag.name in MODULES and "," in word:
+            names = " ".join(part for part in word.replace(",", " ").split() if part)
+            raise TunekitError(f"--{flag.name} takes words, not a list with commas", f"write --{flag.name} {names}")
         renamed = RENAMED_VALUES.get((flag.name, word))
         if renamed:
             raise TunekitError(f"--{flag.name} does not take {word}", renamed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.errors import TunekitError, closest
+from tunekit.plan.hub import TRUE, cached_folder, fetch_config, kept_config
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 """The models of ms-swift's registry; ``scripts/snapshots`` writes it."""
@@ -29,6 +31,9 @@ TEMPLATE_MARKERS = (
     ("[INST]", "llama"),
 )
 """What a chat template writes, and the template of ms-swift that writes the same; the first match counts."""
+
+QUANTIZED = re.compile(r"aqlm|awq|gptq|int4|int8|fp8|bnb|\dbits?(?![a-z])")
+"""Marks in the lower-case name of a model whose weights come quantized: not the shape of its base."""
 
 BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -135,26 +140,67 @@ def _candidates(name: str, rows: list[list[Any]]) -> str:
     return "give the hub id in full (organisation/name) or a folder"
 
 
-def config_of(model: Model) -> dict[str, Any]:
-    """The config.json of a model: from its folder, or the shipped one of a common model.
+def config_of(model: Model, *, online: bool = False) -> dict[str, Any]:
+    """The config.json of a model: from its folder, the shipped one of a common model, or what a hub has left here.
+
+    Args:
+        model: as `resolve` gives it.
+        online: whether a hub may be asked for this one file where it is nowhere here: up to a few seconds.
 
     Raises:
-        TunekitError: neither is there.
+        TunekitError: it is nowhere to be had.
     """
     if model.local:
         return _json(Path(model.id) / "config.json") or {}
-    shipped: dict[str, dict[str, Any]] = json.loads(CONFIGS.read_text(encoding="utf-8"))
-    name = model.id.split("/")[-1].lower().removeprefix("meta-")
-    quantized = re.search(r"awq|gptq|int4|int8|fp8|bnb", name)
-    bases = {known.split("/")[-1].lower(): config for known, config in shipped.items()}
-    # Chat versions share the shape of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B.
-    fitting = [base for base in bases if name == base or name.startswith(f"{base}-")]
-    found = bases[max(fitting, key=len)] if fitting and not quantized else None
+    shipped = _shipped_config(model)
+    if shipped is not None:
+        return shipped
+    folder = cached(model)
+    found = (_json(folder / "config.json") if folder else None) or kept_config(hub_ids(model)[0])
+    problem = ""
+    if found is None and online:
+        first = model.hugging_face or os.environ.get("USE_HF", "").lower() in TRUE
+        try:
+            found = fetch_config(hub_ids(model), hugging_face_first=first)
+        except TunekitError as error:
+            problem = f" ({error.message})"
     if found is None:
-        raise TunekitError(
-            f"the shape of {model.id} is not known here", "download the model and give its folder: --model ./folder"
-        )
+        hint = "download the model and give its folder: --model ./folder"
+        raise TunekitError(f"the shape of {model.id} is not known here{problem}", hint)
+    if "quantization_config" in found:
+        raise TunekitError(f"the weights of {model.id} come quantized, which the prediction does not know")
     return found
+
+
+def cached(model: Model) -> Path | None:
+    """The folder of a model on this machine: its own, or that of a hub's client; None where there is neither."""
+    return Path(model.id) if model.local else cached_folder(hub_ids(model))
+
+
+def hub_ids(model: Model) -> tuple[str, ...]:
+    """The ids of a model on the hubs: on ModelScope, then on Hugging Face, where ms-swift knows both."""
+    row = next((row for row in _catalogue()["models"] if model.id in row[:2]), None)
+    return tuple(str(hub_id) for hub_id in (row[0] or row[1], row[1] or row[0])) if row else (model.id,)
+
+
+@cache
+def _configs() -> dict[str, dict[str, Any]]:
+    """The shipped shapes by the lower-case name of the model, without its organisation."""
+    shipped: dict[str, dict[str, Any]] = json.loads(CONFIGS.read_text(encoding="utf-8"))
+    return {known.split("/")[-1].lower(): config for known, config in shipped.items()}
+
+
+def _shipped_config(model: Model) -> dict[str, Any] | None:
+    """The shape of a common model. Chat versions share that of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B."""
+    name = model.id.split("/")[-1].lower().removeprefix("meta-")
+    if QUANTIZED.search(name):
+        return None
+    fitting = [base for base in _configs() if name == base or name.startswith(f"{base}-")]
+    if not fitting:
+        return None
+    found = _configs()[max(fitting, key=len)]
+    # Phi-4-multimodal is no Phi-4: what sees or hears has the shape of a model that does.
+    return dict(found) if model.multimodal == ("vision_config" in found) else None
 
 
 def parameters(name: str) -> float | None:
@@ -234,17 +280,25 @@ def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | N
             f"ms-swift lists no model of the architecture {architecture}: it trains with a template that adds nothing"
         )
         return Model(str(folder), note=note)
-    template = None if catalogue["types"][family]["template"] else chat_template(folder)
+    multimodal = catalogue["types"][family]["multimodal"]
+    guess = _template_with_images(family) if multimodal else chat_template(folder)
+    template = None if catalogue["types"][family]["template"] else guess
     unknown = template is None and catalogue["types"][family]["template"] is None
     return Model(
         str(folder),
         family=family,
         model_type=family if len(types) > 1 else None,
         template=template,
-        multimodal=catalogue["types"][family]["multimodal"],
+        multimodal=multimodal,
         moe=_moe(folder.name, family),
         undecided=(("template", "its chat template is none that tunekit recognises"),) if unknown else (),
     )
+
+
+def _template_with_images(family: str) -> str | None:
+    """The template of a family that sees or hears: one for text would leave the images out, without a word."""
+    known = {row[3] for row in _catalogue()["models"] if row[2] == family}
+    return family if family in known else known.pop() if len(known) == 1 else None
 
 
 def chat_template(folder: Path) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tunekit.data.functions import Function
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
+from tunekit.plan.draft import Change
 from tunekit.plan.models import Model
-from tunekit.plan.rules import Change
 from tunekit.plan.settings import Setting, Value
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Plan:
         warnings: what the user should know.
         engine: version of ms-swift whose flags were checked.
         engine_installed: False where that was the shipped snapshot.
+        memory_correction: measured ÷ predicted memory of earlier runs on this machine; 1 where there were none.
+        loss_share: of the tokens, those that carry loss, measured on the data; None where it was not looked at.
+        row_tokens: of the longest row, or of a pack, likewise.
+        rewards: functions of the user's that score responses.
+        row_format: the function of the user's that makes rows of ms-swift out of the dataset's.
     """
 
     command: str
@@ -73,6 +79,11 @@ class Plan:
     warnings: tuple[str, ...]
     engine: str
     engine_installed: bool
+    memory_correction: float = 1.0
+    loss_share: float | None = None
+    row_tokens: int | None = None
+    rewards: tuple[Function, ...] = ()
+    row_format: Function | None = None
 
     def get(self, flag: str, default: Value | None = None) -> Value | None:
         """The value of a flag, or `default` where the plan leaves it to ms-swift."""
@@ -110,7 +121,7 @@ class Plan:
             else:
                 settings[flag] = Setting(value, by, why)
             recorded.append(Change(flag, before, value, why, by))
-        return replace(self, settings=settings, changes=tuple(recorded), batch=new_batch)
+        return replace(self, settings=in_order(settings), changes=tuple(recorded), batch=new_batch)
 
     def to_json(self) -> dict[str, Any]:
         """The whole plan as plain data, for ``run.json``."""
@@ -139,6 +150,8 @@ class Plan:
                 "secrets": tuple(data["secrets"]),
                 "changes": tuple(Change(**change) for change in data["changes"]),
                 "warnings": tuple(data["warnings"]),
+                "rewards": tuple(Function(**reward) for reward in data.get("rewards", ())),
+                "row_format": Function(**data["row_format"]) if data.get("row_format") else None,
             }
         )
 

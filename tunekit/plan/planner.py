@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.plan import rules, secrets
-from tunekit.plan.auto import choose_preset
+from tunekit.memory.search import NOT
+from tunekit.plan import images, rules, secrets, strategies
+from tunekit.plan.auto import LAST_RESORT, choose_preset
 from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve
+from tunekit.plan.draft import Draft
+from tunekit.plan.layers import check_names
 from tunekit.plan.plan import BATCH_FLAGS, Plan, in_order
+from tunekit.plan.predict import peak_of, predictable
 from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Value, layer_of, merge
+from tunekit.plan.solve import solve_memory
+from tunekit.plan.trained import check_rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,11 +43,19 @@ class Facts:
         flags: of ms-swift.
         packages: import names that are installed; None where the machine was only described.
         environ: the environment that the run inherits.
+        liger_models: model types that liger-kernel patches.
+        memory_correction: measured ÷ predicted memory of earlier runs on this machine.
+        loss_share: of the tokens, those that carry loss, where the data was looked at.
+        row_tokens: of the longest row, or of a pack, likewise.
     """
 
     flags: FlagTable
     packages: frozenset[str] | None
     environ: Mapping[str, str]
+    liger_models: frozenset[str] = frozenset()
+    memory_correction: float = 1.0
+    loss_share: float | None = None
+    row_tokens: int | None = None
 
 
 def make_plan(request: Request, model: Model, hardware: Hardware, library: Library, facts: Facts) -> Plan:
@@ -50,28 +64,62 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     Raises:
         TunekitError: the request contradicts itself, a rule, or what ms-swift takes.
     """
-    name, reason = (request.preset, "") if request.preset != "auto" else choose_preset(model, hardware, library)
+    if request.preset != "auto":
+        return _decide(request, request.preset, "", model, hardware, library, facts)
+    known = predictable(model)
+    name, reason = choose_preset(model, hardware, library, predictable=known)
+    plan = _solved(_decide(request, name, reason, model, hardware, library, facts), facts)
+    peak = peak_of(plan)
+    if peak is None or peak.safe or name == LAST_RESORT:
+        return plan
+    needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
+    reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
+    smallest = _solved(_decide(request, LAST_RESORT, reason, model, hardware, library, facts), facts)
+    least = peak_of(smallest)
+    return smallest if least and least.verdict != NOT else plan
+
+
+def _solved(plan: Plan, facts: Facts) -> Plan:
+    return solve_memory(plan, facts.packages, facts.liger_models)
+
+
+def _decide(
+    request: Request, name: str, reason: str, model: Model, hardware: Hardware, library: Library, facts: Facts
+) -> Plan:
+    """The plan with the preset of that name, its own micro-batch as it is."""
     preset = library.load(name)
     overlays = [library.load_overlay(overlay) for overlay in request.overlays]
     typed = _typed(request)
+    stage = library.load_stage(request.stage)
+    said = merge(request.layers)
+    strategy = strategies.layered(request.tuning, model, request.stage, typed, said)
     settings = merge(
         [
             _guesses(model),
             Layer("preset", preset.train),
+            Layer("stage", stage.train),
+            Layer("preset", library.own_settings(preset)),
             *(Layer("overlay", overlay.train) for overlay in overlays),
+            strategy.rates,
             *request.layers,
             Layer("model", {"model": Setting(model.id, "model")}),
+            strategy.meaning,
             layer_of(COMMAND_LINE, typed),
         ]
     )
+    for flag in strategy.unset:
+        settings.pop(flag, None)
     _check_known(settings, facts.flags, request.command)
     for flag, problem in model.undecided:
         if flag not in settings:
             raise TunekitError(f"{model.id}: {problem}", f"say which with --{flag}")
     micro = _batch_setting("micro", request.micro_batch or settings.pop(BATCH_FLAGS[0], None), preset, overlays)
     effective = _batch_setting("effective", request.effective_batch, preset, overlays)
-    draft = rules.Draft(request.command, model, hardware, facts.packages, settings)
+    draft = Draft(request.command, model, hardware, facts.packages, settings)
     warnings = rules.apply(draft)
+    images.bound(draft)
+    check_names(draft)
+    warnings += check_rates(draft, llm_rate=request.tuning.llm_rate)
     _name_for_trackers(draft, request.name)
     warnings += _missing_keys(draft, facts.environ)
     batch, batch_settings, given_way = _solve(draft, micro, effective)
@@ -95,10 +143,15 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
         warnings=tuple(warnings),
         engine=facts.flags.version,
         engine_installed=facts.flags.installed,
+        memory_correction=facts.memory_correction,
+        loss_share=facts.loss_share,
+        row_tokens=facts.row_tokens,
+        rewards=request.rewards,
+        row_format=request.row_format,
     )
 
 
-def environment(draft: rules.Draft, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(draft: Draft, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that a run needs beside its flags.
 
     Every GPU that is used is named and gets a process of its own: left to itself, ms-swift spreads one model
@@ -136,7 +189,7 @@ def _typed(request: Request) -> dict[str, Value]:
     return typed
 
 
-def _name_for_trackers(draft: rules.Draft, name: str) -> None:
+def _name_for_trackers(draft: Draft, name: str) -> None:
     """Trackers would call the run after the path of its output folder."""
     for tracker, flag in {"swanlab": "swanlab_exp_name", "wandb": "run_name"}.items():
         if tracker in draft.trackers and flag not in draft.settings:
@@ -144,7 +197,7 @@ def _name_for_trackers(draft: rules.Draft, name: str) -> None:
             draft.settings[flag] = Setting(called, "tunekit", "else it would be the path of the output folder")
 
 
-def _missing_keys(draft: rules.Draft, environ: Mapping[str, str]) -> list[str]:
+def _missing_keys(draft: Draft, environ: Mapping[str, str]) -> list[str]:
     """Trackers ask for a login only after the model is loaded, and fail where there is no terminal to answer."""
     if draft.get("swanlab_mode") == "local":
         return []
@@ -187,7 +240,7 @@ def _batch_setting(key: str, typed: Setting | None, preset: Preset, overlays: li
     return found.get(key, Setting(MINIMUM_EFFECTIVE if key == "effective" else 1, "tunekit"))
 
 
-def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batch, dict[str, Setting], list[str]]:
+def _solve(draft: Draft, micro: Setting, effective: Setting) -> tuple[Batch, dict[str, Setting], list[str]]:
     """The batch, the two flags that say it, and what had to give way."""
     device = draft.hardware.device
     copies = _data_parallel(draft)
@@ -205,8 +258,9 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
         )
     warnings = []
     if batch.effective != _number(effective):
-        shared = f"{copies} {device}s" if copies > 1 else f"micro-batches of {batch.micro}"
-        reason = f"{effective.value} rows cannot be shared equally among {shared}"
+        among = f"among {copies} {device}s" if copies > 1 else f"among micro-batches of {batch.micro}"
+        whole = f" in prompts of {generations} answers" if generations > 1 else ""
+        reason = f"{effective.value} rows cannot be shared equally {among}{whole}"
         warnings.append(f"effective batch {effective.value} → {batch.effective}: {reason}")
     lowered = "" if batch.micro == micro.value else f"; lowered from {micro.value}, which does not divide {rows} rows"
     micro_flag, accumulation_flag = BATCH_FLAGS
@@ -219,7 +273,7 @@ def _solve(draft: rules.Draft, micro: Setting, effective: Setting) -> tuple[Batc
     return batch, settings, warnings
 
 
-def _generations(draft: rules.Draft) -> int:
+def _generations(draft: Draft) -> int:
     """Completions a prompt: GRPO's batch counts them, and must hold whole prompts."""
     if draft.loss != "grpo":
         return 1
@@ -227,7 +281,7 @@ def _generations(draft: rules.Draft) -> int:
     return GRPO_GENERATIONS if asked is None else int(str(asked))
 
 
-def _data_parallel(draft: rules.Draft) -> int:
+def _data_parallel(draft: Draft) -> int:
     """Model copies: processes divided by those that share one copy."""
     shards = int(str(draft.get("sequence_parallel_size") or 1)) * int(str(draft.get("deepspeed_autotp_size") or 1))
     world = draft.hardware.world

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan import secrets
+from tunekit.plan.fits import KEYS as FITS_KEYS
+from tunekit.plan.fits import Fits, problem
 from tunekit.plan.settings import Setting, Value
 from tunekit.toml import line_of, read_toml
 
@@ -40,6 +42,7 @@ class Preset:
         batch: ``micro`` and ``effective``; an overlay may have neither.
         train: ms-swift's flags.
         auto: when `auto` picks it; not inherited.
+        fits: what it takes of a GPU; not inherited, since it holds for these values alone.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Preset:
     batch: dict[str, Setting] = field(default_factory=dict)
     train: dict[str, Setting] = field(default_factory=dict)
     auto: tuple[AutoRow, ...] = ()
+    fits: tuple[Fits, ...] = ()
 
 
 class Library:
@@ -62,6 +66,7 @@ class Library:
 
     def __init__(self, shipped: Path, user: Path | None, flags: FlagTable) -> None:
         self.flags = flags
+        self._shipped = shipped
         self._folders = [folder for folder in (user, shipped) if folder and folder.is_dir()]
 
     def names(self) -> list[str]:
@@ -83,6 +88,17 @@ class Library:
     def load_overlay(self, name: str) -> Preset:
         """The overlay of that name or path. Raises TunekitError as `load` does."""
         return _load(self._find(name, "overlays", self.overlay_names(), "overlay"), "overlay", self, ())
+
+    def own_settings(self, preset: Preset) -> dict[str, Setting]:
+        """What a user's preset sets in its own file: a stage changes what is shipped, not that."""
+        if preset.path.is_relative_to(self._shipped):
+            return {}
+        return {flag: setting for flag, setting in preset.train.items() if setting.source == f"preset {preset.name}"}
+
+    def load_stage(self, name: str) -> Preset:
+        """What a stage of training changes in every preset. Raises TunekitError as `load` does."""
+        known = _stems([folder / "stages" for folder in self._folders])
+        return _load(self._find(name, "stages", known, "stage"), "stage", self, ())
 
     def parent(self, name: str, folder: Path) -> Path:
         """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
@@ -146,7 +162,7 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     for key in whys:
         known = [*document.batch(), *document.train()]
         document.fail(key, "is explained under [why] but set nowhere in this file", "why", did_you_mean(key, known))
-    return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto())
+    return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto(), document.fits())
 
 
 class _Document:
@@ -220,6 +236,19 @@ class _Document:
             if not {"params_b", "gpu_gib"} <= row.keys():
                 self.fail("auto", "needs params_b and gpu_gib")
         return tuple(AutoRow(**row) for row in rows)
+
+    def fits(self) -> tuple[Fits, ...]:
+        found = []
+        for model, rows in self._section("fits").items():
+            if not isinstance(rows, list) or not rows:
+                self.fail(model, "must be a list of tables: [{ peak_gib = …, … }]", "fits")
+            for number, row in enumerate(rows, start=1):
+                wrong = problem(row)
+                if wrong:
+                    key, what = wrong
+                    self.fail(model, f"row {number}: {f'{key} {what}'.strip()}", "fits", did_you_mean(key, FITS_KEYS))
+                found.append(Fits(model, **row))
+        return tuple(found)
 
     def _section(self, name: str) -> dict[str, Any]:
         table = self.table.get(name, {})

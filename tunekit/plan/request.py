@@ -9,18 +9,20 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan import secrets
 from tunekit.plan.rules import RESERVED
 from tunekit.plan.settings import Layer, Setting, Value, layer_of
+from tunekit.plan.strategies import Tuning
 from tunekit.toml import line_of, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tunekit.data.functions import Function
     from tunekit.plan.flags import FlagTable
 
-OPTIONS = ("preset", "with", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
+OPTIONS = ("preset", "with", "tuning_strategy", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
 """Options of tunekit, not flags of ms-swift, that may be set for all runs."""
 
-NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "MOVED", "RUN_MARK", "VENV", "TEST_MODEL")
+NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "MOVED", "RUN_MARK", "VENV", "TEST_MODEL", "FUNCTION_SECONDS")
 """``TUNEKIT_*`` variables that are about tunekit itself."""
 
 
@@ -39,6 +41,9 @@ class Request:
         flags: what was typed for this run, by ms-swift's names.
         layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
         name: of the run; empty where tunekit is to name it.
+        rewards: functions of the user's that score responses.
+        row_format: the function of the user's that makes rows of ms-swift out of the dataset's.
+        tuning: what is to be trained, by name.
     """
 
     command: str
@@ -51,6 +56,14 @@ class Request:
     flags: Mapping[str, Value] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     name: str = ""
+    rewards: tuple[Function, ...] = ()
+    row_format: Function | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def stage(self) -> str:
+        """What is trained: the RLHF type, or the command."""
+        return str(self.flags.get("rlhf_type") or self.command)
 
 
 @dataclass(frozen=True)

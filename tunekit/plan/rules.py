@@ -6,133 +6,16 @@ the user typed for this run, it refuses instead, with the same reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
+from tunekit.plan.draft import FLASH, Change, Draft, Rule
 from tunekit.plan.settings import Setting, Value, text
+from tunekit.plan.stage_rules import STAGE_RULES, STAGE_WARNINGS
+from tunekit.plan.tuning_rules import TUNING_RULES, TUNING_WARNINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from tunekit.hardware import Hardware
-    from tunekit.plan.models import Model
-
-FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
-"""Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
-
-PACKING_RLHF = ("grpo", "dpo", "kto", "gkd")
-"""RLHF types that ms-swift can pack (rlhf_args.py, _check_padding_free)."""
-
-MICRO_BATCH_LOSSES = ("kto", "orpo")
-"""Losses that average within a micro-batch: another micro-batch is another loss, by a little."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a rule or a retry changed.
-
-    Attributes:
-        flag: of ms-swift.
-        before: None where it was not set.
-        after: None where the flag was dropped.
-        why: for people.
-        by: ``rule:<id>`` or ``retry:<n>``.
-        quiet: not worth a line in the plan; ``--explain`` shows it.
-    """
-
-    flag: str
-    before: Value | None
-    after: Value | None
-    why: str
-    by: str
-    quiet: bool = False
-
-    def line(self) -> str:
-        """For people: ``attn_impl flash_attn → sdpa``."""
-        before = "" if self.before is None else f" {text(self.before)}"
-        after = "dropped" if self.after is None else text(self.after)
-        return f"{self.flag}{before} → {after}"
-
-
-@dataclass
-class Draft:
-    """A plan in the making: what rules look at and change.
-
-    Attributes:
-        command: ``sft``, ``pt`` or ``rlhf``.
-        packages: import names of what is installed; None where the target machine cannot be seen.
-    """
-
-    command: str
-    model: Model
-    hardware: Hardware
-    packages: frozenset[str] | None
-    settings: dict[str, Setting]
-    changes: list[Change] = field(default_factory=list)
-
-    def get(self, flag: str) -> Value | None:
-        """The value of a flag, None where nothing sets it."""
-        setting = self.settings.get(flag)
-        return setting.value if setting else None
-
-    def typed(self, flag: str) -> bool:
-        """Whether the user typed the flag for this run."""
-        return flag in self.settings and self.settings[flag].explicit
-
-    def missing(self, package: str) -> bool:
-        """Whether a package is known to be absent."""
-        return self.packages is not None and package not in self.packages
-
-    @property
-    def flash(self) -> bool:
-        """Whether attention is to be a flash implementation."""
-        return self.get("attn_impl") in FLASH
-
-    @property
-    def loss(self) -> str:
-        """The RLHF type; empty for the other commands."""
-        return str(self.get("rlhf_type") or "") if self.command == "rlhf" else ""
-
-    @property
-    def trackers(self) -> list[str]:
-        """What ``--report_to`` names."""
-        value = self.get("report_to")
-        return value if isinstance(value, list) else [str(value)] if value else []
-
-    def weak(self, capability: tuple[int, int]) -> bool:
-        """Whether a GPU's compute capability is known to be below `capability`."""
-        return self.hardware.capability is not None and self.hardware.capability < capability
-
-    def zero(self, stage: int) -> bool:
-        """Whether DeepSpeed ZeRO of that stage (offloaded or not) is asked for by name."""
-        return str(self.get("deepspeed") or "").startswith(f"zero{stage}")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One line of the table.
-
-    Attributes:
-        id: short name; settings carry ``rule:<id>`` as their source.
-        when: whether the rule applies to a draft.
-        why: the reason, for people.
-        source: where the fact comes from.
-        change: flags and their new values; None drops the flag.
-        refuse: whether nothing can be changed, so that the user must decide.
-        hint: what to do, for refusals.
-        quiet: not worth a line in the plan.
-    """
-
-    id: str
-    when: Callable[[Draft], bool]
-    why: str
-    source: str
-    change: Mapping[str, Value | None] = field(default_factory=dict)
-    refuse: bool = False
-    hint: str | None = None
-    quiet: bool = False
-
+    from collections.abc import Callable
 
 RULES = (
     Rule(
@@ -208,13 +91,6 @@ RULES = (
         change={"packing": False},
         why="ms-swift packs rows only with a flash attention",
         source="ms-swift 4.6 sft_args.py, _check_padding_free",
-    ),
-    Rule(
-        "packing-rlhf",
-        when=lambda draft: draft.get("packing") is True and bool(draft.loss) and draft.loss not in PACKING_RLHF,
-        change={"packing": False},
-        why=f"of the RLHF types ms-swift packs only {', '.join(PACKING_RLHF)}",
-        source="ms-swift 4.6 rlhf_args.py, _check_padding_free",
     ),
     Rule(
         "packing-lazy",
@@ -317,6 +193,8 @@ RULES = (
         hint="pip install wandb",
         source="transformers integrations",
     ),
+    *STAGE_RULES,
+    *TUNING_RULES,
 )
 """Every rule, in the order in which they are applied: a later one sees what an earlier one changed."""
 
@@ -338,16 +216,6 @@ RESERVED = {
 
 WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
     (
-        lambda draft: draft.loss in MICRO_BATCH_LOSSES,
-        "this loss is averaged within a micro-batch: a retry with a smaller one keeps the effective batch but not "
-        "exactly the loss",
-    ),
-    (
-        lambda draft: bool(draft.loss) and float(str(draft.get("learning_rate") or 0)) > 2e-5,
-        "the learning rate suits SFT; preference and reinforcement learning usually want 5e-6 to 1e-5 "
-        "(--learning-rate)",
-    ),
-    (
         lambda draft: draft.get("save_only_model") is True,
         "--save_only_model leaves the optimizer out of checkpoints: a retry starts over instead of resuming",
     ),
@@ -356,6 +224,8 @@ WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
         "--group_by_length forms other micro-batches after a retry: the effective batch holds, the samples of a "
         "step do not",
     ),
+    *STAGE_WARNINGS,
+    *TUNING_WARNINGS,
 )
 """What the plan says without changing anything."""
 
@@ -372,13 +242,13 @@ def apply(draft: Draft) -> list[str]:
         if rule.refuse:
             raise TunekitError(rule.why, rule.hint)
         for flag, value in rule.change.items():
-            _change(draft, rule, flag, value)
+            _change(draft, rule, flag, value(draft) if callable(value) else value)
     return [message for when, message in WARNINGS if when(draft)]
 
 
 def _change(draft: Draft, rule: Rule, flag: str, value: Value | None) -> None:
     old = draft.settings.get(flag)
-    if old is not None and old.value == value:
+    if (old.value if old else None) == value:
         return
     if old is not None and old.explicit:
         wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"

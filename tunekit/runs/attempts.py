@@ -12,11 +12,14 @@ from tunekit.engine.command import build
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
+from tunekit.engine.plugin import Files, placed
 from tunekit.errors import TunekitError
 from tunekit.paths import write_atomically
+from tunekit.plan.predict import peak_of
 from tunekit.plan.secrets import values
-from tunekit.runs import checkpoints, ladder
+from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import Attempt, RunFolder, RunState
+from tunekit.runs.ladder import seen
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
@@ -170,7 +173,8 @@ class _Runner:
         checkpoint = checkpoints.newest(folder.output)
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
         program = self._engine.program
-        command = build(state.plan, folder.output.resolve(), resume.resolve() if resume else None, program)
+        plan = placed(state.plan, Files.of_run(folder.path.resolve()))
+        command = build(plan, folder.output.resolve(), resume.resolve() if resume else None, program)
         script = command.script([f"attempt {number} of the run {state.name}"])
         write_atomically(place / "command.sh", script, mode=0o755)
         state.status = "running"
@@ -178,6 +182,8 @@ class _Runner:
         log_file = folder.output / "logging.jsonl"
         tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
         progress = Progress(step=max(0, checkpoints.step(checkpoint))) if checkpoint else Progress()
+        peak = peak_of(state.plan)
+        progress.predicted_gib = peak.prediction.reserved_gib if peak else None
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 
@@ -219,8 +225,25 @@ class _Runner:
             memory_gib=result.progress.memory_gib,
         )
         self._state.attempts.append(attempt)
+        self._learn(result)
         document = json.dumps({**asdict(attempt), "effective_batch": batch.effective}, indent=1, ensure_ascii=False)
         write_atomically(self._folder.attempt(result.number) / "outcome.json", document + "\n")
+
+    def _learn(self, result: _Result) -> None:
+        """Keep what the attempt tells about this machine's memory, for the next prediction."""
+        peak = peak_of(self._state.plan)
+        if peak is None:
+            return
+        measured = result.progress.memory_gib
+        if result.failure and result.failure.kind is Kind.GPU_MEMORY:
+            measured = peak.prediction.reserved_gib * seen(peak) / peak.correction
+        elif result.failure:
+            return
+        if measured:
+            try:
+                learned.remember(self._state.plan, peak, measured)
+            except TunekitError as error:
+                self._screen.say([error.message])
 
     def _told(self, result: _Result, failure: Failure, step: ladder.Step) -> list[str]:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""

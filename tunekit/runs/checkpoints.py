@@ -49,8 +49,12 @@ def complete(path: Path) -> bool:
     if any(path.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in a folder of its own
         return (path / "latest").is_file()
     states = all(_written(path / name) for name in ("optimizer.pt", "scheduler.pt"))
-    weights = any(_written(path / name) for name in WEIGHTS) or _all_shards(path)
-    return states and weights and any(path.glob("rng_state*.pth"))
+    return states and has_weights(path) and any(path.glob("rng_state*.pth"))
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a folder holds the weights of an adapter or of a model, all of them."""
+    return any(_written(path / name) for name in WEIGHTS) or _all_shards(path)
 
 
 def _all_shards(path: Path) -> bool:

@@ -235,6 +235,11 @@ def find(name: str) -> RunFolder:
     for path in (RUNS / name, Path(name).expanduser()):
         if (path / "run.json").is_file():
             return RunFolder(path)
+    recipe = next((path for path in (RUNS / name, Path(name)) if (path / "recipe.json").is_file()), None)
+    if recipe:
+        stages = sorted(path.parent.name for path in recipe.glob("*/run.json"))
+        hint = f"name one of its stages, such as {recipe / stages[0]}, or go on with tunekit run" if stages else None
+        raise TunekitError(f"{name} is a recipe's run, not a single one", hint)
     known = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
     raise TunekitError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "no run is in ./runs")
 

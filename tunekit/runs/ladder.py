@@ -6,11 +6,14 @@ what is learned, and are taken only when the user allows it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunekit.engine.failures import Kind
 from tunekit.engine.locate import liger_models
+from tunekit.plan import savings
+from tunekit.plan.plan import BATCH_FLAGS
+from tunekit.plan.predict import peak_of
 from tunekit.plan.settings import Value, text
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from tunekit.plan.batch import Batch
     from tunekit.plan.plan import Plan
+    from tunekit.plan.predict import Peak
 
 SHORTEST = 512
 """max_length is not lowered below this many tokens."""
@@ -27,10 +31,15 @@ SMALLEST_RANK = 4
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a rung would change. A value of None drops the flag."""
+    """What a rung would change. A value of None drops the flag.
+
+    Attributes:
+        correction: measured ÷ predicted memory, where the failure has told more of it.
+    """
 
     flags: Mapping[str, Value | None]
     batch: Batch | None = None
+    correction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,18 @@ class Step:
 
 
 def _smaller_micro(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
+    """Half the micro-batch, or where the memory can be predicted the largest that should fit, after what was seen."""
     smaller = plan.batch.shrink()
-    return Proposal({}, smaller) if smaller else None
+    if smaller is None:
+        return None
+    peak = peak_of(plan)
+    if peak is None:
+        return Proposal({}, smaller)
+    correction = seen(peak)
+    # A failure tells only that more was needed, not how much more: after a second one the prediction is not believed.
+    again = plan.settings[BATCH_FLAGS[0]].source.startswith("retry:")
+    fitting = min(peak.largest_micro_batch(correction), smaller.micro if again else plan.batch.micro - 1)
+    return Proposal({}, plan.batch.with_micro(max(1, fitting)), correction)
 
 
 def _smaller_micro_on_cpu(plan: Plan, packages: frozenset[str]) -> Proposal | None:
@@ -96,36 +115,23 @@ def _smaller_eval(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
 
 
 def _liger(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    if plan.command == "rlhf" or not plan.hardware.gpus or "liger_kernel" not in packages:
-        return None
-    if plan.get("use_liger_kernel") is True or plan.model.family not in liger_models():
-        return None
-    return Proposal({"use_liger_kernel": True})
+    return _proposal(savings.liger(plan, packages, liger_models()))
 
 
 def _checkpointing(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     return Proposal({"gradient_checkpointing": True}) if plan.get("gradient_checkpointing") is False else None
 
 
-ZERO_LADDER = {None: "zero2", "zero0": "zero2", "zero1": "zero2", "zero2": "zero3", "zero3": "zero3_offload"}
-
-
 def _zero(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    current = plan.get("deepspeed")
-    stage = ZERO_LADDER.get(None if current is None else str(current))
-    if stage is None or plan.hardware.world == 1 or not plan.hardware.gpus or "deepspeed" not in packages:
-        return None
-    if stage != "zero2" and plan.get("quant_method") is not None:
-        return None  # rule qlora-zero3
-    return Proposal({"deepspeed": stage})
+    return _proposal(savings.zero(plan, packages))
 
 
 def _four_bit(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    if plan.get("tuner_type") != "lora" or plan.get("quant_method") is not None or "bitsandbytes" not in packages:
-        return None
-    if plan.model.moe or str(plan.get("deepspeed") or "").startswith("zero3"):
-        return None  # fused expert weights are not quantized; ZeRO-3 cannot shard 4-bit weights
-    return Proposal({"quant_method": "bnb", "quant_bits": "4"})
+    return _proposal(savings.four_bit(plan, packages))
+
+
+def _proposal(flags: Mapping[str, Value] | None) -> Proposal | None:
+    return Proposal(flags) if flags else None
 
 
 def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
@@ -143,7 +149,9 @@ def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     if shorter >= length:
         return None
     packs = {} if plan.get("packing_length") is None else {"packing_length": shorter}
-    return Proposal({"max_length": shorter, **packs})
+    pixels = plan.get("max_pixels")  # an image must not take more than a row has
+    images = {} if pixels is None else {"max_pixels": int(str(pixels)) * shorter // length}
+    return Proposal({"max_length": shorter, **packs, **images})
 
 
 def _unpacked(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
@@ -230,9 +238,17 @@ def next_step(
         if proposal is None:
             continue
         changed = plan.changed(proposal.flags, f"retry:{attempt}", rung.why, proposal.batch)
+        changed = replace(changed, memory_correction=proposal.correction or plan.memory_correction)
         if fingerprint(changed) not in tried:
             return Step(rung, changed, _line(plan, changed, proposal))
     return None
+
+
+def seen(peak: Peak) -> float:
+    """Measured ÷ predicted memory, at the least, of a plan that ran out of GPU memory: it needed more than there is."""
+    context = peak.prediction.process_gib - peak.prediction.reserved_gib
+    uncorrected = peak.prediction.reserved_gib / peak.correction
+    return max(peak.correction, (peak.card_gib - context) / uncorrected)
 
 
 def fingerprint(plan: Plan) -> frozenset[tuple[str, str]]:

@@ -6,7 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tunekit.data.check import check_datasets
+from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError
+from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,42 +19,40 @@ LARGE_GIB = 1.0
 """Runs that need less disk than this are started without a word."""
 
 
-def check(plan: Plan, path: Path) -> list[str]:
+def check(plan: Plan, path: Path) -> None:
     """Check the datasets and the disk of a plan.
-
-    Returns:
-        Warnings.
 
     Raises:
         TunekitError: a dataset cannot be trained on, or the checkpoints will not fit.
     """
-    return [*check_data(plan), *check_disk(plan, path)]
+    check_data(settled(plan, Files.of_run(path)))
+    check_disk(plan, path)
 
 
-def check_data(plan: Plan) -> list[str]:
-    """Check the datasets of a plan. Raises TunekitError with exit code 4; returns warnings."""
-    warnings: list[str] = []
+def check_data(plan: Plan) -> None:
+    """Check the datasets of a plan. Raises TunekitError with exit code 4."""
     for flag in ("dataset", "val_dataset"):
         names = plan.get(flag)
         if isinstance(names, list):
-            warnings += check_datasets(names, plan.loss, mapped=plan.get("columns") is not None)
+            mapped = plan.get("columns") is not None or plan.row_format is not None
+            check_datasets(names, plan.loss, mapped=mapped)
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
-    return warnings
+    check_rewards(plan)
 
 
-def check_disk(plan: Plan, path: Path) -> list[str]:
-    """Compare the free disk space with what the kept checkpoints take."""
+def check_disk(plan: Plan, path: Path) -> None:
+    """Compare the free disk space with what the kept checkpoints take. Raises TunekitError where they do not fit."""
     size = checkpoint_gib(plan)
     if size is None:
-        return []
+        return
     kept = int(str(plan.get("save_total_limit") or 0)) or 10  # without a limit: every checkpoint of a usual run
     there = sum(1 for _ in path.glob("output/checkpoint-*"))
     needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free / 2**30
     if needed <= free or needed < LARGE_GIB:
-        return []
+        return
     raise TunekitError(
         f"{kept} checkpoints of about {size:.1f} GiB do not fit the {free:.1f} GiB that are free in {folder}",
         "free some space, lower --save_total_limit, or take another --output-dir",

@@ -146,7 +146,8 @@ def numbers(progress: Progress) -> list[str]:
     if progress.seconds_per_step is not None:
         found.append(f"{progress.seconds_per_step:.3g} s/step")
     if progress.memory_gib is not None:
-        found.append(f"GPU {progress.memory_gib:.1f} GiB")
+        predicted = "" if progress.predicted_gib is None else f" ({progress.predicted_gib:.1f} predicted)"
+        found.append(f"GPU {progress.memory_gib:.1f} GiB{predicted}")
     if progress.eval_loss is not None:
         found.append(f"eval loss {progress.eval_loss:.4f}")
     return found

@@ -6,14 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROUTES = ("pt", "sft", "rlhf")
+ROUTES = dict.fromkeys(("pt", "sft", "rlhf"), "trainer.py")
+ROUTES |= {"infer": "infer.py", "merge-lora": "merge_lora.py", "eval": "eval.py"}
 
 
 def cli_main() -> None:
     method, *argv = sys.argv[1:]
     if method not in ROUTES:
         raise KeyError(method)
-    args = [sys.executable, str(Path(__file__).with_name("trainer.py")), *argv]
+    args = [sys.executable, str(Path(__file__).with_name(ROUTES[method])), *argv]
     print(f"run sh: `{' '.join(args)}`", flush=True)
     result = subprocess.run(args, check=False)
     if result.returncode != 0:

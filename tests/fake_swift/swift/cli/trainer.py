@@ -10,6 +10,7 @@ ignore: ["SIGINT"]  signals that do nothing
 child: 60           start a process in a session of its own that ignores SIGINT and SIGTERM and lives so long
 chatty: true        that process prints, and the trainer ends before it
 say: [...]          lines to print; show: names of variables to print the values of
+memory: 30.5        GiB that PyTorch reserved, in every log line
 bars: true          progress bars, redrawn with carriage returns
 """
 
@@ -162,6 +163,8 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         "global_step/max_steps": f"{step}/{steps}",
         "train_speed(s/it)": 0.01,
     }
+    if "memory" in TOLD:
+        entry["memory(GiB)"] = TOLD["memory"]
     log(output / "logging.jsonl", entry)
     print({"loss": str(loss)}, flush=True)
     if step % int(flags["save_steps"]) == 0 or step == steps:

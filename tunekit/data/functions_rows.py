@@ -1,0 +1,111 @@
+"""What becomes of a row on its way to a reward: which columns ms-swift takes for the conversation, which are left.
+
+As in ms-swift 4.6 dataset/preprocessor/core.py (AutoPreprocessor); a test compares it with the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunekit.data.check import ANSWER, ASSISTANTS, CONTENTS, MESSAGES, QUESTION, ROLES
+
+SYSTEM = ("system", "system_prompt")
+USERS = ("user", "human")
+
+BROUGHT = (
+    "messages",
+    "trainer_state",
+    "prompt_id",
+    "request_id",
+    "finish_reason",
+    "is_truncated",
+    "rollout_infos",
+    "response_token_ids",
+)
+"""What a reward gets beside the columns of the dataset (ms-swift 4.6 rl_core/data.py, to_reward_row)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row as a reward gets it.
+
+    Attributes:
+        messages: the conversation before the response.
+        answer: what the dataset gives for a response; empty where it gives none.
+        columns: those that ms-swift leaves.
+    """
+
+    messages: list[dict[str, str]]
+    answer: str = ""
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+def arrive(row: dict[str, Any], renamed: dict[str, str] | None = None) -> Sample:
+    """A row as a reward gets it.
+
+    Args:
+        row: of the dataset.
+        renamed: what ``--columns`` says, old names to new ones.
+    """
+    row = {(renamed or {}).get(name, name): value for name, value in row.items()}
+    solution = row.get("solution")
+    if any(key in row for key in MESSAGES):
+        sample = _conversation(_rename(row, dict.fromkeys(MESSAGES, "messages") | dict.fromkeys(SYSTEM, "system")))
+    else:
+        sample = _table(row)
+    if solution is None:
+        return sample
+    # the one column that is kept beside the conversation that it may have become part of
+    return Sample(sample.messages, str(solution), {**sample.columns, "solution": solution})
+
+
+def _rename(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Give columns their standard names; where two would get the same one, both keep their own."""
+    found = {name: names[name.lower()] for name in row if name.lower() in names}
+    often = Counter(found.values())
+    return {found[name] if name in found and often[found[name]] == 1 else name: value for name, value in row.items()}
+
+
+def _conversation(row: dict[str, Any]) -> Sample:
+    turns = row.pop("messages", None) or []
+    if isinstance(turns, str):  # a table's cell holds the list as text
+        with contextlib.suppress(ValueError):
+            turns = json.loads(turns)
+    messages = [turn for item in turns if isinstance(item, dict) for turn in _turns(item)]
+    system = row.pop("system", None)
+    if system is not None and (not messages or messages[0]["role"] != "system"):
+        messages.insert(0, {"role": "system", "content": system})
+    answer = messages.pop()["content"] if messages and messages[-1]["role"] == "assistant" else ""
+    return Sample(messages, str(answer), row)
+
+
+def _turns(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """A message in the standard form; of ShareGPT's, which holds a turn of each, two."""
+    role = next((item[key] for key in ROLES if key in item), None)
+    if role is None:
+        user = next((item[key] for key in USERS if key in item), "")
+        reply = next((item[key] for key in ASSISTANTS if key in item), "")
+        return [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
+    content = next((item[key] for key in CONTENTS if key in item), "")
+    standard = "user" if role in USERS else "assistant" if role in ("assistant", "gpt", "bot") else role
+    return [{"role": standard, "content": content}]
+
+
+def _table(row: dict[str, Any]) -> Sample:
+    """A row whose question and answer stand in columns of their own."""
+    alpaca = "instruction" in row and "input" in row
+    names = dict.fromkeys(SYSTEM, "system") | dict.fromkeys(QUESTION, "query") | dict.fromkeys(ANSWER, "response")
+    row = _rename(row, names)
+    if alpaca:
+        asked = [row.pop(key, None) for key in ("instruction", "input")]
+        row["query"] = "\n".join(part for part in asked if part)
+        row["response"] = row.pop("output", row.get("response"))
+    query, answer, system = (row.pop(key, None) for key in ("query", "response", "system"))
+    row.pop("history", None)
+    answer = answer[0] if isinstance(answer, list) and answer else answer
+    messages = [{"role": "system", "content": system}] if system else []
+    return Sample([*messages, {"role": "user", "content": query or ""}], "" if answer is None else str(answer), row)

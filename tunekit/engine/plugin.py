@@ -1,0 +1,151 @@
+"""How functions of the user's reach ms-swift: a small plugin for rewards, and the plain rows that a format made.
+
+The plugin is a file of the run, generated and readable. Rows are formatted before ms-swift starts, not by it: its own
+preprocessing drops a row at which a function fails, with a line in the log, and trains on the rest, and what came out
+cannot be looked at. Here the first failing row ends the launch, and what is learned stands in the run's folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tunekit
+from tunekit.data.functions_call import PLUGIN
+from tunekit.engine.rewards import words_of
+from tunekit.plan.settings import Setting
+
+if TYPE_CHECKING:
+    from tunekit.data.functions import Function
+    from tunekit.plan.plan import Plan
+
+DATASETS = ("dataset", "val_dataset")
+
+HEAD = '''# Written by tunekit {version} for ms-swift {engine}, anew at every start: change the functions instead.
+"""Rewards for GRPO.
+
+{sources}
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from swift.rewards import orms
+
+HERE = Path(__file__).resolve().parent
+
+
+'''
+
+TAIL = '''
+
+def register(alias: str, file: str, name: str) -> None:
+    """Make a reward known to ms-swift. Its file is run when training needs it, not to merge or to chat."""
+
+    def make(*_: Any, **__: Any) -> Callable[..., list[float | None]]:
+        path = (HERE / file).resolve()
+        reward = as_reward(getattr(load(path), name), f"{path}:{name}")
+        reward.__name__ = alias  # what logs call it
+        return reward
+
+    orms[alias] = make
+
+
+'''
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the files that a command needs beside it are kept.
+
+    Attributes:
+        plugin: the rewards.
+        data: the folder of formatted rows.
+    """
+
+    plugin: Path
+    data: Path
+
+    @staticmethod
+    def of_run(folder: Path) -> Files:
+        """In the folder of a run."""
+        return Files(folder / "plugin.py", folder / "data")
+
+    @staticmethod
+    def beside(script: Path) -> Files:
+        """Beside a script that was written with ``--write``."""
+        return Files(script.with_suffix(".plugin.py"), script.with_suffix(".rows"))
+
+
+def placed(plan: Plan, files: Files) -> Plan:
+    """The plan with the paths of its plugin and of its formatted rows."""
+    changes: dict[str, list[str]] = {}
+    if plan.rewards:
+        changes["external_plugins"] = [*words_of(plan.get("external_plugins")), str(files.plugin)]
+    if plan.row_format:
+        targets = {name: f"{target}{name[len(bare(name)) :]}" for name, target in formatted(plan, files).items()}
+        for flag in DATASETS:
+            names = plan.get(flag)
+            if isinstance(names, list):
+                changes[flag] = [targets[name] for name in names]
+    if not changes:
+        return plan
+    settings = {flag: Setting(value, "run", "in the folder of the run") for flag, value in changes.items()}
+    return replace(plan, settings={**plan.settings, **settings})
+
+
+def formatted(plan: Plan, files: Files) -> dict[str, Path]:
+    """Where the rows of each dataset stand once they are formatted."""
+    found: dict[str, Path] = {}
+    places: dict[str, Path] = {}
+    for flag in DATASETS:
+        names = plan.get(flag)
+        for name in names if isinstance(names, list) else []:
+            path = bare(name)
+            if path not in places:
+                taken = {place.name for place in places.values()}
+                stem, number = Path(path).stem, 1
+                while (file := f"{stem}.jsonl" if number == 1 else f"{stem}-{number}.jsonl") in taken:
+                    number += 1
+                places[path] = files.data / file
+            found[name] = places[path]
+    return found
+
+
+def bare(name: str) -> str:
+    """A dataset's name without the sample that it asks for, as in ``train.jsonl#500``."""
+    head, mark, count = name.rpartition("#")
+    return head if mark and count.isdigit() else name
+
+
+def text(plan: Plan, plugin: Path) -> str:
+    """The plugin of a plan's rewards, for the file `plugin`."""
+    sources = "\n".join(f"{reward.alias} is {reward.spec}." for reward in plan.rewards)
+    head = HEAD.format(version=tunekit.__version__, engine=plan.engine, sources=sources)
+    parts = "\n\n".join(inspect.getsource(part) for part in PLUGIN).replace("  # noqa: D205", "")
+    calls = [
+        f'register("{reward.alias}", {_reachable(reward, plugin)!r}, "{reward.name}")\n' for reward in plan.rewards
+    ]
+    return head + parts + TAIL + "".join(calls)
+
+
+def _reachable(reward: Function, plugin: Path) -> str:
+    """The path of a reward's file as the plugin finds it: from its own folder where both are below the current one, so
+    that a project can be moved as a whole; else from the root.
+    """  # noqa: D205
+    here, file, folder = Path.cwd(), Path(reward.file).resolve(), plugin.resolve().parent
+    if file.is_relative_to(here) and folder.is_relative_to(here):
+        return os.path.relpath(file, folder)
+    return str(file)

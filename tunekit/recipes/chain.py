@@ -1,0 +1,289 @@
+"""How one stage starts from another: with the whole model, on top of its adapter, or after the adapter was merged.
+
+ms-swift compares a LoRA policy with the model below the adapter. So a DPO that goes on with the adapter of an SFT would
+be compared with the model of before the SFT, without a word, unless it is told ``--ref_adapters`` as well: on a tiny
+model the first loss is 0.625 without and ln 2 = 0.693, as it must be, with it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunekit.errors import TunekitError
+from tunekit.plan.plan import in_order
+from tunekit.plan.settings import Setting, Value, text
+from tunekit.recipes.schema import BASE, Part, is_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tunekit.plan.plan import Plan
+
+SOURCE = "recipe"
+"""The source of settings that say where a stage starts."""
+
+RESULT, MERGED = "result", "merged"
+"""In a stage's folder: the link to the checkpoint that counts, and the model that its adapter was merged into."""
+
+SHAPE = (
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_bias",
+    "use_rslora",
+    "use_dora",
+    "target_modules",
+    "target_regex",
+    "target_parameters",
+    "modules_to_save",
+    "freeze_llm",
+    "freeze_vit",
+    "freeze_aligner",
+)
+"""What makes an adapter what it is. One that goes on learning keeps them, whatever the flags say (pipelines/train/
+tuner.py), so where a stage wants others its adapter is a new one, on top of the merged model."""
+
+WEIGHTS = ("quant_method", "quant_bits")
+"""What the weights below an adapter are; it was trained on these."""
+
+ADAPTER_FILE = {"r": "lora_rank", "lora_alpha": "lora_alpha"}
+"""What ``adapter_config.json`` calls them."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What an earlier stage leaves, or what is in a folder that is named.
+
+    Attributes:
+        name: of the stage, or the folder.
+        checkpoint: the folder of the trained weights.
+        tuner: ``full``, ``lora``, …
+        model: what its weights are on top of, for an adapter.
+        plan: of the stage; None for a folder.
+        shape: of an adapter.
+        merged: where its whole model is, once it is merged; None for a folder.
+    """
+
+    name: str
+    checkpoint: Path
+    tuner: str
+    model: Value | None
+    shape: Mapping[str, Value | None]
+    plan: Plan | None = None
+    merged: Path | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage starts.
+
+    Attributes:
+        how: ``base`` (the model as it is named), ``whole`` (all weights were trained), ``adapter`` (the same adapter
+            goes on learning) or ``merged``.
+        source: the stage or the folder; empty for the base.
+        why: for people.
+        settings: the flags of ms-swift that say so.
+        reward: the stage whose reward model scores.
+        merges: stages whose adapter must be merged first.
+    """
+
+    how: str
+    source: str = ""
+    why: str = ""
+    settings: Mapping[str, Setting] | None = None
+    reward: str = ""
+    merges: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What must be there before, by name."""
+        return tuple(name for name in dict.fromkeys((self.source, self.reward)) if name)
+
+    def line(self) -> str:
+        """For people: ``sft, its adapter goes on learning: …``."""
+        words = {
+            "base": "the model, as it is",
+            "whole": f"{self.source}, all its weights",
+            "adapter": f"{self.source}, whose adapter goes on learning",
+            "merged": f"{self.source}, merged into one model",
+        }[self.how]
+        return f"{words}: {self.why}" if self.why else words
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage with all that its run needs.
+
+    Attributes:
+        path: of its run.
+        name: what trackers call it.
+    """
+
+    part: Part
+    plan: Plan
+    start: Start
+    path: Path
+    name: str
+    oom_retry: str
+    max_attempts: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The link to the checkpoint that counts."""
+        return self.path / RESULT
+
+    @property
+    def merged(self) -> Path:
+        """The model that its adapter is merged into."""
+        return self.path / MERGED
+
+
+OBSTACLES: tuple[tuple[Callable[[Left, Plan, Part], bool], str], ...] = (
+    (lambda left, _plan, _part: left.tuner != "lora", "ms-swift goes on with plain LoRA only"),
+    (lambda _left, plan, _part: tuner(plan) == "full", "full training needs the whole model"),
+    (lambda _left, plan, _part: tuner(plan) != "lora", "this stage trains another kind of adapter"),
+    (
+        lambda _left, _plan, part: part.stage.gives == "reward model",
+        "a reward model has a head of its own, for which the adapter was not made",
+    ),
+    (
+        lambda _left, _plan, part: part.stage.reference and not part.stage.ref_adapters,
+        "ms-swift compares it with the model below its adapter, which must be the whole one",
+    ),
+    (
+        lambda left, plan, _part: any(left.shape.get(flag) != plan.get(flag) for flag in WEIGHTS if flag in left.shape),
+        "its adapter was trained on weights of another precision",
+    ),
+)
+"""Why an adapter cannot go on learning in a stage; the first that holds is told."""
+
+
+def tuner(plan: Plan) -> str:
+    """What a plan trains: ``full``, or a kind of adapter."""
+    return str(plan.get("tuner_type") or "lora")
+
+
+def left_by(item: Planned) -> Left:
+    """What a stage will leave."""
+    shape = {flag: item.plan.get(flag) for flag in (*SHAPE, *WEIGHTS)}
+    model = item.plan.get("model")
+    return Left(item.part.name, item.checkpoint, tuner(item.plan), model, shape, item.plan, item.merged)
+
+
+def left_in(folder: str, model: Value | None) -> Left:
+    """What is in a folder that a stage names; `model` is the base of an adapter. Raises TunekitError."""
+    path = Path(folder).expanduser()
+    if not is_adapter(folder):
+        return Left(folder, path, "full", None, {})
+    try:
+        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TunekitError(f"{path / 'adapter_config.json'}: cannot be read: {error}") from error
+    kind = str(config.get("peft_type", "")).lower()
+    return Left(folder, path, kind, model, {flag: config.get(name) for name, flag in ADAPTER_FILE.items()})
+
+
+def decide(part: Part, plan: Plan, left: Left | None, reward: Left | None = None) -> Start:
+    """How a stage starts.
+
+    Args:
+        part: the stage.
+        plan: made as if it started from the model that is named.
+        left: what it starts from; None for that model.
+        reward: what scores; None where no earlier stage does.
+
+    Raises:
+        TunekitError: ``merge`` asks for what cannot be.
+    """
+    start = _policy(part, plan, left)
+    if reward is None:
+        return start
+    merges = dict.fromkeys((*start.merges, *([reward.name] if reward.tuner != "full" else [])))
+    return replace(start, reward=reward.name, merges=tuple(merges))
+
+
+def _policy(part: Part, plan: Plan, left: Left | None) -> Start:
+    if left is None:
+        if part.merge is not None:
+            raise TunekitError(f"{part.where}: stage {part.name} starts from the {BASE}: there is nothing to merge")
+        return Start("base")
+    if left.tuner == "full":
+        if part.merge:
+            raise TunekitError(f"{part.where}: merge: {left.name} trains all weights, so there is nothing to merge")
+        why = "it trained all of them" if left.plan else ""
+        return Start("whole", left.name, why, _whole(left, left.checkpoint))
+    obstacle = next((why for when, why in OBSTACLES if when(left, plan, part)), "") or _other_shape(left, plan)
+    if part.merge is False and obstacle:
+        raise TunekitError(f"{part.where}: merge = false cannot be for stage {part.name}: {obstacle}", "drop merge")
+    if not obstacle and not part.merge:
+        return Start("adapter", left.name, _why_adapter(part), _adapter(part, left))
+    if left.merged is None:
+        reason = obstacle or "merge = true"
+        raise TunekitError(
+            f"{part.where}: {left.name} is an adapter and must be merged first: {reason}",
+            f"swift merge-lora --adapters {left.name} --output_dir MERGED, and from = MERGED",
+        )
+    return Start("merged", left.name, obstacle or "merge = true", _whole(left, left.merged), merges=(left.name,))
+
+
+def _other_shape(left: Left, plan: Plan) -> str:
+    other = [flag for flag, before in left.shape.items() if flag in SHAPE and before != plan.get(flag)]
+    if not other:
+        return ""
+    (flag, *_) = other
+    before, after = (_text(value) for value in (left.shape[flag], plan.get(flag)))
+    return f"{flag} is {after} here and {before} there, and an adapter keeps what it was made with"
+
+
+def _text(value: Value | None) -> str:
+    return "not set" if value is None else text(value)
+
+
+def _why_adapter(part: Part) -> str:
+    if part.stage.ref_adapters:
+        return "ref_adapters is the same one, so it is compared with what it starts from"
+    return "the same adapter on the same model"
+
+
+def _adapter(part: Part, left: Left) -> dict[str, Setting]:
+    where = [str(left.checkpoint)]
+    settings = {"adapters": Setting(where, SOURCE, f"what {left.name} learned")}
+    if part.stage.ref_adapters:
+        settings["ref_adapters"] = Setting(where, SOURCE, f"compared with what {left.name} learned, not with its base")
+    if left.plan:
+        same = ("model", "model_type", "template")
+        settings |= {flag: left.plan.settings[flag] for flag in same if flag in left.plan.settings}
+    return settings
+
+
+def _whole(left: Left, folder: Path) -> dict[str, Setting]:
+    """The flags for a folder with a whole model. What ms-swift knew by the name of the first must be said."""
+    if left.plan is None:  # it was planned from this folder
+        return {}
+    why = f"as for {left.name}: a folder has no name that ms-swift knows"
+    settings = {"model": Setting(str(folder), SOURCE, f"what {left.name} learned")}
+    known = left.plan.get("model_type") or left.plan.model.family
+    if known:
+        settings["model_type"] = Setting(known, SOURCE, why)
+    template = left.plan.get("template")
+    if template:
+        settings["template"] = Setting(template, SOURCE, why)
+    return settings
+
+
+def placed(plan: Plan, start: Start) -> Plan:
+    """The plan of a stage, from where it starts. Its `model` stays the one whose shape it has."""
+    return replace(plan, settings=in_order({**plan.settings, **(start.settings or {})}))
+
+
+def reward_words(reward: Left) -> dict[str, list[str]]:
+    """The flags of ms-swift that name a reward model: its whole model, with the head that gives scores."""
+    folder = reward.checkpoint if reward.tuner == "full" or reward.merged is None else reward.merged
+    words = {"reward_model": [str(folder)]}
+    known = reward.plan and (reward.plan.get("model_type") or reward.plan.model.family)
+    if known:
+        words["reward_model_type"] = [text(known)]
+    return words

@@ -1,0 +1,211 @@
+"""Rewards and formats of the user's in a run: what is checked before a launch, and the files that the run needs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.data.check import ROWS, local_file, read_rows
+from tunekit.data.functions import REWARD, signature
+from tunekit.data.functions_rows import BROUGHT, arrive
+from tunekit.data.functions_try import rows_of, try_format, try_reward, write_formatted
+from tunekit.engine.locate import find_package
+from tunekit.engine.plugin import Files, bare, formatted, placed, text
+from tunekit.engine.rewards import PACKAGES, built_in, words_of
+from tunekit.errors import Exit, TunekitError
+from tunekit.paths import write_atomically
+from tunekit.plan.planner import GRPO_GENERATIONS
+
+if TYPE_CHECKING:
+    from tunekit.data.functions import Function
+    from tunekit.plan.plan import Plan
+
+SHOWN = 3
+"""Rows on which a reward is tried."""
+
+
+def settled(plan: Plan, files: Files) -> Plan:
+    """The plan of a run whose rows are formatted already: what it learns is settled, and its sources may be gone."""
+    if plan.row_format and all(target.is_file() for target in formatted(plan, files).values()):
+        return replace(placed(plan, files), row_format=None)
+    return plan
+
+
+def check_rewards(plan: Plan) -> None:
+    """Check what can be known of the rewards of a GRPO run without running any of them.
+
+    Raises:
+        TunekitError: one needs a column that is not there, or the rows are too few for a step.
+    """
+    if plan.loss != "grpo":
+        return
+    if plan.row_format:  # its rows are looked at when they are made
+        return
+    _check_enough(plan)
+    for dataset in words_of(plan.get("dataset")):
+        path = local_file(dataset)
+        if path:
+            _check_columns(plan, [row for _, row in read_rows(path)], str(path))
+
+
+def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
+    """Run the functions of a plan on the first rows of its datasets; look for the packages of rewards of ms-swift.
+
+    Returns:
+        Lines for people, each with its title.
+
+    Raises:
+        TunekitError: a function fails, what it returns cannot be used, or a package is not installed.
+    """
+    for name in words_of(plan.get("reward_funcs")):
+        package = PACKAGES.get(name)
+        if package and not find_package(package):
+            raise TunekitError(f"the reward {name} needs {package}, which is not installed", f"pip install {package}")
+    lines: list[tuple[str, str]] = []
+    if not plan.rewards and not plan.row_format:
+        return lines
+    plan = settled(plan, files)
+    first: list[dict[str, Any]] = []
+    source = ""
+    for flag in ("dataset", "val_dataset"):
+        for name in words_of(plan.get(flag)):
+            if plan.row_format:
+                path = rows_of(bare(name))
+                rows = try_format(plan.row_format, path, plan.loss, ROWS)
+                _check_columns(plan, rows, f"what {plan.row_format.spec} makes of {path}")
+                lines.append(("Rows", f"{plan.row_format.spec} works on {path}: {', '.join(rows[0])}"))
+            else:
+                found = local_file(name)
+                rows = [row for _, row in read_rows(found)] if found else []
+            if rows and not first:
+                first, source = rows, name
+    return lines + [("Reward", _tried(plan, reward, first, source)) for reward in plan.rewards]
+
+
+def write_files(plan: Plan, files: Files, *, anew: bool = False) -> list[tuple[str, str]]:
+    """Write what a command needs beside it: the plugin, and formatted rows.
+
+    Args:
+        plan: decided.
+        files: where.
+        anew: also rows that are there already. In a run those stay: it goes on with what it began to learn.
+
+    Returns:
+        Lines for people, each with its title.
+
+    Raises:
+        TunekitError: the format fails at a row.
+    """
+    lines: list[tuple[str, str]] = []
+    try:
+        if plan.rewards:
+            write_atomically(files.plugin, text(plan, files.plugin))
+        if plan.row_format:
+            sources = {target: bare(name) for name, target in formatted(plan, files).items()}
+            for target, source in sources.items():
+                done = not anew and target.is_file()
+                line = _kept(plan.row_format, target) if done else _format(plan.row_format, source, target, plan.loss)
+                lines.append(("Rows", line))
+    except OSError as error:
+        raise TunekitError(f"{error.filename} cannot be written: {error.strerror}") from error
+    if plan.row_format and plan.loss == "grpo":
+        _check_enough(settled(plan, files))
+    return lines
+
+
+def first_files(plan: Plan, folder: Path) -> list[tuple[str, str]]:
+    """`write_files` for a run that begins; where it fails, the run has not begun and nothing of it stays.
+
+    Raises:
+        TunekitError: as `write_files`.
+    """
+    files = Files.of_run(folder)
+    try:
+        return write_files(plan, files)
+    except BaseException:
+        shutil.rmtree(files.data, ignore_errors=True)
+        for left in (files.plugin, folder / ".lock"):
+            left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: the folder was the user's
+            folder.rmdir()
+        raise
+
+
+def _check_enough(plan: Plan) -> None:
+    """Refuse a GRPO run that has fewer rows than one step asks: ms-swift would make no step, and call that success."""
+    asked = plan.batch.effective // int(str(plan.get("num_generations") or GRPO_GENERATIONS))
+    rows = 0
+    for name in words_of(plan.get("dataset")):
+        path = local_file(name)
+        if path is None or path.suffix not in (".jsonl", ".json"):
+            return
+        rows += sum(1 for _ in read_rows(path, asked))
+    if 0 < rows < asked:
+        raise TunekitError(
+            f"a step takes {asked} prompts, and the dataset has {rows}: no step would be made",
+            "more rows, more --num_generations, or a smaller --effective-batch (32 at the least)",
+            Exit.DATA,
+        )
+
+
+def _format(row_format: Function, source: str, target: Path, loss: str) -> str:
+    rows, dropped = write_formatted(row_format, rows_of(source), target, loss)
+    left_out = f", {dropped:,} left out" if dropped else ""
+    return f"{target}: {rows:,} rows by {row_format.spec}{left_out}"
+
+
+def _kept(row_format: Function, target: Path) -> str:
+    file = Path(row_format.file)
+    changed = file.is_file() and file.stat().st_mtime > target.stat().st_mtime
+    after = f"; {file} was changed since, and is not run again" if changed else ""
+    return f"{target}, as it was made{after}"
+
+
+def _tried(plan: Plan, reward: Function, rows: list[dict[str, Any]], source: str) -> str:
+    """A reward, tried; in a line."""
+    samples = [arrive(row, _renamed(plan)) for row in islice(rows, SHOWN)]
+    if not samples:
+        try_reward(reward, [])
+        return f"{reward.alias} can be loaded; there are no rows here to try it on"
+    found = try_reward(reward, samples)
+    values = ", ".join("none" if value is None else f"{value:.4g}" for value in found)
+    answered = any(sample.answer for sample in samples)
+    said = "the dataset's own answers" if answered else "empty answers"
+    line = f"{reward.alias} gives {values} for {said} to the first {len(samples)} rows of {source}"
+    return f"{line}; is that meant?" if answered and not any(found) else line
+
+
+def _renamed(plan: Plan) -> dict[str, str]:
+    """What ``--columns`` says; ms-swift tells what is wrong with it."""
+    try:
+        names = json.loads(str(plan.get("columns") or "{}"))
+    except ValueError:
+        return {}
+    return names if isinstance(names, dict) else {}
+
+
+def _check_columns(plan: Plan, rows: list[dict[str, Any]], where: str) -> None:
+    """Refuse rewards that need a column which the rows do not have, or which ms-swift takes for the conversation."""
+    if not rows:
+        return
+    merged: dict[str, Any] = {name: value for row in rows for name, value in row.items()}
+    left = arrive(merged, _renamed(plan)).columns
+    known = {reward.alias: reward for reward in plan.rewards}
+    shipped = built_in()
+    for name in words_of(plan.get("reward_funcs")):
+        needed = signature(known[name], REWARD).needed if name in known else shipped.get(name, ())
+        for column in needed:
+            if column in left or column in BROUGHT:
+                continue
+            if column in merged:
+                message = f"the reward {name} needs the column {column}, which ms-swift takes for the conversation"
+                hint = "name it solution, which is kept; or --format makes other rows"
+            else:
+                message = f"the reward {name} needs the column {column}, and there is none in {where}"
+                hint = f"its columns: {', '.join(merged)}"
+            raise TunekitError(message, hint, Exit.DATA)
