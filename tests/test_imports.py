@@ -11,7 +11,7 @@ import pytest
 import tunekit
 
 PACKAGE = Path(tunekit.__file__).parent
-# cli → recipes → runs → engine → plan → errors; the others stand beside. Which rooms each room may import, beside itself:
+# cli → recipes → runs → engine → plan → errors; the others stand beside. Which rooms each may import, beside itself:
 MAY = {
     "errors": set(),
     "console": {"errors"},

@@ -217,9 +217,7 @@ def test_a_training_run_ends_at_one_row(batch: Batch) -> None:
     assert (steps[-1].plan.batch.micro if steps else batch.micro) == 1
     sizes = [batch.micro, *(step.plan.batch.micro for step in steps)]
     assert sizes == sorted(set(sizes), reverse=True)
-    assert all(
-        after <= before // 2 for before, after in itertools.pairwise(sizes[1:])
-    )  # the first may be any
+    assert all(after <= before // 2 for before, after in itertools.pairwise(sizes[1:]))  # the first may be any
 
 
 def unpredictable(batch: Batch) -> Plan:

@@ -137,9 +137,7 @@ def weights_gib(plan: Plan) -> float | None:
     return plan.model.params_b * 1e9 * width / GIB / shared
 
 
-def spec_of(
-    plan: Plan, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
-) -> Spec:
+def spec_of(plan: Plan, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None) -> Spec:
     """The configuration that one GPU of a plan computes.
 
     Args:
