@@ -452,6 +452,19 @@ def test_rows_that_got_no_answer_are_counted_and_do_not_shift_the_others(tmp_pat
     assert "no row of data.jsonl could be answered" in none.err
 
 
+def test_ms_swift_is_given_the_columns_that_it_reads_and_no_others(tmp_path):
+    make_run(columns='{"Frage": "query"}')
+    make_rows(
+        Path("data.jsonl"), {"Frage": "Hi", "messages": ASKED["messages"], "id": 1, "mixed": [1, "a", {"b": None}]}
+    )
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"tell": True})
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["mixed"] == [1, "a", {"b": None}]
+    log = Path("runs/kit/logs/predict-checkpoint-15.log").read_text(encoding="utf-8")
+    assert f"columns: Frage messages {ROW}" in log
+    assert "--columns" in log
+
+
 def test_a_reward_model_scores_whole_conversations(tmp_path):
     make_run("reward", command="rlhf", rlhf_type="rm")
     make_rows(Path("data.jsonl"), KNOWN)

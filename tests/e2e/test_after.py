@@ -83,20 +83,22 @@ def test_a_prompt_gets_the_answer_alone(kit):
     assert printed == responses(kit, "kit")[0] + "\n"
 
 
-def test_rows_keep_their_columns(kit):
+def test_rows_keep_their_columns(tiny_model, tmp_path):
+    asked = {"role": "user", "content": "What is 2+2?"}
     rows = [
-        {"id": 1, "messages": [{"role": "user", "content": "Who are you?"}], "tags": ["a", {"b": None}]},
-        {"id": 2, "query": "What is 2+2?", "response": "4", "tags": []},
+        {"id": 1, "messages": [asked], "tags": ["a", {"b": None}]},
+        {"id": "two", "messages": [asked, {"role": "assistant", "content": "4"}], "tags": 3},
     ]
-    data = kit / "mixed.jsonl"
+    data = tmp_path / "mixed.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    printed = tunekit(kit, "predict", "kit", "--dataset", data, *SAME)
-    first, second = map(json.loads, printed.splitlines())
-    assert (first["id"], first["tags"]) == (1, ["a", {"b": None}])
-    assert "labels" not in first
-    assert (second["id"], second["query"], second["labels"]) == (2, "What is 2+2?", "4")
-    assert second["messages"][-1] == {"role": "assistant", "content": second["response"]}
-    assert second["response"] != "4"
+    printed = tunekit(tmp_path, "predict", tiny_model, "--dataset", data, *SAME)
+    for row, line in zip(rows, printed.splitlines(), strict=True):
+        answered = json.loads(line)
+        given = {"role": "assistant", "content": answered["response"]}
+        assert answered["messages"] == [asked, given]
+        assert answered.pop("labels", None) == ("4" if row["id"] == "two" else None)
+        assert {key: answered[key] for key in ("id", "tags")} == {key: row[key] for key in ("id", "tags")}
+        assert answered.keys() == {*row, "response"}
 
 
 def test_a_pair_is_judged(kit):

@@ -276,14 +276,17 @@ def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predict
     from tunekit.engine.followups import FOLLOWUPS, answers
     from tunekit.runs.predict import predict as run_predict
 
+    known = job.target.plan.get("columns") if job.target.plan else None
+    columns = str(job.typed.get("columns") or known or "")
+
     def build(rows: list[str], result: Path) -> Command:
         flags = answers(job.target.weights, rows, result, cpu=job.cpu, at_once=at_once(job))
-        columns = job.target.plan.get("columns") if job.target.plan else None
-        extra: dict[str, Value] = {} if columns is None else {"columns": columns}
-        return job.command({**flags, **extra}, real=True, followup=FOLLOWUPS["predict"])
+        if columns:
+            flags["columns"] = columns
+        return job.command(flags, real=True, followup=FOLLOWUPS["predict"])
 
     title = what or f"answering {', '.join(names)} with {job.target.name}"
-    return run_predict(job.target, names, job.target.log(log), build, title)
+    return run_predict(job.target, names, job.target.log(log), build, title, columns)
 
 
 def at_once(job: Job) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.console import say
-from tunekit.data.check import local_file, read_rows, row_problem
+from tunekit.data.check import ANSWER, MESSAGES, QUESTION, local_file, read_rows, row_problem
 from tunekit.data.functions_try import write_formatted
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError
@@ -28,6 +28,18 @@ ROW = "teacher_prompt"
 """The column in which a row's number travels through ms-swift, which drops rows that it cannot read and columns that it
 does not know: one that it keeps, and reads in distillation only. (With ``--remove_unused_columns false`` it hands
 columns on to the model, which refuses them.)"""
+
+READ = frozenset(
+    (
+        *MESSAGES,
+        *QUESTION,
+        *ANSWER,
+        *("system", "system_prompt", "history", "tools", "objects", "label", "chat_template_kwargs"),
+        *("images", "image", "audios", "audio", "videos", "video"),
+    )
+)
+"""Columns that ms-swift 4.6 reads to answer a row, in small letters (dataset/preprocessor/core.py). It gets no other:
+a column whose values are of several kinds would keep the whole file from being read."""
 
 PROMPTS = "ppo"
 """Rows are judged as those of that training are: a question is enough."""
@@ -57,7 +69,12 @@ class Predictions:
 
 
 def predict(
-    target: Target, names: list[str], log: Path, build: Callable[[list[str], Path], Command], what: str
+    target: Target,
+    names: list[str],
+    log: Path,
+    build: Callable[[list[str], Path], Command],
+    what: str,
+    columns: str = "",
 ) -> Predictions:
     """Answer every row of some datasets.
 
@@ -67,13 +84,14 @@ def predict(
         log: gets the messages of ms-swift.
         build: the command that answers some datasets into a file.
         what: is done, for people.
+        columns: what ``--columns`` renames, as JSON.
 
     Raises:
         TunekitError: exit code 4, the rows cannot be used; exit code 1, ms-swift failed.
     """
     scratch = Path(tempfile.mkdtemp(prefix="tunekit-"))
     try:
-        words, rows = _numbered(target, names, scratch)
+        words, rows = _numbered(target, names, scratch, _renamed(columns))
         result = scratch / "result.jsonl"
         # Of a sample (`data.jsonl#100`) it is not known how many rows it has.
         total = 0 if any(bare(name) != name for name in names) else len(rows)
@@ -87,13 +105,23 @@ def predict(
     return Predictions(lines, total)
 
 
-def _numbered(target: Target, names: list[str], scratch: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Datasets with a number in each row where they are files of JSON, and these rows."""
+def _renamed(columns: str) -> set[str]:
+    """The columns of the rows that ``--columns`` gives another name."""
+    with contextlib.suppress(ValueError, AttributeError):  # ms-swift says what is wrong with it
+        return {name.lower() for name in json.loads(columns or "{}")}
+    return set()
+
+
+def _numbered(
+    target: Target, names: list[str], scratch: Path, renamed: set[str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Datasets with a number in each row where they are files of JSON, and these rows as they were."""
     words: list[str] = []
     rows: list[dict[str, Any]] = []
     for place, name in enumerate(names):
         path = local_file(name)
-        path = _formatted(target, path, scratch / f"formatted-{place}.jsonl") if path else None
+        if path and not renamed:
+            path = _formatted(target, path, scratch / f"formatted-{place}.jsonl")
         own = [] if path is None else [row for _, row in read_rows(path, sys.maxsize)]
         if not own:
             if path is not None and path.suffix in (".jsonl", ".json"):
@@ -103,7 +131,8 @@ def _numbered(target: Target, names: list[str], scratch: Path) -> tuple[list[str
         copy = scratch / f"rows-{place}.jsonl"
         with copy.open("w", encoding="utf-8") as file:
             for number, row in enumerate(own, start=len(rows)):
-                file.write(json.dumps({**row, ROW: str(number)}, ensure_ascii=False) + "\n")
+                read = {key: value for key, value in row.items() if key.lower() in READ | renamed}
+                file.write(json.dumps({**read, ROW: str(number)}, ensure_ascii=False) + "\n")
         rows += own
         words.append(f"{copy}{name[len(bare(name)) :]}")
     return words, rows
@@ -116,8 +145,7 @@ def _formatted(target: Target, path: Path, made: Path) -> Path:
         TunekitError: exit code 4; neither way do they hold a question.
     """
     found = next(read_rows(path, 1), None)
-    mapped = target.plan is not None and target.plan.get("columns") is not None
-    problem = row_problem(found[1], PROMPTS) if found and not mapped else None
+    problem = row_problem(found[1], PROMPTS) if found else None
     if problem is None:
         return path
     row_format = target.plan.row_format if target.plan else None

@@ -2,6 +2,7 @@
 
 say: [...]      lines to print on stderr; show: names of variables to print the values of
 fail: "..."     the message of the exception it ends with; wait: true  it never answers
+tell: true      print the names of the columns of the last row
 score: 0.5      it is a reward model, and gives that
 drop: [0, 2]    rows that it leaves out, as ms-swift does with those that it cannot read
 """
@@ -38,6 +39,8 @@ def dataset(flags: dict[str, str]) -> None:
     if TOLD.get("wait"):
         time.sleep(600)
     lines = [line for name in flags["val_dataset"].split() for line in Path(name).read_text("utf-8").splitlines()]
+    if TOLD.get("tell"):
+        print("columns:", *json.loads(lines[-1]), flush=True)
     with Path(flags["result_path"]).open("w", encoding="utf-8") as file:
         for number, line in enumerate(lines):
             if number not in TOLD.get("drop", []):
