@@ -16,6 +16,7 @@ from tunekit.errors import Exit, TunekitError
 from tunekit.plan.secrets import values
 from tunekit.recipes.chain import MERGED, RESULT
 from tunekit.runs import checkpoints
+from tunekit.runs.after import as_whole_model
 from tunekit.runs.supervisor import StopRequest, supervise
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def merge(folder: RunFolder, plan: Plan, engine: Installation) -> Failure | None
         raise KeyboardInterrupt
     if ended.status:
         return classify(ended.status, log.read_text(encoding="utf-8", errors="replace"), oom_kills=ended.oom_kills)
+    as_whole_model(half)
     half.replace(target)
     return None
 

@@ -173,7 +173,7 @@ def merge(target: Target, output: Path, build: Callable[[Path], Command]) -> Non
         supervised(build(made), log, Progress(f"merging {target.name}"))
         if not has_weights(made):
             raise TunekitError(f"ms-swift merged nothing into {output}", f"full log: {log}", Exit.TRAINING_FAILED)
-        _as_whole_model(made)
+        as_whole_model(made)
         if output.is_dir():
             output.rmdir()  # it was empty a moment ago; if it is not any more, that is an error
         made.rename(output)
@@ -190,7 +190,7 @@ def free_to_write(output: Path) -> None:
         raise TunekitError(f"{output}: {there}", "delete it, or take another --output-dir")
 
 
-def _as_whole_model(folder: Path) -> None:
+def as_whole_model(folder: Path) -> None:
     """Take the quantization out of the ``args.json`` that ms-swift copies from the adapter.
 
     It would load the merged model in a few bits because of it, though nothing in its weights is quantized.
