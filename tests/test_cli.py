@@ -16,6 +16,7 @@ from running import (
     SECRET_TOKEN,
     SFT,
     Started,
+    a_plan,
     call,
     environment,
     make_model,
@@ -26,6 +27,7 @@ from running import (
 
 import tunekit as package
 from tunekit.cli.app import COMMANDS, command_of
+from tunekit.plan.batch import Batch
 
 BASE = ("--model", "tiny", "--dataset", "data.jsonl")
 DRY = ("sft", *BASE, "--dry-run")
@@ -578,3 +580,18 @@ def test_force_goes_on(tunekit, monkeypatch):
     monkeypatch.setattr("tunekit.runs.attempts.find_engine", lambda: None)
     ended = tunekit(*LARGE, "--preset", "20b", "--force")
     assert "ms-swift is not installed" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("total", "packed", "warned"), [(1000, True, True), (1000, False, False), (100_000, True, False)]
+)
+def test_a_pass_of_a_few_steps_is_told(total: int, packed: bool, warned: bool) -> None:
+    from types import SimpleNamespace
+
+    from tunekit.cli.show import _few_steps
+
+    found: Any = SimpleNamespace(lengths=SimpleNamespace(total=total), samples_per_row=30 if packed else 1)
+    lines = _few_steps(a_plan(Batch(8, 4), packing=packed, num_train_epochs=1), found)
+    assert bool(lines) is warned
+    assert not warned or "1,000 rows (a packed row holds 30 of them) are about 1 optimizer steps" in lines[0]
+    assert _few_steps(a_plan(packing=packed), None) == []

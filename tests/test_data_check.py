@@ -158,6 +158,7 @@ def test_only_the_first_rows_are_read() -> None:
         ({**CHAT, "label": True}, "dpo", "kto"),
         (PAIR, "kto", "dpo"),
         (PROMPT, "sft", "grpo"),
+        ({**CHAT, "label": False}, "sft", "kto"),
         ({"text": "Once"}, "dpo", "sft"),
     ],
 )

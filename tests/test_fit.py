@@ -89,6 +89,13 @@ def test_many_configurations_one_answer_a_line(tmp_path):
     assert "line 5" in answers[4]["error"]
 
 
+def test_what_if_as_json(tmp_path):
+    done = fit(tmp_path, "--model", "Qwen2.5-7B", "--gpus", "24GB", "--what-if", "--json")
+    table = json.loads(done.stdout)["table"]
+    assert [row["gpu_gb"] for row in table][:3] == [16, 24, 32]
+    assert table[0]["largest_micro_batch"]["qlora + Liger"] > table[0]["largest_micro_batch"]["full"]
+
+
 def test_what_if_grows_with_the_card(tmp_path):
     done = fit(tmp_path, "--model", "Qwen2.5-7B", "--gpus", "24GB", "--what-if")
     rows = [line.split() for line in done.stdout.splitlines() if line[:3].strip().isdigit()]

@@ -348,6 +348,19 @@ def test_auto_takes_no_more_than_the_preset_for_a_model_that_sees(make):
     assert make(model="Qwen2.5-VL-7B-Instruct", gpus="1x24GB").batch.micro == 2
 
 
+def test_auto_does_not_claim_what_was_not_found(make):
+    assert "not even one row fits" in make(model="Qwen2.5-72B", gpus="1x24GB").preset_reason
+    unknown = make(model=Model("org/unlisted-7b", 7.0), gpus="1x80GB")
+    assert "largest that fits" not in unknown.preset_reason
+
+
+@pytest.mark.parametrize(("word", "near"), [("swanlabb", "swanlab"), ("tensorbord", "tensorboard")])
+def test_a_tracker_that_is_not_known(make, word, near):
+    with pytest.raises(TunekitError, match=f"does not know {word}") as refused:
+        make(report_to=[word])
+    assert near in refused.value.hint
+
+
 def test_auto_keeps_a_typed_micro_batch_and_says_that_it_does_not_fit(make):
     plan = make(gpus="1x16GB", micro=Setting(32, COMMAND_LINE), packages=frozenset())
     assert plan.batch.micro == 32

@@ -438,7 +438,30 @@ def test_a_copy_says_nothing_of_what_the_original_took(tunekit, tmp_path, librar
     assert tunekit("presets", "copy", "8b-tight", "mine.toml").code == 0
     assert library.load(str(tmp_path / "mine.toml")).fits == ()
     original = library.load("8b-tight").path.read_text(encoding="utf-8")
-    assert original.startswith((tmp_path / "mine.toml").read_text(encoding="utf-8").rstrip())
+    copy = (tmp_path / "mine.toml").read_text(encoding="utf-8")
+    assert original.startswith(copy.partition("\n# Flags of ms-swift")[0].rstrip())
+
+
+def test_a_copy_has_a_place_for_settings(tunekit, tmp_path, library):
+    assert tunekit("presets", "copy", "8b-tight", "mine.toml").code == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("# learning_rate", "learning_rate"), encoding="utf-8")
+    assert library.load(str(path)).train["learning_rate"].value == 1e-4
+    assert tunekit("presets", "copy", "low-memory", "other.toml").code == 0
+    assert (tmp_path / "other.toml").read_text(encoding="utf-8").count("[train]") == 1
+
+
+def test_a_broken_preset_of_the_users_stops_nothing_else(tunekit, isolated):
+    folder = isolated / "config/presets"
+    folder.mkdir(parents=True)
+    (folder / "own.toml").write_text('title = "x"\nsettings = 1\n', encoding="utf-8")
+    listed = tunekit("presets", "list")
+    assert listed.code == 0
+    assert "left out: " in listed.err
+    assert "own.toml line 2: settings is not a key" in listed.err
+    assert "8b-tight" in listed.out
+    assert tunekit("sft", "--model", "Qwen3-8B", "--gpus", "80GB", "--dataset", "d.jsonl", "--dry-run").code == 0
+    assert tunekit("sft", "--model", "Qwen3-8B", "--preset", "own", "--dataset", "d.jsonl", "--dry-run").code == 2
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from running import SFT, a_plan, make_checkpoint, make_rows, make_workplace, tun
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.models import Model
 from tunekit.runs import preflight
-from tunekit.runs.preflight import check, check_data, check_disk, checkpoint_gib
+from tunekit.runs.preflight import check, check_adapters, check_data, check_disk, checkpoint_gib
 
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil has it
 PAIR = {
@@ -133,6 +133,15 @@ def test_both_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     free(monkeypatch, 1)
     with pytest.raises(TunekitError, match="GiB"):
         check(replace(a_plan(dataset=[chat], tuner_type="full")), tmp_path)
+
+
+def test_an_adapter_that_is_not_there_is_refused_and_its_neighbours_are_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-20").mkdir()
+    check_adapters(a_plan(adapters=[str(tmp_path / "checkpoint-20")]))
+    with pytest.raises(TunekitError, match="does not exist") as refused:
+        check_adapters(a_plan(adapters=[str(tmp_path / "checkpoint-2")]))
+    assert "checkpoint-20" in (refused.value.hint or "")
+    check_adapters(a_plan(adapters=["org/adapter"]))  # an id on a hub
 
 
 def test_nothing_is_left_of_a_run_that_was_refused(tmp_path: Path) -> None:

@@ -167,4 +167,4 @@ def test_the_last_line_of_a_log(tmp_path: Path) -> None:
 def test_nothing_is_divided_by_zero(capsys: pytest.CaptureFixture[str]) -> None:
     plain = PlainScreen("try")
     plain.progress(Progress(step=3, total=0), LOG)
-    assert "step 3/0" in capsys.readouterr().err
+    assert capsys.readouterr().err == ""  # a resumed attempt knows its step before its total

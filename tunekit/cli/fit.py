@@ -60,6 +60,8 @@ def fit(
         return
     if not model:
         raise TunekitError("tunekit fit needs --model, or --spec FILE")
+    if loss_percent is not None and not 0 <= loss_percent <= 100:
+        raise TunekitError(f"--loss-percent takes 0 to 100, not {loss_percent}")
     if tuner not in TUNERS:
         raise TunekitError(f"--tuner takes {', '.join(filter(None, TUNERS))}, not {tuner}")
     if stage not in STAGES:
@@ -89,7 +91,7 @@ def fit(
     asked = spec_of(prepared.plan, config, data.loss_share, data.seq_len)
     asked.check()
     if what_if:
-        prediction.show_what_if(prepared, asked, picture)
+        prediction.show_what_if(prepared, asked, picture, as_json=as_json)
         return
     method = prediction.METHODS["trace" if by_trace else "estimate"]
     raise typer.Exit(prediction.show_prediction(prepared, asked, method, as_json=as_json, picture=picture, data=data))

@@ -75,10 +75,11 @@ def show_prediction(
     print(f"{prepared.plan.model.id} · {configuration(asked)} · preset {prepared.plan.preset}")
     print(f"{bar(prediction, card)}  {judged} {card:.1f} GiB\n")
     parts = sorted(prediction.breakdown.items(), key=lambda part: -part[1])
-    table = [[name, f"{gib:8.2f} GiB", "█" * round(BAR * gib / card)] for name, gib in parts if gib >= 0.005]
+    scale = BAR / max(card, prediction.process_gib)
+    table = [[name, f"{gib:8.2f} GiB", "█" * round(scale * gib)] for name, gib in parts if gib >= 0.005]
     fragmentation = prediction.reserved_gib - prediction.allocated_gib
     context = prediction.process_gib - prediction.reserved_gib
-    table += [["fragmentation", f"{fragmentation:8.2f} GiB", "█" * round(BAR * fragmentation / card)]]
+    table += [["fragmentation", f"{fragmentation:8.2f} GiB", "█" * round(scale * fragmentation)]]
     table += [["context", f"{context:8.2f} GiB", ""], ["all", f"{prediction.process_gib:8.2f} GiB", ""]]
     print_table(table)
     print(f"\nlargest micro-batch that fits: {largest or 'none'}")
@@ -105,7 +106,9 @@ def configuration(asked: Spec) -> str:
     """What is trained, and in which rows, in some words."""
     packed = "packed" if asked.packing else "unpacked"
     tuner = asked.tuner if asked.tuner == "full" else f"{asked.tuner} r{asked.lora_rank}"
-    return f"{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len} {packed}"
+    stage = "" if asked.stage == "sft" else f"{asked.stage} · "
+    with_ = (" · Liger" if asked.liger else "") + (f" · ZeRO-{asked.zero_stage}" if asked.zero_stage else "")
+    return f"{stage}{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len} {packed}{with_}"
 
 
 def bar(prediction: Prediction, card_gib: float) -> str:
@@ -120,7 +123,7 @@ def fit_word(needs_gib: float, card_gib: float) -> str:
     return "← fits" if needs_gib <= card_gib else ""
 
 
-def show_what_if(prepared: Prepared, asked: Spec, picture: Path | None = None) -> None:
+def show_what_if(prepared: Prepared, asked: Spec, picture: Path | None = None, *, as_json: bool = False) -> None:
     """The largest micro-batch for GPU sizes, tuners and Liger; drawn, too, where a `picture` is named."""
     cells = [
         [largest_micro_batch(changed, gigabytes * GIB_PER_GB) for changed in _what_if(asked).values()]
@@ -132,7 +135,12 @@ def show_what_if(prepared: Prepared, asked: Spec, picture: Path | None = None) -
         draw_what_if(
             picture, title, f"{what} · estimate", list(_what_if(asked)), [f"{size} GB" for size in CLASSES], cells
         )
-    print(f"largest micro-batch at {what}\n")
+    if as_json:
+        named = [dict(zip(_what_if(asked), row, strict=True)) for row in cells]
+        table = [{"gpu_gb": size, "largest_micro_batch": row} for size, row in zip(CLASSES, named, strict=True)]
+        print(json.dumps({"seq_len": asked.seq_len, "loss_share": asked.loss_share, "table": table}, indent=2))
+        return
+    print(f"{prepared.plan.model.id}: largest micro-batch at {what}\n")
     rows = [
         [str(gigabytes), *(str(largest or "–") for largest in row), ""]
         for gigabytes, row in zip(CLASSES, cells, strict=True)

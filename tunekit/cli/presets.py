@@ -24,6 +24,13 @@ smallest GPU: from where a quarter of the tokens carries loss to where all do;
 in brackets with Liger, where that is less. The numbers: tunekit presets show
 NAME; those of your own model: tunekit fit --model MODEL --preset NAME"""
 
+TRAIN = """
+# Flags of ms-swift by their own names; what is not said here comes from the preset that `extends` names.
+[train]
+# learning_rate = 1e-4
+"""
+"""What a copy without settings of its own ends with."""
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -35,7 +42,9 @@ def list_presets(as_json: Json = False) -> None:
     from tunekit.plan.fits import in_short
 
     shelf = library(flag_table())
-    presets = [shelf.load(name) for name in shelf.names()]
+    presets, broken = shelf.sound()
+    for error in broken:
+        print(f"left out: {error.message}", file=sys.stderr)
     overlays = [shelf.load_overlay(name) for name in shelf.overlay_names()]
     if as_json:
         shown = {"presets": [_summary(preset) for preset in presets], "overlays": [_summary(item) for item in overlays]}
@@ -88,7 +97,8 @@ def copy(
         raise TunekitError(f"{file} exists already", "take another name, or delete it")
     if not file.parent.is_dir():
         raise TunekitError(f"the folder {file.parent} does not exist")
-    file.write_bytes(without_fits(preset.path.read_bytes().decode()).encode())  # line ends stay as they are
+    text = without_fits(preset.path.read_bytes().decode())  # as bytes, so that line ends stay as they are
+    file.write_bytes((text if "\n[train]" in text else f"{text.rstrip()}\n{TRAIN}").encode())
     print(f"copied {preset.path} to {file}\nuse it with: --preset {file}", file=sys.stderr)
 
 

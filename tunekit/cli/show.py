@@ -204,7 +204,7 @@ def plan(prepared: Prepared) -> None:
     told(_functions(decided))
     for line in _changes(decided):
         _line("Changed", line, "yellow")
-    for warning in decided.warnings:
+    for warning in [*decided.warnings, *_few_steps(decided, found)]:
         _line("Note", warning, "yellow")
     if not decided.engine_installed:
         _line(
@@ -215,14 +215,32 @@ def plan(prepared: Prepared) -> None:
     say("")
 
 
+FEW_STEPS = 20
+"""Optimizer steps below which little is learned; warm-up alone takes a tenth of them."""
+
+
+def _few_steps(decided: Plan, found: Measured | None) -> list[str]:
+    """A warning where a pass over data that was measured is a handful of steps: packing puts many samples in a row."""
+    if found is None or decided.get("max_steps") is not None:
+        return []
+    epochs = float(str(decided.get("num_train_epochs") or 1))
+    steps = round(found.lengths.total / found.samples_per_row / decided.batch.effective * epochs)
+    if steps >= FEW_STEPS:
+        return []
+    packed = f" (a packed row holds {found.samples_per_row:.0f} of them)" if decided.packed else ""
+    what = f"{found.lengths.total:,} rows{packed} are about {max(1, steps)} optimizer steps"
+    return [f"{what}: more --epochs, or --packing false, let it learn more"]
+
+
 def _warn_of_data(decided: Plan) -> None:
     """A dry run may be made before the data is there, or for another machine: what is wrong is only said."""
-    from tunekit.runs.preflight import check_data
+    from tunekit.runs.preflight import check_adapters, check_data
 
-    try:
-        check_data(decided)
-    except TunekitError as error:
-        _line("Note", error.message, "yellow")
+    for check in (check_data, check_adapters):
+        try:
+            check(decided)
+        except TunekitError as error:
+            _line("Refused", f"{error.message} (so a start would end at once)", "red")
 
 
 def told(lines: list[tuple[str, str]]) -> None:

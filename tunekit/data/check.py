@@ -222,6 +222,8 @@ def row_problem(row: dict[str, Any], loss: str) -> str | None:
         key = next((key for key in REJECTED if row.get(key)), None)
         if key:
             return f'there is a rejected answer in "{key}": sft would learn the chosen one and ignore it, silently'
+        if isinstance(row.get("label"), bool):
+            return 'there is a "label" that says whether the answer is good: sft would learn the bad ones too'
     shape = _shape(loss)
     return _conversation_problem(row, shape, loss) or _columns_problem(row, shape, loss)
 

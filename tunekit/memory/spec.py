@@ -160,7 +160,10 @@ class Spec:
         known = {item.name: item for item in fields(Spec)}
         for name in document:
             if name not in known:
-                raise TunekitError(f"{name} is not a field of a specification", did_you_mean(name, known))
+                raise TunekitError(
+                    f"{name} is not a field of a specification",
+                    did_you_mean(name, known) or f"there are {', '.join(known)}",
+                )
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
         values = dict(document)

@@ -32,7 +32,7 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
         return "cpu", "there is no GPU to train on (--gpus 1x24GB would plan for one)"
     if model.params_b is None:
         return LAST_RESORT, "the size of the model is not known, so the smallest micro-batch is taken"
-    rows = [(row, name) for name in library.names() for row in library.load(name).auto if row.moe == model.moe]
+    rows = [(row, preset.name) for preset in library.sound()[0] for row in preset.auto if row.moe == model.moe]
     card = hardware.gpu_gib
     kind = "mixture-of-experts models" if model.moe else "models"
     if not predictable:
@@ -46,7 +46,7 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
     reached = [(row.gpu_gib, name) for row, name in sized if row.gpu_gib <= card]
     name = max(reached)[1] if reached else min((row.gpu_gib, name) for row, name in sized)[1]
     meant = f"up to {params_b:g}B" if params_b < LARGEST else "as large as presets are made for"
-    return name, f"it is meant for {kind} {meant}; the micro-batch is the largest that fits"
+    return name, f"it is meant for {kind} {meant}"
 
 
 def _suits(row: AutoRow, model: Model, gpu_gib: float) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunekit.errors import TunekitError
+from tunekit.errors import TunekitError, did_you_mean
 from tunekit.memory.search import NOT
 from tunekit.plan import images, rules, secrets, strategies
 from tunekit.plan.auto import LAST_RESORT, choose_preset
@@ -70,7 +70,12 @@ def make_plan(request: Request, model: Model, hardware: Hardware, library: Libra
     name, reason = choose_preset(model, hardware, library, predictable=known)
     plan = _solved(_decide(request, name, reason, model, hardware, library, facts), facts)
     peak = peak_of(plan)
-    if peak is None or peak.safe or name == LAST_RESORT:
+    if peak is None:
+        return plan
+    fits = "not even one row fits" if peak.verdict == NOT else "the micro-batch is the largest that fits"
+    if not plan.settings[BATCH_FLAGS[0]].explicit:
+        plan = replace(plan, preset_reason=f"{reason}; {fits}")
+    if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
@@ -120,6 +125,7 @@ def _decide(
     images.bound(draft)
     check_names(draft)
     warnings += check_rates(draft, llm_rate=request.tuning.llm_rate)
+    _check_trackers(draft)
     _name_for_trackers(draft, request.name)
     warnings += _missing_keys(draft, facts.environ)
     batch, batch_settings, given_way = _solve(draft, micro, effective)
@@ -195,6 +201,20 @@ def _name_for_trackers(draft: Draft, name: str) -> None:
         if tracker in draft.trackers and flag not in draft.settings:
             called = name or default_name(draft.model, draft.loss or draft.command)
             draft.settings[flag] = Setting(called, "tunekit", "else it would be the path of the output folder")
+
+
+TRACKERS = (
+    *("swanlab", "wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "clearml", "dagshub", "codecarbon"),
+    *("azure_ml", "flyte", "dvclive", "trackio", "none", "all"),
+)
+"""What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
+
+
+def _check_trackers(draft: Draft) -> None:
+    for tracker in draft.trackers:
+        if tracker not in TRACKERS:
+            hint = did_you_mean(tracker, TRACKERS) or f"there are {', '.join(TRACKERS)}"
+            raise TunekitError(f"--report_to does not know {tracker}", hint)
 
 
 def _missing_keys(draft: Draft, environ: Mapping[str, str]) -> list[str]:

@@ -73,6 +73,17 @@ class Library:
         """The presets that can be named, ``base`` left out."""
         return [name for name in _stems(self._folders) if name != "base"]
 
+    def sound(self) -> tuple[list[Preset], list[TunekitError]]:
+        """Every preset that can be named, and why the others cannot be read: a broken one must not stop the rest."""
+        presets: list[Preset] = []
+        broken: list[TunekitError] = []
+        for name in self.names():
+            try:
+                presets.append(self.load(name))
+            except TunekitError as error:
+                broken.append(error)
+        return presets, broken
+
     def overlay_names(self) -> list[str]:
         """The overlays that ``--with`` takes."""
         return _stems([folder / "overlays" for folder in self._folders])

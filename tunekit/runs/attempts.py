@@ -77,7 +77,7 @@ def engine_or_fail() -> Installation:
     engine = find_engine()
     if engine is None:
         raise TunekitError(
-            "ms-swift is not installed in this Python, so nothing can be trained",
+            "ms-swift is not installed in this Python, so nothing can be started",
             'pip install "tunekit[train]"; --dry-run works without it',
         )
     return engine

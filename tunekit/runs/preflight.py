@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.data.check import check_datasets
@@ -11,8 +13,6 @@ from tunekit.errors import Exit, TunekitError
 from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tunekit.plan.plan import Plan
 
 LARGE_GIB = 1.0
@@ -26,6 +26,7 @@ def check(plan: Plan, path: Path) -> None:
         TunekitError: a dataset cannot be trained on, or the checkpoints will not fit.
     """
     check_data(settled(plan, Files.of_run(path)))
+    check_adapters(plan)
     check_disk(plan, path)
 
 
@@ -39,6 +40,22 @@ def check_data(plan: Plan) -> None:
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     check_rewards(plan)
+
+
+def check_adapters(plan: Plan) -> None:
+    """Refuse a checkpoint that is not there: ms-swift takes it for an id on a hub and asks for half a minute.
+
+    Raises:
+        TunekitError: exit code 2.
+    """
+    for flag in ("adapters", "ref_adapters", "reward_adapters"):
+        named = plan.get(flag)
+        for name in named if isinstance(named, list) else []:
+            folder = Path(name).expanduser()
+            if re.fullmatch(r"checkpoint-\d+", folder.name) and not folder.is_dir():
+                there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
+                hint = f"{folder.parent} has {', '.join(there)}" if there else None
+                raise TunekitError(f"--{flag} {name} does not exist", hint)
 
 
 def check_disk(plan: Plan, path: Path) -> None:

@@ -46,7 +46,7 @@ class PlainScreen:
     def progress(self, progress: Progress, _log: Path) -> None:
         """Say where the attempt stands, when there is something new and the last line is old enough."""
         due = time.monotonic() - self._shown_at >= PLAIN_EVERY or progress.step == progress.total
-        if progress.step > 0 and progress.step != self._shown_step and due:
+        if progress.step > 0 < progress.total and progress.step != self._shown_step and due:
             self._shown_step, self._shown_at = progress.step, time.monotonic()
             share = 100 * progress.step // max(1, progress.total)
             place = f"step {progress.step}/{progress.total} ({share} %)"
@@ -114,7 +114,7 @@ class TerminalScreen:
         from rich.text import Text
 
         head = Text(f"  {self._head}", overflow="ellipsis", no_wrap=True)
-        if not progress.step:
+        if not progress.step or not progress.total:  # a resumed attempt knows its step before its total
             waited = int(time.monotonic() - self._began)
             return Group(
                 head, Text(f"  starting, {waited} s: {_last_line(log)}", "dim", overflow="ellipsis", no_wrap=True)
