@@ -112,7 +112,7 @@ def test_what_if_grows_with_the_card(tmp_path):
         (("--model", "Qwen2.5-72B-Instruct-AWQ", "--gpus", "H100"), "not known here"),
         ((), "needs --model"),
         (("--model", "Qwen2.5-7B", "--gpus", "H100", "--tuner", "lorra"), "--tuner takes"),
-        (("--model", "Qwen2.5-7B", "--gpus", "H100", "--loss-percent", "200"), "loss_share"),
+        (("--model", "Qwen2.5-7B", "--gpus", "H100", "--loss-percent", "200"), "--loss-percent takes 0 to 100"),
         (("--spec", "absent.jsonl"), "cannot be read"),
     ],
 )
