@@ -367,6 +367,16 @@ def test_auto_keeps_a_typed_micro_batch_and_says_that_it_does_not_fit(make):
     assert peak_of(plan).verdict == "does not fit"
 
 
+def test_the_share_of_vllm_is_not_there_to_train_in(make):
+    grpo = {"rlhf_type": "grpo", "reward_funcs": ["accuracy"]}
+    alone = make("rlhf", gpus="1x80GB", packages=frozenset({"flash_attn"}), **grpo)
+    beside = make("rlhf", gpus="1x80GB", packages=frozenset({"flash_attn", "vllm"}), **grpo)
+    assert beside.get("vllm_gpu_memory_utilization") == 0.4
+    assert peak_of(beside).card_gib == pytest.approx(0.6 * peak_of(alone).card_gib)
+    assert beside.batch.micro < alone.batch.micro
+    assert beside.batch.effective == alone.batch.effective
+
+
 def test_full_training_shares_among_gpus_where_it_must(make):
     plan = make(model="Qwen2.5-14B", gpus="8x80GB", tuner_type="full", liger_models=LIGER_MODELS)
     assert str(plan.get("deepspeed")).startswith("zero")

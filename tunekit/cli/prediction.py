@@ -82,7 +82,8 @@ def show_prediction(
     table += [["fragmentation", f"{fragmentation:8.2f} GiB", "█" * round(scale * fragmentation)]]
     table += [["context", f"{context:8.2f} GiB", ""], ["all", f"{prediction.process_gib:8.2f} GiB", ""]]
     print_table(table)
-    print(f"\nlargest micro-batch that fits: {largest or 'none'}")
+    print(f"\npeak: {prediction.peak_at}" if prediction.peak_at else "")
+    print(f"largest micro-batch that fits: {largest or 'none'}")
     if helps:
         print("\nwhat helps")
         print_table(

@@ -361,7 +361,7 @@ def _run_word(folder: RunFolder) -> str:
 def _memory(decided: Plan) -> tuple[str, bool]:
     """What the run will take of a GPU, as far as it is known, and whether that fits; empty where nothing is known."""
     from tunekit.memory.search import NOT
-    from tunekit.plan.predict import peak_of, weights_gib
+    from tunekit.plan.predict import peak_of, vllm_share, weights_gib
 
     card = decided.hardware.gpu_gib
     if not card:
@@ -376,6 +376,8 @@ def _memory(decided: Plan) -> tuple[str, bool]:
     source = "assumed" if decided.loss_share is None else "from your data"
     language = "; of the language model alone" if decided.model.multimodal else ""
     share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}{learned}"
+    taken = vllm_share(decided)
+    share += f"; vLLM takes {taken:.0%} of the GPU beside it" if taken else ""
     fits = peak.verdict != NOT
     more = "" if fits else "; tunekit fit says what helps"
     return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", fits

@@ -29,6 +29,9 @@ TYPICAL_LOSS_SHARE = 0.25
 """Share of the tokens that carry loss where the data has not been looked at: prompts are masked, and in instruction
 data they are most of the text. An assumption, named wherever it is used; pre-training has loss on every token."""
 
+VLLM_DEFAULT = 0.9
+"""ms-swift's ``vllm_gpu_memory_utilization`` (rlhf_trainers/args_mixin.py)."""
+
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
 
@@ -45,7 +48,7 @@ class Peak:
     Attributes:
         spec: what was estimated.
         prediction: corrected by what runs on this machine took.
-        card_gib: of the GPU with the least memory.
+        card_gib: of the GPU with the least memory, without vLLM's share.
         correction: measured ÷ predicted on this machine; 1 where nothing was measured.
     """
 
@@ -98,10 +101,18 @@ def peak_of(plan: Plan) -> Peak | None:
         prediction = estimate(spec)
     except TunekitError:
         return None
-    peak = Peak(spec, corrected(prediction, plan.memory_correction), plan.hardware.gpu_gib, plan.memory_correction)
+    card = plan.hardware.gpu_gib * (1 - vllm_share(plan))
+    peak = Peak(spec, corrected(prediction, plan.memory_correction), card, plan.memory_correction)
     # Full training is what it takes at the most where layers are frozen: a bound that says nothing if it is too high.
     bound = in_part(plan.settings, multimodal=plan.model.multimodal)
     return None if bound and not peak.safe else peak
+
+
+def vllm_share(plan: Plan) -> float:
+    """Share of each GPU, 0 to 1, that vLLM takes where it writes the answers beside the training."""
+    if plan.get("use_vllm") is not True or plan.get("vllm_mode") != "colocate":
+        return 0.0
+    return float(str(plan.get("vllm_gpu_memory_utilization", VLLM_DEFAULT)))
 
 
 def corrected(prediction: Prediction, factor: float) -> Prediction:
