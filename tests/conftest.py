@@ -17,9 +17,9 @@ from tunekit import __main__
 from tunekit.engine.flags import SNAPSHOT, from_json
 from tunekit.engine.locate import OPTIONAL_PACKAGES, find_engine
 from tunekit.hardware import choose
-from tunekit.plan.models import Model, resolve
+from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.planner import Facts, make_plan
-from tunekit.plan.presets import Library
+from tunekit.plan.presets.library import Library
 from tunekit.plan.request import Request
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def tunekit(
     flags: FlagTable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Ended]:
     """Call tunekit in this process, from its `main`, with the shipped flag table: ``tunekit("sft", "--model", …)``."""
-    monkeypatch.setattr("tunekit.cli.prepare.flag_table", lambda: flags)
+    monkeypatch.setattr("tunekit.runs.prepare.flag_table", lambda: flags)
 
     def call(*words: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["tunekit", *words])

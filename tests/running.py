@@ -23,7 +23,7 @@ from unittest import mock
 from tunekit.engine.flags import SNAPSHOT
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
-from tunekit.plan.models import Model
+from tunekit.plan.models.find import Model
 from tunekit.plan.plan import Plan, batch_values
 from tunekit.plan.settings import Setting
 
@@ -185,7 +185,7 @@ def call(*argv: str) -> Result:
         stack.enter_context(mock.patch.object(sys, "argv", ["tunekit", *argv]))
         stack.enter_context(mock.patch("tunekit.engine.flags.find_engine", return_value=None))
         stack.enter_context(mock.patch("tunekit.runs.attempts.find_engine", return_value=None))
-        stack.enter_context(mock.patch("tunekit.cli.prepare.installed_packages", frozenset))
+        stack.enter_context(mock.patch("tunekit.runs.prepare.installed_packages", frozenset))
         stack.enter_context(mock.patch("tunekit.hardware.detect", list))
         stack.enter_context(mock.patch.dict(os.environ, environment(), clear=True))
         stack.enter_context(contextlib.redirect_stdout(out))

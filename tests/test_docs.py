@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunekit.cli.app import COMMANDS
-from tunekit.plan.stages import STAGES
+from tunekit.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.plan.stages import STAGES
+from tunekit.stages import STAGES
 
 GOLDEN = Path(__file__).with_name("golden")
 SFT = ("sft", "--dataset", "data.jsonl")

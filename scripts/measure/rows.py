@@ -12,7 +12,7 @@ from tunekit.engine.locate import find_package
 from tunekit.memory.estimate import estimate
 from tunekit.memory.spec import Prediction, Spec, Unknown
 
-CONFIGS = Path(__file__).resolve().parents[2] / "tunekit/plan/configs.json"
+CONFIGS = Path(__file__).resolve().parents[2] / "tunekit/plan/models/configs.json"
 
 FRAME = 21
 """Tokens that the template chatml puts around a question and an answer, where a letter is a token."""

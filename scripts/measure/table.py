@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from measure.rows import shape
 
+from tunekit.files import write_atomically
 from tunekit.memory.estimate import estimate
 from tunekit.memory.spec import Prediction, Spec, Unknown
-from tunekit.memory.trace import trace
-from tunekit.paths import write_atomically
+from tunekit.memory.trace.client import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.plan.stages import STAGES
+from tunekit.stages import STAGES
 
 pytestmark = pytest.mark.engine
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.engine.followups import CARRIED, CPU, FOLLOWUPS, PATHS, Weights, answers, command, loads, merges
-from tunekit.runs.predict import ROW
+from tunekit.engine.after import CARRIED, CPU, FOLLOWUPS, PATHS, Weights, answers, command, loads, merges
+from tunekit.runs.trained.answers import ROW
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.data.functions_rows import arrive
+from tunekit.data.rows import arrive
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.engine]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.plan.stages import STAGES
+from tunekit.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.engine]

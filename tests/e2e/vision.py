@@ -33,7 +33,7 @@ def folder() -> Path | None:
         return Path(named)
     if all(importlib.util.find_spec(name) for name in PACKAGES):
         return None
-    from tunekit.paths import cache_folder
+    from tunekit.files import cache_folder
 
     wanted = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if line.startswith(PACKAGES)]
     versions = "-".join(line.partition("==")[2] for line in wanted)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunekit.cli.command import swift_flags
 from tunekit.cli.options import File, Words, option
-from tunekit.cli.swiftflags import swift_flags
 from tunekit.console import say
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tunekit.engine.after import Followup
     from tunekit.engine.command import Command
-    from tunekit.engine.followups import Followup
     from tunekit.plan.settings import Value
-    from tunekit.runs.predict import Predictions
-    from tunekit.runs.targets import Target
+    from tunekit.runs.trained.answers import Predictions
+    from tunekit.runs.trained.targets import Target
 
 WHICH = "Which model"
 WHAT = "What to do"
@@ -99,10 +99,10 @@ class Job:
 
     def command(self, flags: Mapping[str, Value], *, real: bool = False, followup: Followup | None = None) -> Command:
         """The command of ms-swift: for people, or for this interpreter."""
+        from tunekit.engine.after import command
         from tunekit.engine.command import PROGRAM
-        from tunekit.engine.followups import command
-        from tunekit.runs.after import environment
         from tunekit.runs.attempts import engine_or_fail
+        from tunekit.runs.trained.use import environment
 
         program = engine_or_fail().program if real else PROGRAM
         return command(followup or self.followup, {**flags, **self.typed}, environment(self.devices), program)
@@ -114,9 +114,9 @@ def prepare(name: str, run: str, checkpoint: str, flags: Mapping[str, Sequence[s
     Raises:
         TunekitError: it cannot, or they are not.
     """
-    from tunekit.engine.followups import FOLLOWUPS
-    from tunekit.runs.after import devices
-    from tunekit.runs.targets import find_target
+    from tunekit.engine.after import FOLLOWUPS
+    from tunekit.runs.trained.targets import find_target
+    from tunekit.runs.trained.use import devices
 
     followup = FOLLOWUPS[name]
     typed = check_flags(followup, flags)
@@ -152,8 +152,8 @@ def merge(
     dry_run: Dry = False,
 ) -> None:
     """Merge. The help texts are in `HELP`."""
-    from tunekit.engine.followups import merges
-    from tunekit.runs import after
+    from tunekit.engine.after import merges
+    from tunekit.runs.trained import use as after
 
     job = prepare("merge", run, checkpoint, swift_flags(ctx))
     target = job.target
@@ -187,7 +187,7 @@ def chat(
     dry_run: Dry = False,
 ) -> None:
     """Chat, or ask one thing. The help texts are in `HELP`."""
-    from tunekit.engine.followups import answers, loads
+    from tunekit.engine.after import answers, loads
 
     job = prepare("chat", run, checkpoint, swift_flags(ctx), merged=merged)
     if image and not prompt:
@@ -221,9 +221,9 @@ def _answer(job: Job, prompt: str, images: list[str]) -> str:
 
 def _talk(job: Job) -> int:
     """Hand over the terminal. Returns the exit code."""
-    from tunekit.engine.followups import loads
+    from tunekit.engine.after import loads
     from tunekit.runs.attempts import engine_or_fail
-    from tunekit.runs.chat import talk
+    from tunekit.runs.trained.chat import talk
 
     engine = engine_or_fail()
     command = job.command(loads(job.target.weights, cpu=job.cpu))
@@ -245,8 +245,8 @@ def predict(
 ) -> None:
     """Answer rows. The help texts are in `HELP`."""
     from tunekit.data.check import local_file
-    from tunekit.engine.followups import answers
-    from tunekit.paths import write_atomically
+    from tunekit.engine.after import answers
+    from tunekit.files import write_atomically
 
     job = prepare("predict", run, checkpoint, swift_flags(ctx), merged=merged)
     if not dataset:
@@ -273,8 +273,8 @@ def predict(
 
 def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predictions:
     """The model's answers to datasets; `log` names the file that gets ms-swift's messages, and `what` is said."""
-    from tunekit.engine.followups import FOLLOWUPS, answers
-    from tunekit.runs.predict import predict as run_predict
+    from tunekit.engine.after import FOLLOWUPS, answers
+    from tunekit.runs.trained.answers import predict as run_predict
 
     known = job.target.plan.get("columns") if job.target.plan else None
     columns = str(job.typed.get("columns") or known or "")

@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 import tunekit
-from tunekit.cli.swiftflags import SwiftCommand
-from tunekit.plan.stages import STAGES
+from tunekit.cli.command import SwiftCommand
+from tunekit.stages import STAGES
 
 TRAIN = "Train"
 KNOW = "Look before you train"
@@ -74,7 +74,7 @@ def _presets(name: str) -> Any:
 
 
 def _augment(name: str) -> Any:
-    from tunekit.cli import augment
+    from tunekit.cli import data as augment
 
     return _command(augment.augment, name, KNOW)
 

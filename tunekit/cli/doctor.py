@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Is this machine ready to train? Each line says what mends it; exit code 1 where there is a problem."""
     from tunekit.engine.doctor import judge
-    from tunekit.engine.requirements import gather
+    from tunekit.engine.environment import gather
 
     waiting = sys.stderr.isatty()
     if waiting:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunekit.cli.after import WHAT, Dry, Job, Merged, Run, Which, answer_rows, at_once, prepare, tell_left_out
+from tunekit.cli.command import swift_flags
 from tunekit.cli.options import Words, option
-from tunekit.cli.swiftflags import swift_flags
-from tunekit.cli.table import print_table
+from tunekit.cli.show.lines import print_table
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.settings import Value
-    from tunekit.runs.scores import Pair, Score
+    from tunekit.runs.trained.scores import Pair, Score
 
 BENCHMARKS = "eval_dataset"
 """The flag of ms-swift that names benchmarks."""
@@ -48,7 +48,7 @@ def evaluate(
     dry_run: Dry = False,
 ) -> None:
     """Evaluate. The help texts are in `tunekit.cli.after.HELP`."""
-    from tunekit.runs.scores import keep, pairs_of
+    from tunekit.runs.trained.scores import keep, pairs_of
 
     job = prepare("eval", run, checkpoint, swift_flags(ctx), merged=merged)
     pairs = pairs_of(pair or [])
@@ -110,10 +110,10 @@ def _holds(path: Path, word: str) -> bool:
 
 def _judged(job: Job, pair: Pair, *, anew: bool) -> list[Score]:
     """The scores of one dataset. A script that fails does not keep the others from being run."""
-    from tunekit.engine.followups import loads
-    from tunekit.paths import write_atomically
+    from tunekit.engine.after import loads
+    from tunekit.files import write_atomically
     from tunekit.runs.attempts import engine_or_fail
-    from tunekit.runs.scores import Score, judge, place
+    from tunekit.runs.trained.scores import Score, judge, place
 
     engine = engine_or_fail()
     flags: Mapping[str, Value] = {**loads(job.target.weights, cpu=job.cpu), **job.typed}
@@ -149,8 +149,8 @@ def _judged(job: Job, pair: Pair, *, anew: bool) -> list[Score]:
 
 def _benchmarked(job: Job) -> list[Score]:
     """The scores of ms-swift's own evaluation."""
-    from tunekit.runs.after import Progress, supervised
-    from tunekit.runs.scores import Score, benchmark_scores
+    from tunekit.runs.trained.scores import Score, benchmark_scores
+    from tunekit.runs.trained.use import Progress, supervised
 
     log = job.target.log("benchmarks")
     names = job.typed[BENCHMARKS]
@@ -164,14 +164,14 @@ def _benchmarked(job: Job) -> list[Score]:
 
 
 def _benchmark_flags(job: Job) -> dict[str, Value]:
-    from tunekit.engine.followups import loads
+    from tunekit.engine.after import loads
 
     return {**loads(job.target.weights, cpu=job.cpu), "eval_output_dir": str(job.target.home / "eval" / "benchmarks")}
 
 
 def _print_commands(job: Job, answering: Job, pairs: list[Pair], *, benchmarked: bool) -> None:
     """What would be run, for a shell."""
-    from tunekit.engine.followups import FOLLOWUPS, answers
+    from tunekit.engine.after import FOLLOWUPS, answers
 
     for number, pair in enumerate(pairs, start=1):
         result = Path("predictions.jsonl" if len(pairs) == 1 else f"predictions-{number}.jsonl")

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tunekit.cli.command import swift_flags
 from tunekit.cli.options import File, Number, Text, Words, option
-from tunekit.cli.swiftflags import swift_flags
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.plan.stages import STAGES
+from tunekit.stages import STAGES
 
 WHAT, HOW, SHOW = "What to train", "How", "What to show"
 
@@ -48,10 +48,12 @@ def fit(
 
     Any flag of ms-swift that changes the memory may be added, such as --use_liger_kernel true.
     """
-    from tunekit.cli import plot, prediction, rows
-    from tunekit.cli.prepare import Asked, prepare
-    from tunekit.plan.models import config_of
+    from tunekit.cli import rows
+    from tunekit.cli.show import memory as prediction
+    from tunekit.cli.show import picture as plot
+    from tunekit.plan.models.find import config_of
     from tunekit.plan.predict import spec_of
+    from tunekit.runs.prepare import Asked, prepare
 
     if picture:
         plot.check(picture, many=spec is not None)

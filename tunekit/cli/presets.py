@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunekit.cli.table import print_table
+from tunekit.cli.show.lines import print_table
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
-    from tunekit.plan.fits import Fits
-    from tunekit.plan.presets import Preset
+    from tunekit.plan.presets.fits import Fits
+    from tunekit.plan.presets.library import Preset
 
 app = typer.Typer(help="List, show and copy presets.", no_args_is_help=True)
 
@@ -37,9 +37,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 @app.command("list")
 def list_presets(as_json: Json = False) -> None:
     """The presets and overlays that can be named."""
-    from tunekit.cli.prepare import library
     from tunekit.engine.flags import flag_table
-    from tunekit.plan.fits import in_short
+    from tunekit.plan.presets.fits import in_short
+    from tunekit.runs.prepare import library
 
     shelf = library(flag_table())
     presets, broken = shelf.sound()
@@ -90,7 +90,7 @@ def copy(
     file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)],
 ) -> None:
     """Copy a preset's file, to change it and use it with --preset FILE. What it takes of a GPU is left out."""
-    from tunekit.plan.fits import without_fits
+    from tunekit.plan.presets.fits import without_fits
 
     preset = _find(name)
     if file.exists():
@@ -103,8 +103,8 @@ def copy(
 
 
 def _find(name: str) -> Preset:
-    from tunekit.cli.prepare import library
     from tunekit.engine.flags import flag_table
+    from tunekit.runs.prepare import library
 
     shelf = library(flag_table())
     if name in shelf.overlay_names() and name not in shelf.names():

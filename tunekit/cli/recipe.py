@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunekit.cli.command import META, SwiftCommand, own_options, split, swift_flags
 from tunekit.cli.options import option
-from tunekit.cli.swiftflags import META, SwiftCommand, own_options, split, swift_flags
-from tunekit.cli.table import print_table
+from tunekit.cli.show.lines import print_table
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError, did_you_mean
 
@@ -60,7 +60,8 @@ def run(
 
     Options of a stage may be added: --model M for all stages, --dpo.beta 0.2 for the stage dpo.
     """
-    from tunekit.cli import recipeplan, recipeshow
+    from tunekit.cli.show import recipe as recipeshow
+    from tunekit.recipes import plan as recipeplan
     from tunekit.recipes import run as recipes
     from tunekit.recipes.reader import read
 
@@ -82,7 +83,7 @@ def run(
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
     """The recipes that can be named."""
-    from tunekit.cli import recipeplan
+    from tunekit.recipes import plan as recipeplan
     from tunekit.recipes.reader import read
 
     found = [read(path, recipeplan.takes(), {"model": ["MODEL"]}) for path in shelf().values()]
@@ -125,7 +126,7 @@ def copy(
 
 def shelf() -> dict[str, Path]:
     """The recipes that can be named, and their files: the user's own before those that tunekit ships."""
-    from tunekit.paths import config_folder, shipped_recipes
+    from tunekit.files import config_folder, shipped_recipes
 
     folders = (shipped_recipes(), config_folder() / "recipes")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
@@ -178,7 +179,8 @@ def _wanted(recipe: Recipe, from_stage: str, only: str) -> frozenset[str]:
 
 
 def _run(recipe: Recipe, folder: Path, items: list[Planned], states: dict[str, State]) -> int:
-    from tunekit.cli import recipeshow, show
+    from tunekit.cli.show import plan as show
+    from tunekit.cli.show import recipe as recipeshow
     from tunekit.recipes import run as recipes
     from tunekit.runs.attempts import engine_or_fail
     from tunekit.runs.folder import RunFolder

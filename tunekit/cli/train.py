@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunekit.cli.command import swift_flags
 from tunekit.cli.options import File, Number, Text, Words, option
-from tunekit.cli.swiftflags import swift_flags
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.stages import STAGES
 from tunekit.plan.strategies import STRATEGIES, Tuning
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
-    from tunekit.cli.prepare import Prepared
     from tunekit.runs.folder import RunFolder, RunState
+    from tunekit.runs.prepare import Prepared
 
 WHAT = "What to train"
 HOW = "How"
@@ -82,8 +82,8 @@ def train(
     ] = False,
 ) -> None:
     """Plan, explain, and run ms-swift. The help texts are in `HELP`."""
-    from tunekit.cli import show
-    from tunekit.cli.prepare import Asked, prepare, refuse_too_large
+    from tunekit.cli.show import plan as show
+    from tunekit.runs.prepare import Asked, prepare, refuse_too_large
 
     short = {
         "max_length": max_length,
@@ -161,12 +161,12 @@ def resume(
     max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: as before.")] = None,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
-    from tunekit.cli import show
-    from tunekit.cli.prepare import check_attempts, check_policy
+    from tunekit.cli.show import plan as show
     from tunekit.engine.plugin import Files
     from tunekit.runs import preflight
     from tunekit.runs.folder import RunFolder, find
     from tunekit.runs.functions import try_functions, write_files
+    from tunekit.runs.prepare import check_attempts, check_policy
 
     folder = RunFolder(find(run).path.resolve())
     folder.acquire()
@@ -192,7 +192,7 @@ def resume(
 
 def _start(prepared: Prepared) -> int:
     """Check what can be checked in a second, then run. Returns the exit code."""
-    from tunekit.cli import show
+    from tunekit.cli.show import plan as show
     from tunekit.engine.plugin import Files
     from tunekit.runs import preflight
     from tunekit.runs.attempts import engine_or_fail
@@ -225,9 +225,9 @@ def _start(prepared: Prepared) -> int:
 
 
 def _run(folder: RunFolder, state: RunState) -> int:
-    from tunekit.cli import show
+    from tunekit.cli.show import plan as show
+    from tunekit.cli.show.screen import make_screen
     from tunekit.runs.attempts import run
-    from tunekit.runs.screen import make_screen
 
     report = run(folder, state, make_screen(state.name))
     show.ending(folder, report)

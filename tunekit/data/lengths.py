@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import local_file
 from tunekit.errors import TunekitError
-from tunekit.paths import cache_folder, write_atomically
+from tunekit.files import cache_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

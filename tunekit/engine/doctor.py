@@ -10,8 +10,8 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from tunekit.engine.imports import TIME_LIMIT, Import
-from tunekit.engine.requirements import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Facts
+from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Facts
+from tunekit.engine.probe import TIME_LIMIT, Import
 from tunekit.hardware import Hardware
 
 if TYPE_CHECKING:

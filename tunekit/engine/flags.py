@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.engine.locate import Installation, find_engine, find_package
 from tunekit.errors import TunekitError
-from tunekit.paths import cache_folder, write_atomically
+from tunekit.files import cache_folder, write_atomically
 from tunekit.plan.flags import Flag, FlagTable
 
 if TYPE_CHECKING:

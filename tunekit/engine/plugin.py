@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tunekit
-from tunekit.data.functions_call import PLUGIN
+from tunekit.data.functions.call import PLUGIN
 from tunekit.engine.rewards import words_of
 from tunekit.plan.settings import Setting
 
 if TYPE_CHECKING:
-    from tunekit.data.functions import Function
+    from tunekit.data.functions.find import Function
     from tunekit.plan.plan import Plan
 
 DATASETS = ("dataset", "val_dataset")

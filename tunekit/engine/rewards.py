@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.data.functions import REWARD, Function, find, is_function, named_apart
+from tunekit.data.functions.find import REWARD, Function, find, is_function, named_apart
 from tunekit.engine.locate import find_package
 from tunekit.errors import TunekitError, did_you_mean
 

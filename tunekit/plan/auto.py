@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tunekit.hardware import Hardware
-    from tunekit.plan.models import Model
-    from tunekit.plan.presets import AutoRow, Library
+    from tunekit.plan.models.find import Model
+    from tunekit.plan.presets.library import AutoRow, Library
 
 LARGEST = float("inf")
 

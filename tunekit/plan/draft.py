@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tunekit.hardware import Hardware
-    from tunekit.plan.models import Model
+    from tunekit.plan.models.find import Model
 
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""

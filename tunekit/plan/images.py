@@ -10,7 +10,7 @@ from tunekit.plan.settings import Setting
 
 if TYPE_CHECKING:
     from tunekit.plan.draft import Draft
-    from tunekit.plan.models import Model
+    from tunekit.plan.models.find import Model
 
 FLAG = "max_pixels"
 

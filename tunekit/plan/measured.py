@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data import lengths
 from tunekit.data.lengths import Lengths, Question, Unmeasured
-from tunekit.plan.models import cached
+from tunekit.plan.models.find import cached
 
 if TYPE_CHECKING:
     from tunekit.plan.plan import Plan

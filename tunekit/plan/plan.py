@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.functions import Function
+from tunekit.data.functions.find import Function
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.draft import Change
-from tunekit.plan.models import Model
+from tunekit.plan.models.find import Model
 from tunekit.plan.settings import Setting, Value
 
 if TYPE_CHECKING:

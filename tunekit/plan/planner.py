@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.memory.search import NOT
-from tunekit.plan import images, rules, secrets, strategies
+from tunekit.plan import images, secrets, strategies
 from tunekit.plan.auto import LAST_RESORT, choose_preset
 from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve
 from tunekit.plan.draft import Draft
-from tunekit.plan.layers import check_names
+from tunekit.plan.models.parameters import check_names
+from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import BATCH_FLAGS, Plan, in_order
 from tunekit.plan.predict import peak_of, predictable
+from tunekit.plan.rules import table as rules
 from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Value, layer_of, merge
 from tunekit.plan.solve import solve_memory
-from tunekit.plan.trained import check_rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.hardware import Hardware
     from tunekit.plan.flags import FlagTable
-    from tunekit.plan.models import Model
-    from tunekit.plan.presets import Library, Preset
+    from tunekit.plan.models.find import Model
+    from tunekit.plan.presets.library import Library, Preset
     from tunekit.plan.request import Request
 
 ABOVE_ZERO = ("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps")

@@ -12,14 +12,14 @@ from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import largest_micro_batch, verdict
 from tunekit.memory.spec import GIB, Spec
 from tunekit.plan.draft import FLASH
-from tunekit.plan.models import config_of
-from tunekit.plan.trained import in_part
+from tunekit.plan.models.find import config_of
+from tunekit.plan.parts import in_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.memory.spec import Prediction
-    from tunekit.plan.models import Model
+    from tunekit.plan.models.find import Model
     from tunekit.plan.plan import Plan
 
 PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan import secrets
-from tunekit.plan.rules import RESERVED
+from tunekit.plan.rules.table import RESERVED
 from tunekit.plan.settings import Layer, Setting, Value, layer_of
 from tunekit.plan.strategies import Tuning
 from tunekit.toml import line_of, read_toml
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tunekit.data.functions import Function
+    from tunekit.data.functions.find import Function
     from tunekit.plan.flags import FlagTable
 
 OPTIONS = ("preset", "with", "tuning_strategy", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")

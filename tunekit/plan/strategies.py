@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.plan.layers import layers_of
+from tunekit.plan.models.parameters import layers_of
 from tunekit.plan.settings import Layer, Value, layer_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from tunekit.plan.models import Model
+    from tunekit.plan.models.find import Model
 
 SELECTS = (
     "tuner_type",

@@ -7,17 +7,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunekit.engine.after import CARRIED, FLASH, FOLLOWUPS, Weights, merges
+from tunekit.engine.after import command as command_of
 from tunekit.engine.command import PROGRAM
 from tunekit.engine.failures import Failure, classify
-from tunekit.engine.followups import CARRIED, FLASH, FOLLOWUPS, Weights, merges
-from tunekit.engine.followups import command as command_of
 from tunekit.engine.logs import summary
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.secrets import values
 from tunekit.recipes.chain import MERGED, RESULT
 from tunekit.runs import checkpoints
-from tunekit.runs.after import as_whole_model
 from tunekit.runs.supervisor import StopRequest, supervise
+from tunekit.runs.trained.use import as_whole_model
 
 if TYPE_CHECKING:
     from tunekit.engine.command import Command

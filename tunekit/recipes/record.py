@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tunekit.data.check import local_file
 from tunekit.engine.rewards import words_of
 from tunekit.errors import TunekitError
-from tunekit.paths import write_atomically
+from tunekit.files import write_atomically
 from tunekit.plan.plan import BATCH_FLAGS
 from tunekit.plan.settings import text
 

@@ -16,7 +16,7 @@ import tunekit
 from tunekit.engine.command import build
 from tunekit.engine.plugin import Files, placed
 from tunekit.errors import Exit, TunekitError
-from tunekit.paths import write_atomically
+from tunekit.files import write_atomically
 from tunekit.recipes import outputs, record
 from tunekit.runs import attempts, preflight
 from tunekit.runs.folder import RunFolder, RunState, now

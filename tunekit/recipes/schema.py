@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.flags import FlagTable
-    from tunekit.plan.stages import Stage
+    from tunekit.stages import Stage
 
 BASE = "base"
 """What ``from`` says where a stage starts from the model that is named, not from an earlier stage."""

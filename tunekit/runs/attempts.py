@@ -14,7 +14,7 @@ from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
 from tunekit.engine.plugin import Files, placed
 from tunekit.errors import TunekitError
-from tunekit.paths import write_atomically
+from tunekit.files import write_atomically
 from tunekit.plan.predict import peak_of
 from tunekit.plan.secrets import values
 from tunekit.runs import checkpoints, ladder, learned
@@ -35,7 +35,7 @@ MEMORY_OUTCOMES = frozenset(kind.value for kind in Kind if kind.is_memory)
 
 
 class Screen(Protocol):
-    """Where a run shows itself; `tunekit.runs.screen` has those for a terminal and for a log file."""
+    """Where a run shows itself; `tunekit.cli.show.screen` has those for a terminal and for a log file."""
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """An attempt starts."""

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import tunekit
 from tunekit.errors import TunekitError
-from tunekit.paths import write_atomically
+from tunekit.files import write_atomically
 from tunekit.plan.plan import Plan
 
 RUNS = Path("runs")

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import ROWS, local_file, read_rows
-from tunekit.data.functions import REWARD, signature
-from tunekit.data.functions_rows import BROUGHT, arrive
-from tunekit.data.functions_try import rows_of, try_format, try_reward, write_formatted
+from tunekit.data.functions.find import REWARD, signature
+from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
+from tunekit.data.rows import BROUGHT, arrive
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, bare, formatted, placed, text
 from tunekit.engine.rewards import PACKAGES, built_in, words_of
 from tunekit.errors import Exit, TunekitError
-from tunekit.paths import write_atomically
+from tunekit.files import write_atomically
 from tunekit.plan.planner import GRPO_GENERATIONS
 
 if TYPE_CHECKING:
-    from tunekit.data.functions import Function
+    from tunekit.data.functions.find import Function
     from tunekit.plan.plan import Plan
 
 SHOWN = 3

@@ -11,7 +11,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.paths import cache_folder, write_atomically
+from tunekit.files import cache_folder, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

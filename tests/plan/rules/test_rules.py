@@ -1,0 +1,448 @@
+"""The table of what does not go together: every rule applied, and none against what the user typed."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from tunekit.engine.locate import OPTIONAL_PACKAGES
+from tunekit.errors import TunekitError
+from tunekit.hardware import Gpu, Hardware
+from tunekit.plan.draft import FLASH, Change, Draft
+from tunekit.plan.models.find import Model
+from tunekit.plan.rules.stages import PACKING_RLHF
+from tunekit.plan.rules.table import RESERVED, RULES, WARNINGS, apply
+from tunekit.plan.settings import COMMAND_LINE, Setting
+
+A100 = Hardware((Gpu("A100", 80, None, (8, 0)),))
+T4 = Hardware((Gpu("T4", 15, None, (7, 5)),))
+UNKNOWN = Hardware((Gpu("a card", 24),))
+TWO = Hardware((Gpu("A100", 80, None, (8, 0)),) * 2)
+CPU = Hardware()
+EVERYTHING = frozenset(OPTIONAL_PACKAGES)
+PLAIN = Model("Qwen/Qwen2.5-7B", 7, "qwen2")
+GPT_OSS = Model("openai/gpt-oss-20b", 20, "gpt_oss", moe=True)
+QUIET = {"check_model": False}
+"""Keeps the rule that applies to every plan out of the way."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a preset says, and what a rule makes of it: new values (None: dropped), or a refusal."""
+
+    rule: str
+    settings: dict
+    after: dict = field(default_factory=dict)
+    hardware: Hardware = A100
+    model: Model = PLAIN
+    command: str = "sft"
+    packages: frozenset | None = EVERYTHING
+    given: tuple[str, ...] = ()
+    """Flags that the user typed in any case."""
+
+    def draft(self, typed=()):
+        typed = {*typed, *self.given}
+        values = QUIET | self.settings if self.rule != "no-hub-ping" else self.settings
+        settings = {
+            flag: Setting(value, COMMAND_LINE if flag in typed else "preset test") for flag, value in values.items()
+        }
+        return Draft(self.command, self.model, self.hardware, self.packages, settings)
+
+
+def without(package):
+    return EVERYTHING - {package}
+
+
+FLASHY = {"attn_impl": "flash_attn"}
+PACKED = {"attn_impl": "flash_attn", "packing": True}
+BNB = {"quant_method": "bnb", "quant_bits": "4"}
+
+CASES = [
+    Case("no-hub-ping", {}, {"check_model": False}),
+    Case("hugging-face", {}, {"use_hf": True}, model=Model("a/b", hugging_face=True)),
+    Case("warmup-steps", {"warmup_steps": 10, "warmup_ratio": 0.1}, {"warmup_ratio": None}),
+    Case("cpu", {"torch_dtype": "bfloat16"}, {"use_cpu": True}, CPU),
+    Case("cpu", {"torch_dtype": "bfloat16", "use_cpu": False}, {"use_cpu": True}, CPU),
+    Case("cpu-float32", {"torch_dtype": "bfloat16"}, {"torch_dtype": "float32", "fp16": False, "bf16": False}, CPU),
+    Case("cpu-float32", {}, {"torch_dtype": "float32", "fp16": False, "bf16": False}, CPU),
+    Case("cpu-attention", FLASHY, {"attn_impl": "sdpa"}, CPU),
+    Case("no-sdpa", PACKED, {"attn_impl": "eager", "packing": False}, model=GPT_OSS),
+    Case("no-sdpa", {"attn_impl": "sdpa"}, {"attn_impl": "eager"}, model=GPT_OSS),
+    Case("flash-old-gpu", FLASHY, {"attn_impl": "sdpa"}, T4),
+    Case("flash-missing", FLASHY, {"attn_impl": "sdpa"}, packages=without("flash_attn")),
+    Case("flash-missing", {"attn_impl": "flash_attention_2"}, {"attn_impl": "sdpa"}, packages=frozenset()),
+    Case("packing-needs-flash", {"attn_impl": "sdpa", "packing": True}, {"packing": False}),
+    Case("packing-needs-flash", {"packing": True}, {"packing": False}),
+    *(
+        Case("packing-rlhf", PACKED | {"rlhf_type": loss}, {"packing": False}, command="rlhf")
+        for loss in ("orpo", "simpo", "cpo", "rm")
+    ),
+    Case("packing-lazy", PACKED | {"lazy_tokenize": True}),
+    Case("no-bfloat16", {"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, T4),
+    Case("quant-method", {"quant_bits": "4"}, {"quant_method": "bnb"}),
+    Case("qlora-full", BNB | {"tuner_type": "full"}),
+    Case("qlora-zero3", BNB | {"deepspeed": "zero3"}),
+    Case("qlora-zero3", BNB | {"deepspeed": "zero3_offload"}),
+    Case("ddp-backend-alone", {"ddp_backend": "nccl"}),
+    Case("ddp-backend-cpu", {}, {"ddp_backend": "gloo"}, Hardware(processes=2)),
+    Case("streaming-steps", {"streaming": True}),
+    Case("bitsandbytes-missing", BNB, packages=without("bitsandbytes")),
+    Case("deepspeed-missing", {"deepspeed": "zero2"}, packages=without("deepspeed")),
+    Case("liger-missing", {"use_liger_kernel": True}, packages=without("liger_kernel")),
+    Case("swanlab-missing", {"report_to": ["tensorboard", "swanlab"]}, packages=without("swanlab")),
+    Case("wandb-missing", {"report_to": "wandb"}, packages=without("wandb")),
+]
+
+# The same settings where the rule has nothing to say.
+FINE = [
+    Case("no-hub-ping", {"check_model": True}),
+    Case("hugging-face", {}, model=PLAIN),
+    Case("hugging-face", {"use_hf": False}, model=Model("a/b", hugging_face=True)),
+    Case("warmup-steps", {"warmup_ratio": 0.1}),
+    Case("cpu", {}),
+    Case("cpu-attention", FLASHY),
+    Case("no-sdpa", {"attn_impl": "eager"}, model=GPT_OSS),
+    Case("no-sdpa", {"attn_impl": "flex_attention"}, model=GPT_OSS),
+    Case("flash-old-gpu", FLASHY, hardware=UNKNOWN),
+    Case("flash-missing", FLASHY),
+    Case("flash-missing", FLASHY, packages=None),
+    Case("flash-missing", {"attn_impl": "flash_attention_3"}, packages=frozenset()),
+    *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}) for name in FLASH),
+    *(
+        Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, command="rlhf", packages=None)
+        for loss in PACKING_RLHF
+    ),
+    Case("packing-rlhf", PACKED),
+    Case("packing-lazy", {"packing": False, "lazy_tokenize": True}),
+    Case("no-bfloat16", {"torch_dtype": "bfloat16"}, hardware=UNKNOWN),
+    Case("quant-method", {"quant_bits": "4", "quant_method": "hqq"}),
+    Case("qlora-full", BNB | {"tuner_type": "lora"}),
+    Case("qlora-zero3", BNB | {"deepspeed": "zero2"}),
+    Case("ddp-backend-alone", {"ddp_backend": "nccl"}, hardware=TWO),
+    Case("ddp-backend-alone", {"ddp_backend": "gloo", "torch_dtype": "float32"}, hardware=TWO),
+    Case("ddp-backend-cpu", {}, hardware=TWO),
+    Case("streaming-steps", {"streaming": True, "max_steps": 10}),
+    *(
+        Case(f"{name}-missing", settings, packages=None)
+        for name, settings in (
+            ("bitsandbytes", BNB),
+            ("deepspeed", {"deepspeed": "zero2"}),
+            ("liger", {"use_liger_kernel": True}),
+            ("swanlab", {"report_to": ["swanlab"]}),
+            ("wandb", {"report_to": ["wandb"]}),
+        )
+    ),
+]
+
+RLHF = {"command": "rlhf"}
+GRPO = {"rlhf_type": "grpo", "reward_funcs": ["accuracy"]}
+PPO = {"rlhf_type": "ppo", "reward_model": "org/reward"}
+VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4}
+CASES += [
+    Case(
+        "full-learning-rate",
+        {"tuner_type": "full", "learning_rate": 2e-4},
+        {"learning_rate": 2e-5},
+        given=("tuner_type",),
+    ),
+    Case("padding-free", PACKED | GRPO, {"packing": False, "padding_free": True}, packages=None, **RLHF),
+    Case("padding-free", PACKED | {"rlhf_type": "gkd"}, {"packing": False, "padding_free": True}, **RLHF),
+    Case("ppo-adapter", PPO | {"adapters": ["sft"]}, **RLHF),
+    Case("full-from-adapter", {"tuner_type": "full", "adapters": ["sft"]}),
+    Case("ppo-reward-model", {"rlhf_type": "ppo"}, **RLHF),
+    Case("ppo-reward-adapter", PPO | {"reward_adapters": ["rm"]}, **RLHF),
+    Case("grpo-reward", {"rlhf_type": "grpo"}, **RLHF),
+    Case("grpo-vllm", GRPO, VLLM, **RLHF),
+    *(
+        Case("reference-adapter", {"rlhf_type": loss, "adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF)
+        for loss in ("dpo", "kto")
+    ),
+    Case("reference-adapter", GRPO | VLLM | {"adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF),
+]
+FINE += [
+    Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-5}),
+    Case("full-learning-rate", {"tuner_type": "lora", "learning_rate": 2e-4}),
+    Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-4}),
+    Case("padding-free", PACKED | {"rlhf_type": "dpo"}, **RLHF),
+    Case("ppo-adapter", PPO, **RLHF),
+    Case("full-from-adapter", {"tuner_type": "lora", "adapters": ["sft"]}),
+    Case("ppo-reward-model", PPO, **RLHF),
+    Case("ppo-reward-adapter", PPO, **RLHF),
+    Case("grpo-reward", GRPO | VLLM, **RLHF),
+    Case("grpo-reward", VLLM | {"rlhf_type": "grpo", "reward_model": ["org/reward"]}, **RLHF),
+    Case("grpo-vllm", GRPO, packages=without("vllm"), **RLHF),
+    Case("grpo-vllm", GRPO, packages=None, **RLHF),
+    Case("grpo-vllm", GRPO | {"use_vllm": False}, **RLHF),
+    Case("grpo-vllm", GRPO | {"torch_dtype": "float32", "use_cpu": True}, hardware=CPU, **RLHF),
+    Case("grpo-vllm", {"rlhf_type": "dpo"}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "dpo"}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "dpo", "adapters": ["b"], "ref_adapters": ["a"]}, **RLHF),
+    Case("reference-adapter", {"rlhf_type": "orpo", "adapters": ["sft"]}, **RLHF),
+]
+SEES = Model("Qwen/Qwen2.5-VL-7B-Instruct", 7, "qwen2_5_vl", multimodal=True)
+UNHEARD = Model("org/unheard-of", 7)
+LORA_LLM = {"tuner_type": "lora_llm", "lora_rank": 8}
+FULL = {"tuner_type": "full"}
+CASES += [
+    Case("vision-missing", {}, model=SEES, packages=without("torchvision")),
+    Case("vision-missing", {}, model=SEES, packages=without("qwen_vl_utils")),
+    Case("text-lora-llm", LORA_LLM),
+    Case("text-parts", {"freeze_vit": False}, {"freeze_vit": None}),
+    Case("text-parts", FULL | {"freeze_llm": True}, {"freeze_llm": None}),
+    Case("text-rates", {"vit_lr": 1e-4, "aligner_lr": 1e-4}, {"vit_lr": None, "aligner_lr": None}),
+    Case("lora-llm-plain", LORA_LLM | {"target_modules": ["all-linear"]}, {"target_modules": None}, model=SEES),
+    Case("lora-llm-plain", LORA_LLM | {"use_dora": True}, {"use_dora": None}, model=SEES),
+    Case("adapter-start", {"init_weights": "pisa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "pissa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "pissa_niter_4"}),
+    Case("parameters-full", {"freeze_parameters": ["model.layers.0."]}, {"freeze_parameters": None}),
+    Case("parameters-full", {"trainable_parameters_regex": "norm"}, {"trainable_parameters_regex": None}),
+    Case("all-frozen", FULL | {"freeze_llm": True}, model=SEES),
+    Case("all-frozen", {"freeze_llm": True}, model=SEES),
+    Case("vit-rate-frozen", {"vit_lr": 1e-4}, {"vit_lr": None}, model=SEES),
+    Case("aligner-rate-frozen", {"aligner_lr": 1e-4, "freeze_vit": False}, {"aligner_lr": None}, model=SEES),
+]
+FINE += [
+    Case("vision-missing", {}, model=SEES),
+    Case("vision-missing", {}, model=SEES, packages=None),
+    Case("vision-missing", {}, packages=without("torchvision")),
+    Case("text-lora-llm", LORA_LLM, model=SEES),
+    Case("text-lora-llm", LORA_LLM, model=UNHEARD),
+    Case("text-parts", {"freeze_vit": False}, model=SEES),
+    Case("text-parts", {"freeze_vit": False}, model=UNHEARD),
+    Case("text-rates", {"vit_lr": 1e-4, "freeze_vit": False}, model=SEES),
+    Case("lora-llm-plain", LORA_LLM, model=SEES),
+    Case("lora-llm-plain", {"tuner_type": "lora", "lora_dropout": 0.1}),
+    *(Case("adapter-start", {"init_weights": word}) for word in ("true", "gaussian", "pissa_niter_16", "olora")),
+    Case("pissa-quantized", {"init_weights": "pissa"}),
+    Case("pissa-quantized", BNB | {"init_weights": "olora"}),
+    Case("parameters-full", FULL | {"freeze_parameters": ["model.layers.0."]}),
+    Case("all-frozen", FULL | {"freeze_llm": True, "freeze_vit": False}, model=SEES),
+    Case("all-frozen", {"freeze_llm": True, "target_modules": ["qkv"]}, model=SEES),
+    Case("all-frozen", FULL | {"freeze_llm": True, "trainable_parameters": ["lm_head."]}, model=SEES),
+    Case("vit-rate-frozen", {"vit_lr": 1e-4, "freeze_vit": False}, model=SEES),
+    Case("vit-rate-frozen", LORA_LLM | {"vit_lr": 1e-4}, model=SEES),
+    Case("aligner-rate-frozen", FULL | {"aligner_lr": 1e-4, "freeze_aligner": False}, model=SEES),
+]
+REFUSING = [case for case in CASES if not case.after]
+CHANGING = [case for case in CASES if case.after]
+NOT_CONTESTED = (("cpu-float32", "torch_dtype"), ("full-learning-rate", "learning_rate"))
+"""What these rules would change they leave alone where it was typed."""
+
+CONTESTED = [
+    (case, flag)
+    for case in CHANGING
+    for flag, value in case.after.items()
+    if case.settings.get(flag) not in (None, value) and (case.rule, flag) not in NOT_CONTESTED
+]
+"""Cases with a flag that the rule would have to change although it was typed."""
+
+RULE = {rule.id: rule for rule in RULES}
+
+
+def ids(cases):
+    return [f"{case.rule}-{number}" for number, case in enumerate(cases)]
+
+
+def test_every_rule_has_a_case_on_either_side():
+    assert {case.rule for case in CASES} == RULE.keys()
+    assert len(RULE) == len(RULES), "two rules of one name"
+    always = {"cpu-float32"}  # where there is a CPU there is this rule, whatever the settings
+    assert {case.rule for case in FINE} == RULE.keys() - always
+    assert {case.rule for case in REFUSING} == {rule.id for rule in RULES if rule.refuse}
+    adding = {"no-hub-ping", "hugging-face", "cpu-float32", "quant-method", "ddp-backend-cpu"}  # to what is not set
+    adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate"}
+    assert {case.rule for case, _ in CONTESTED} == {case.rule for case in CHANGING} - adding
+
+
+def test_every_rule_is_complete():
+    for rule in RULES:
+        assert rule.why
+        assert rule.source
+        assert bool(rule.change) is not rule.refuse
+        assert bool(rule.hint) is rule.refuse, "a refusal says what to do instead"
+
+
+@pytest.mark.parametrize("case", CHANGING, ids=ids(CHANGING))
+def test_a_rule_changes_what_a_preset_said(case):
+    draft = case.draft()
+    apply(draft)
+    rule = RULE[case.rule]
+    for flag, value in case.after.items():
+        assert draft.get(flag) == value
+        if value is not None and value != case.settings.get(flag):
+            assert draft.settings[flag] == Setting(value, f"rule:{rule.id}", rule.why)
+        before = case.settings.get(flag)
+        if before != value:
+            assert Change(flag, before, value, rule.why, f"rule:{rule.id}", rule.quiet) in draft.changes
+
+
+@pytest.mark.parametrize(("case", "flag"), CONTESTED, ids=ids([case for case, _ in CONTESTED]))
+def test_a_rule_refuses_to_change_what_the_user_typed(case, flag):
+    draft = case.draft(typed=[flag])
+    with pytest.raises(TunekitError) as refused:
+        apply(draft)
+    assert refused.value.message.startswith(f"--{flag} ")
+    assert refused.value.message.endswith(f"cannot be kept: {RULE[case.rule].why}")
+    assert refused.value.hint.startswith("drop the flag; it would have to ")
+    assert draft.settings[flag] == Setting(case.settings[flag], COMMAND_LINE)
+
+
+def test_a_type_that_was_typed_is_kept_on_a_cpu():
+    draft = Case("cpu-float32", {"torch_dtype": "bfloat16"}, hardware=CPU).draft(typed=["torch_dtype"])
+    apply(draft)
+    assert draft.settings["torch_dtype"] == Setting("bfloat16", COMMAND_LINE)
+    assert "bf16" not in draft.settings
+
+
+@pytest.mark.parametrize("case", CHANGING, ids=ids(CHANGING))
+def test_a_rule_has_nothing_against_its_own_value_typed(case):
+    typed = {flag: value for flag, value in case.after.items() if value is not None}
+    draft = Case(**{**vars(case), "settings": case.settings | typed}).draft(typed=typed)
+    apply(draft)
+    for flag, value in typed.items():
+        assert draft.settings[flag] == Setting(value, COMMAND_LINE)
+
+
+@pytest.mark.parametrize("case", REFUSING, ids=ids(REFUSING))
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_rule_refuses(case, typed):
+    with pytest.raises(TunekitError) as refused:
+        apply(case.draft(typed=case.settings if typed else ()))
+    assert (refused.value.message, refused.value.hint) == (RULE[case.rule].why, RULE[case.rule].hint)
+
+
+@pytest.mark.parametrize("case", FINE, ids=ids(FINE))
+def test_a_rule_leaves_alone_what_works(case):
+    draft = case.draft(typed=case.settings)
+    assert not RULE[case.rule].when(draft)
+    apply(draft)
+    assert {flag: draft.get(flag) for flag in case.settings} == case.settings
+    assert f"rule:{case.rule}" not in {change.by for change in draft.changes}
+
+
+@pytest.mark.parametrize("case", [*CHANGING, *FINE], ids=ids([*CHANGING, *FINE]))
+def test_rules_have_nothing_left_to_say_the_second_time(case):
+    draft = case.draft()
+    apply(draft)
+    settings, changes = dict(draft.settings), list(draft.changes)
+    apply(draft)
+    assert (draft.settings, draft.changes) == (settings, changes)
+
+
+def changed(draft):
+    return [(change.flag, change.after, change.by) for change in draft.changes]
+
+
+def test_a_later_rule_sees_what_an_earlier_one_changed():
+    """No flash-attn, so sdpa; so no packing."""
+    draft = Case("flash-missing", PACKED, packages=without("flash_attn")).draft()
+    apply(draft)
+    assert changed(draft) == [
+        ("attn_impl", "sdpa", "rule:flash-missing"),
+        ("packing", False, "rule:packing-needs-flash"),
+    ]
+
+
+def test_an_old_gpu_gets_all_that_follows():
+    draft = Case("flash-old-gpu", PACKED | {"torch_dtype": "bfloat16"}, hardware=T4).draft()
+    apply(draft)
+    assert changed(draft) == [
+        ("attn_impl", "sdpa", "rule:flash-old-gpu"),
+        ("packing", False, "rule:packing-needs-flash"),
+        ("torch_dtype", "float16", "rule:no-bfloat16"),
+    ]
+
+
+def test_a_cpu_gets_all_that_follows():
+    settings = PACKED | {"torch_dtype": "bfloat16", "quant_bits": "4"}
+    draft = Case("cpu", settings, hardware=CPU, packages=without("flash_attn")).draft()
+    apply(draft)
+    assert {flag: draft.get(flag) for flag in ("attn_impl", "packing", "torch_dtype", "use_cpu", "quant_method")} == {
+        "attn_impl": "sdpa",
+        "packing": False,
+        "torch_dtype": "float32",
+        "use_cpu": True,
+        "quant_method": "bnb",
+    }
+
+
+def test_quant_bits_alone_are_checked_like_the_method_that_they_imply():
+    draft = Case("quant-method", {"quant_bits": "4", "tuner_type": "full"}).draft()
+    with pytest.raises(TunekitError, match="a quantized model cannot be trained in full"):
+        apply(draft)
+    draft = Case("quant-method", {"quant_bits": "4"}, packages=without("bitsandbytes")).draft()
+    with pytest.raises(TunekitError, match="needs bitsandbytes"):
+        apply(draft)
+
+
+def test_packing_that_was_typed_is_not_dropped_because_of_an_implied_change():
+    draft = Case("flash-missing", PACKED, packages=without("flash_attn")).draft(typed=["packing"])
+    with pytest.raises(TunekitError, match="--packing true cannot be kept"):
+        apply(draft)
+
+
+def warned(settings, command="rlhf", typed=()):
+    return apply(Case("", settings, command=command, packages=without("vllm")).draft(typed=typed))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"rlhf_type": "kto"}, "averaged within a micro-batch"),
+        ({"rlhf_type": "orpo"}, "averaged within a micro-batch"),
+        ({"rlhf_type": "dpo", "learning_rate": 2e-4}, "5e-6 to 1e-5"),
+        ({"save_only_model": True}, "a retry starts over"),
+        ({"group_by_length": True}, "other micro-batches after a retry"),
+        (PPO | {"max_steps": 10}, "PPO ignores --max_steps"),
+        ({"rlhf_type": "gkd"}, "its own teacher"),
+        (GRPO, "without vLLM"),
+    ],
+)
+def test_warnings(settings, says):
+    (warning,) = warned(settings)
+    assert says in warning
+
+
+def test_every_warning_is_tested():
+    assert len(WARNINGS) == 9
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rlhf_type": "dpo", "learning_rate": 1e-5},
+        {"rlhf_type": "dpo"},
+        GRPO | VLLM | {"save_only_model": False},
+        {"rlhf_type": "gkd", "teacher_model": "Qwen/Qwen2.5-14B"},
+        PPO,
+    ],
+)
+def test_no_warning(settings):
+    assert warned(settings) == []
+
+
+def test_no_warning_about_the_learning_rate_of_sft():
+    assert warned({"learning_rate": 2e-4}, command="sft") == []
+
+
+def test_a_learning_rate_that_was_typed_is_not_called_a_presets():
+    settings = {"rlhf_type": "dpo", "learning_rate": 1e-4}
+    assert "a preset's" not in " ".join(warned(settings, typed=["learning_rate"]))
+
+
+def test_lines_for_people():
+    assert Change("attn_impl", "flash_attn", "sdpa", "", "").line() == "attn_impl flash_attn → sdpa"
+    assert Change("use_hf", None, True, "", "").line() == "use_hf → true"
+    assert Change("warmup_ratio", 0.1, None, "", "").line() == "warmup_ratio 0.1 → dropped"
+
+
+def test_reserved_flags_exist(flags):
+    """Else a new name of ms-swift would slip by."""
+    assert RESERVED.keys() <= flags.by_command["rlhf"].keys()
+
+
+def test_a_reward_model_that_is_an_adapter_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    draft = Case("ppo-reward-adapter", {"rlhf_type": "ppo", "reward_model": [str(tmp_path)]}, **RLHF).draft()
+    with pytest.raises(TunekitError, match="must be a whole model"):
+        apply(draft)

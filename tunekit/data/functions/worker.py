@@ -1,0 +1,175 @@
+"""Run a function of the user's; started by `tunekit.data.functions.trial` in a process of its own.
+
+Reads one JSON object from standard input and writes one to standard output: what came out, or ``{"error": …}`` with the
+line of the user's file. What the function prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.data.check import MESSAGES
+from tunekit.data.files import read_all
+from tunekit.data.functions.call import as_reward, load
+from tunekit.data.rows import BROUGHT
+from tunekit.errors import TunekitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WHOLE_TEXT = ("pt", "sft")
+PROMPT_ONLY = ("grpo", "ppo")
+"""What a text that a format returns means: all of it is learned, or it is the question."""
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not an accident
+    """What is told instead of a result, and a hint."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def reward(job: dict[str, Any]) -> dict[str, Any]:
+    """Score the samples of a job with their own answers as responses, called as ms-swift would."""
+    function = _function(job)
+    samples = job["samples"]
+    if not samples:
+        return {"scores": []}
+    columns: dict[str, Any] = {name: [None] * len(samples) for name in BROUGHT}
+    columns["finish_reason"] = ["stop"] * len(samples)
+    columns["is_truncated"] = [False] * len(samples)
+    columns["response_token_ids"] = [[] for _ in samples]
+    for name in {name for sample in samples for name in sample["columns"]}:
+        columns[name] = [sample["columns"].get(name) for sample in samples]
+    answers = [sample["answer"] for sample in samples]
+    columns["messages"] = [
+        [*sample["messages"], {"role": "assistant", "content": sample["answer"]}] for sample in samples
+    ]
+    columns["trainer_state"] = None
+    called = as_reward(function, job["label"])
+    return {"scores": _guarded(job, lambda: called(answers, **columns), names=[*columns])}
+
+
+def preview(job: dict[str, Any]) -> dict[str, Any]:
+    """The first rows that a format makes, each with the line of its source."""
+    made = [{"line": line, "row": row} for line, row in _formatted(job, job["limit"]) if row is not None]
+    return {"rows": made}
+
+
+def write(job: dict[str, Any]) -> dict[str, Any]:
+    """Write all rows that a format makes; the file is there when it is complete."""
+    target = Path(job["target"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    rows = dropped = 0
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for _, row in _formatted(job, sys.maxsize):
+                if row is None:
+                    dropped += 1
+                    continue
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                rows += 1
+        if not rows:
+            raise Refused(f"{job['label']} left out every row of {job['data']}")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return {"rows": rows, "dropped": dropped}
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"reward": reward, "preview": preview, "write": write}
+
+
+def _formatted(job: dict[str, Any], limit: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    function = _function(job)
+    for line, row in read_all(Path(job["data"]), limit):
+        where = f", row {line} of {job['data']}"
+        made = _guarded(job, partial(function, dict(row)), where, names=[*row])
+        try:
+            standard = _row(made, row, job["loss"])
+            json.dumps(standard)
+        except (TypeError, ValueError) as error:
+            raise Refused(f"{job['label']} returned {error}{where}", job["example"]) from error
+        yield line, standard
+
+
+def _row(made: Any, row: dict[str, Any], loss: str) -> dict[str, Any] | None:
+    """The row of ms-swift that a format means; None where it leaves the row out. Raises ValueError for a third."""
+    if made is None or isinstance(made, dict):
+        return made
+    if isinstance(made, str) and loss in WHOLE_TEXT:
+        return {"messages": [{"role": "assistant", "content": made}]}
+    if isinstance(made, str) and loss in PROMPT_ONLY:  # the other columns are for rewards
+        kept = {name: value for name, value in row.items() if name not in MESSAGES}
+        return {**kept, "messages": [{"role": "user", "content": made}]}
+    text = " or a text" if loss in (*WHOLE_TEXT, *PROMPT_ONLY) else ""
+    raise ValueError(f"{made!r:.60}, not a dict{text}")
+
+
+def _function(job: dict[str, Any]) -> Callable[..., Any]:
+    module = _guarded(job, lambda: load(job["file"]))
+    function: Callable[..., Any] | None = getattr(module, job["name"], None)
+    if not callable(function):
+        raise Refused(f"{job['label']} is {function!r:.60}, not a function")
+    return function
+
+
+def _guarded(job: dict[str, Any], call: Callable[[], Any], where: str = "", names: list[str] | None = None) -> Any:
+    """Run code of the user's; what goes wrong is told with the line of their file.
+
+    Args:
+        job: what is done.
+        call: the user's code.
+        where: the row that it is given.
+        names: the columns that it is given.
+    """
+    try:
+        return call()
+    except ModuleNotFoundError as error:
+        at = _line(error, job)
+        raise Refused(f"{at}: {error.name} is not installed, and there is no {error.name}.py beside it") from error
+    except (Exception, SystemExit) as error:
+        told = " ".join(str(error).split())
+        if told.startswith(job["label"]):  # of what it returned, and it says so itself
+            raise Refused(f"{told}{where}", job["example"]) from error
+        hint = f"there is {', '.join(names)}" if names and isinstance(error, KeyError) else None
+        raise Refused(f"{_line(error, job)}: {type(error).__name__}: {told:.200}{where}", hint) from error
+
+
+def _line(error: BaseException, job: dict[str, Any]) -> str:
+    """The place in the user's file from which `error` came; the function, where it came from none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = str(Path(job["file"]).resolve())
+    frame = next((frame for frame in reversed(frames) if str(Path(frame.filename).resolve()) == mine), None)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename} line {error.lineno}"
+    if frame is None:
+        return str(job["label"])
+    inside = "" if frame.name == "<module>" else f", in {frame.name}"
+    return f"{job['file']} line {frame.lineno}{inside}"
+
+
+def main() -> None:
+    """Do one job."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the user's prints are no answer
+    job = json.loads(sys.stdin.read())
+    try:
+        answer = JOBS[job["job"]](job)
+    except Refused as refused:
+        answer = {"error": str(refused), "hint": refused.hint}
+    except TunekitError as error:
+        answer = {"error": error.message, "hint": error.hint, "code": int(error.code)}
+    with answers:
+        json.dump(answer, answers)
+    os._exit(0)  # threads that the user's code left would keep the process

@@ -1,0 +1,289 @@
+"""Trace two micro-batches of a configuration; started by `tunekit.memory.trace.client` in the engine's interpreter.
+
+Reads ``{"spec": {...}, "loop": "swift" | "plain"}`` from each line of standard input and answers with one JSON object a
+line: the peak, or ``{"unknown": reason}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import sys
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tunekit.memory.card import workspace
+from tunekit.memory.spec import GIB, REFERENCE, Spec, Unknown, loss_tokens
+from tunekit.memory.trace.allocator import replay
+from tunekit.memory.trace.follow import Follower
+from tunekit.memory.trace.kernels import LigerLoss, like_cuda, like_liger
+from tunekit.memory.trace.model import DTYPES, Built, build, scales
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
+    """The peak of training `spec`, in bytes, as JSON.
+
+    Args:
+        spec: what is trained.
+        plain: a bare PyTorch loop (no autocast, no accelerate) instead of ms-swift's.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(like_cuda(plain=plain))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        built = build(spec, plain=plain)
+        stack.enter_context(like_liger(built.base) if spec.liger else contextlib.nullcontext())
+        follower = Follower(built.base.config.vocab_size, workspace(spec.capability))
+        load(follower, built, spec, plain=plain)
+        optimizer = Optimizer(spec, built.trainable, plain=plain)
+        watch_layers(follower, built, spec)
+        gc.collect()
+        gc.freeze()  # what is here stays: collections during the trace need not look at it
+        stack.callback(gc.unfreeze)
+        with follower:
+            if spec.gpus > 1:  # DistributedDataParallel copies gradients into buckets, as large as they are
+                follower.take(sum(item.numel() * item.element_size() for item in built.trainable), "DDP", "gradients")
+            lengths = spec.lengths or (spec.seq_len,)
+            # the optimizer's state is made at the end of the first step, so the peak comes after it
+            for length in (lengths[0], *lengths):
+                step(follower, built, replace(spec, seq_len=length), optimizer, plain=plain)
+    return outcome(follower, spec)
+
+
+def outcome(follower: Follower, spec: Spec) -> dict[str, Any]:
+    """What the events come to in PyTorch's allocator."""
+    free = replay(follower.events, expandable=spec.expandable_segments)
+    parts = follower.breakdown(free.peak_at)
+    # what blocks are larger than their tensors
+    parts["other"] = parts.get("other", 0) + free.allocated - sum(parts.values())
+    last = follower.known[follower.events[free.peak_at][0]]
+    answer = {
+        "allocated": free.allocated,
+        "reserved": free.reserved,
+        "phase": last.phase,
+        "op": last.op,
+        "breakdown": parts,
+    }
+    if spec.cap_gib is not None:
+        capped = replay(follower.events, expandable=spec.expandable_segments, cap=int(spec.cap_gib * GIB))
+        answer |= {"gets_through": capped.fits, "retries": capped.retries}
+    return answer
+
+
+def load(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
+    """Account for the weights, made in the order in which they are loaded.
+
+    transformers first asks for one block as large as the model and frees it, so that weights are cut from it
+    (``caching_allocator_warmup``); a quantized weight is on the GPU in full before it is packed; what peft turns to
+    float32 is turned after all are loaded, and leaves holes.
+    """
+    half = DTYPES[spec.precision].itemsize
+    packed = {id(module.weight) for module in _quantized(built)}
+    weights = [item for item in built.model.parameters() if not (spec.tuner != "full" and item.requires_grad)]
+    if plain and packed:
+        # transformers 4: a fixed factor of 4 for all quantizers, which makes half a byte of each byte in 16 bits
+        # (https://github.com/huggingface/transformers/blob/v4.57.0/src/transformers/modeling_utils.py)
+        warmup = sum(item.numel() * (2 if id(item) in packed else 1) * half // 2 for item in weights)
+    else:
+        warmup = sum(item.numel() * (1 if id(item) in packed else half) for item in weights)
+    if packed or not plain:  # the plain loop loads to the CPU what is not quantized, and moves it
+        follower.give(follower.take(warmup, "caching_allocator_warmup", "other"))
+    loaded: list[tuple[torch.nn.Parameter, int]] = []
+    for item in weights:
+        if id(item) in packed:
+            whole = follower.take(2 * item.numel() * half, "load", "weights")
+            follower.add(item, "load", "weights")
+            follower.give(whole)
+        elif item.element_size() == half:
+            follower.add(item, "load", "weights")
+        else:
+            loaded.append((item, follower.take(item.numel() * half, "load", "weights")))
+    for tensor in (*scales(built.model), *built.model.buffers()):
+        follower.add(tensor, "load", "weights")
+    for item, name in loaded:
+        follower.add(item, "load", "weights")
+        follower.give(name)
+    if spec.tuner == "full" and spec.stage in REFERENCE:  # a second model, which is not trained
+        follower.take(sum(item.numel() * item.element_size() for item in built.model.parameters()), "load", "weights")
+    for item in built.model.parameters():
+        follower.add(item, "load", "adapter")
+
+
+def _quantized(built: Built) -> Iterator[Any]:
+    """The modules with 4-bit weights."""
+    return (module for module in built.base.modules() if module.__dict__.get("quant_state") is not None)
+
+
+def watch_layers(follower: Follower, built: Built, spec: Spec) -> None:
+    """Tell the follower when a decoder layer computes, and what checkpointing keeps."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    def enter(_module: Any, args: Any) -> None:
+        follower.in_layer += 1
+        if spec.gradient_checkpointing and args and isinstance(args[0], torch.Tensor):
+            follower.mark([args[0]], "checkpoints")
+
+    def leave(*_: Any) -> None:
+        follower.in_layer -= 1
+
+    for module in built.base.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave)
+
+
+def step(follower: Follower, built: Built, spec: Spec, optimizer: Optimizer, *, plain: bool) -> None:
+    """One micro-batch, and an optimizer step after it.
+
+    Where a step has several micro-batches, the gradients are left for the next one: what it finds are the gradients of
+    its step's first ones and the optimizer's state, as in the middle of a later step.
+    """
+    follower.phase, follower.in_layer = "forward", 0
+    loss, outputs = dpo(built, spec) if spec.stage == "dpo" else sft(built, spec, plain=plain)
+    if not spec.outputs_kept:
+        del outputs
+    follower.phase = "backward"
+    loss.backward()
+    del loss
+    follower.mark((item.grad for item in built.trainable if item.grad is not None), "gradients")
+    follower.phase = "optimizer"
+    if not plain:
+        torch.nn.utils.clip_grad_norm_(built.trainable, 1.0, foreach=True)
+    optimizer.step(follower)
+    if not spec.accumulates:
+        for item in built.trainable:
+            item.grad = None
+
+
+def sft(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
+    """The loss of a micro-batch, and the model's outputs."""
+    rows, length = (1, spec.micro_batch * spec.seq_len) if spec.packing else (spec.micro_batch, spec.seq_len)
+    inputs, kept = _inputs(spec, rows, length, plain=plain)
+    labels = torch.zeros(rows, kept, dtype=torch.long)
+    if spec.fused_loss:
+        with _autocast(spec, plain=plain):
+            hidden = built.base.get_decoder()(**inputs, use_cache=False)[0][:, -kept:]
+            head = built.base.get_output_embeddings().weight
+            return LigerLoss.apply(hidden.reshape(-1, hidden.shape[-1]), head), None
+    with _autocast(spec, plain=plain):
+        outputs = built.model(**inputs, labels=labels, use_cache=False)
+    if not plain:
+        # accelerate: ConvertOutputsToFp32 wraps the model's forward; ms-swift: accuracy of the tokens
+        outputs.logits = outputs.logits.float()
+        outputs.logits.argmax(dim=-1)
+    return outputs.loss, outputs
+
+
+def dpo(built: Built, spec: Spec) -> tuple[Any, Any]:
+    """The loss of DPO, roughly: chosen and rejected rows together, a pass of the reference before
+    (https://github.com/huggingface/trl/blob/main/trl/trainer/dpo_trainer.py, concatenated_forward).
+    """  # noqa: D205
+    rows, length = 2 * spec.micro_batch, spec.seq_len
+    inputs, kept = _inputs(spec, *((1, rows * length) if spec.packing else (rows, length)), plain=False)
+
+    def log_probabilities() -> torch.Tensor:
+        with _autocast(spec, plain=False):
+            logits = built.model(**inputs, use_cache=False).logits.float()
+        chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
+        logits.detach().mean(-1)
+        return chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
+
+    del kept
+    with torch.no_grad():
+        reference = log_probabilities()
+    return (log_probabilities() - reference).sum(), None
+
+
+def _inputs(spec: Spec, rows: int, length: int, *, plain: bool) -> tuple[dict[str, Any], int]:
+    """The arguments of the model, and how many tokens of a row get logits."""
+    samples = rows * length // spec.seq_len
+    kept = max(1, loss_tokens(spec, samples) // rows)
+    inputs: dict[str, Any] = {"input_ids": torch.zeros(rows, length, dtype=torch.long)}
+    if spec.packing:
+        inputs["position_ids"] = torch.zeros(rows, length, dtype=torch.long)
+    if kept < length and not spec.fused_loss:
+        # ms-swift: the tokens with a label of a single row, else all from the first of them on
+        inputs["logits_to_keep"] = torch.zeros(kept, dtype=torch.long) if rows == 1 and not plain else kept
+    if rows > 1 and spec.attn == "sdpa" and not plain:  # rows differ in length: there is a mask
+        inputs["attention_mask"] = torch.ones(rows, 1, length, length, dtype=torch.bool)
+    return inputs, kept
+
+
+def _autocast(spec: Spec, *, plain: bool) -> Any:
+    if plain or spec.precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast("cpu", dtype=DTYPES[spec.precision])
+
+
+class Optimizer:
+    """The optimizer of ms-swift's flag, or what it keeps where its step cannot run on fakes."""
+
+    def __init__(self, spec: Spec, trainable: list[torch.nn.Parameter], *, plain: bool) -> None:
+        """An optimizer over `trainable`.
+
+        Raises:
+            Unknown: its memory is not known.
+        """
+        self.trainable = trainable
+        self.inner: torch.optim.Optimizer | None = None
+        self.started = False
+        name = spec.optimizer
+        if name in ("adamw_torch", "adamw_torch_fused"):
+            fused = name == "adamw_torch_fused" and not plain
+            self.inner = torch.optim.AdamW(trainable, lr=1e-4, fused=fused, foreach=not fused)
+        elif name == "sgd":
+            self.inner = torch.optim.SGD(trainable, lr=1e-4, foreach=True)
+        elif name not in ("adamw_8bit", "adamw_bnb_8bit"):
+            raise Unknown(f"the memory of the optimizer {name} is not known to the trace")
+
+    def step(self, follower: Follower) -> None:
+        """Update."""
+        if self.inner is not None:
+            self.inner.step()
+        elif not self.started:
+            for item in self.trainable:
+                _eight_bit_state(follower, item.numel())
+        self.started = True
+
+
+def _eight_bit_state(follower: Follower, numbers: int) -> None:
+    """Two moments of one byte and a scale for each 256; small tensors keep float32
+    (https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/optim/optimizer.py, init_state).
+    """  # noqa: D205
+    for _ in range(2):
+        if numbers < 4096:
+            follower.take(4 * numbers, "adamw_8bit", "optimizer")
+        else:
+            follower.take(numbers, "adamw_8bit", "optimizer")
+            follower.take(4 * -(-numbers // 256), "adamw_8bit", "optimizer")
+
+
+def main() -> None:
+    """Answer one question a line, until there are no more."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
+    for question in sys.stdin:
+        print(json.dumps(reply(json.loads(question))), file=answers, flush=True)
+
+
+def reply(question: Any) -> dict[str, Any]:
+    """The peak, or why it cannot be told."""
+    try:
+        return trace(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
+    except Unknown as error:
+        return {"unknown": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever an architecture does to fakes, it cannot be told
+        first = str(error).strip().split("\n")[0][:200]
+        return {"unknown": f"this architecture cannot be traced ({type(error).__name__}: {first})"}
+
+
+if __name__ == "__main__":
+    main()

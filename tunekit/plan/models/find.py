@@ -1,0 +1,334 @@
+"""Which model a name means, how large it is, and what ms-swift must be told about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tunekit.errors import TunekitError, closest
+from tunekit.plan.models.hub import TRUE, cached_folder, fetch_config, kept_config
+
+CATALOGUE = Path(__file__).with_name("catalogue.json")
+"""The models of ms-swift's registry; ``scripts/snapshots`` writes it."""
+
+CONFIGS = Path(__file__).with_name("configs.json")
+"""The shape of common models: the numbers of their config.json that decide the memory."""
+
+TEMPLATE_MARKERS = (
+    ("You are Qwen, created by Alibaba Cloud", "qwen2_5"),
+    ("<|im_start|>", "chatml"),
+    ("<|start_header_id|>", "llama3_2"),
+    ("<start_of_turn>", "gemma"),
+    ("<|start|>assistant<|channel|>", "gpt_oss"),
+    ("[gMASK]", "chatglm4"),
+    ("<|user|>", "zephyr"),
+    ("<<SYS>>", "llama"),
+    ("[INST]", "llama"),
+)
+"""What a chat template writes, and the template of ms-swift that writes the same; the first match counts."""
+
+QUANTIZED = re.compile(r"aqlm|awq|gptq|int4|int8|fp8|bnb|\dbits?(?![a-z])")
+"""Marks in the lower-case name of a model whose weights come quantized: not the shape of its base."""
+
+BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as the plan needs it.
+
+    Attributes:
+        id: what ``--model`` gets: a hub id or a folder.
+        params_b: billions of parameters, None where neither name nor files tell.
+        family: ms-swift's model type where it is known.
+        model_type: to pass as ``--model_type``; None where ms-swift finds it itself.
+        template: to pass as ``--template``; None likewise.
+        multimodal: takes images, video or sound.
+        moe: a mixture of experts.
+        local: a folder on this machine.
+        hugging_face: the id exists on Hugging Face only; ms-swift asks ModelScope by default.
+        note: a warning for the user, empty where there is none.
+        undecided: flags that the user must give, each with the reason.
+    """
+
+    id: str
+    params_b: float | None = None
+    family: str | None = None
+    model_type: str | None = None
+    template: str | None = None
+    multimodal: bool = False
+    moe: bool = False
+    local: bool = False
+    hugging_face: bool = False
+    note: str = ""
+    undecided: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The name without its organisation, in lower case: what a run is called after."""
+        return (Path(self.id).resolve() if self.local else Path(self.id)).name.lower()
+
+    @property
+    def size(self) -> str:
+        """For people: ``7B``, or that it is not known."""
+        return f"{self.params_b:.3g}B" if self.params_b else "size unknown"
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(CATALOGUE.read_text(encoding="utf-8"))
+    return document
+
+
+def resolve(name: str, *, use_hf: bool = False) -> Model:
+    """The model that `name` means: a folder, a hub id, or the id without its organisation.
+
+    Args:
+        name: as the user typed it.
+        use_hf: whether ids are meant for Hugging Face; else for ModelScope, ms-swift's default.
+
+    Raises:
+        TunekitError: no such model, several of that name, or a folder that holds none.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(folder)
+    if folder.is_file():
+        raise TunekitError(f"--model {name} is a file, not a model's folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise TunekitError(f"model folder {name} does not exist")
+    rows = _catalogue()["models"]
+    if "/" in name:
+        row = next((row for row in rows if name.lower() in {str(hub_id).lower() for hub_id in row[:2]}), None)
+        if row is None:
+            note = f"{name} is not in the list of ms-swift {_catalogue()['version']}: it finds the type from the files"
+            return Model(name, parameters(name), moe=_moe(name, ""), note=note)
+        return _listed(name if use_hf or name == row[1] else row[0] or row[1], row, use_hf=use_hf)
+    named = [row for row in rows if name.lower() in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}]
+    if len(named) == 1:
+        (row,) = named
+        return _listed((row[1] if use_hf else row[0]) or row[0] or row[1], row, use_hf=use_hf)
+    ids = [str(row[1] if use_hf else row[0] or row[1]) for row in named]
+    if ids:
+        raise TunekitError(f"several models are called {name}", f"name one in full: {', '.join(ids)}")
+    raise TunekitError(f"no model is called {name}", _candidates(name, rows))
+
+
+def _listed(hub_id: str, row: list[Any], *, use_hf: bool) -> Model:
+    modelscope, _, family, _ = row
+    return Model(
+        hub_id,
+        parameters(hub_id),
+        family,
+        multimodal=_catalogue()["types"][family]["multimodal"],
+        moe=_moe(hub_id, family),
+        hugging_face=not use_hf and hub_id != modelscope,
+    )
+
+
+def _candidates(name: str, rows: list[list[Any]]) -> str:
+    ids = {str(hub_id).split("/")[-1]: str(hub_id) for row in rows for hub_id in row[:2] if hub_id}
+    inside = sorted((short for short in ids if name.lower() in short.lower()), key=lambda short: (len(short), short))
+    near = inside[:6] or closest(name, ids, limit=6)
+    if near:
+        return f"did you mean {', '.join(ids[short] for short in near)}?"
+    return "give the hub id in full (organisation/name) or a folder"
+
+
+def config_of(model: Model, *, online: bool = False) -> dict[str, Any]:
+    """The config.json of a model: from its folder, the shipped one of a common model, or what a hub has left here.
+
+    Args:
+        model: as `resolve` gives it.
+        online: whether a hub may be asked for this one file where it is nowhere here: up to a few seconds.
+
+    Raises:
+        TunekitError: it is nowhere to be had.
+    """
+    if model.local:
+        return _json(Path(model.id) / "config.json") or {}
+    shipped = _shipped_config(model)
+    if shipped is not None:
+        return shipped
+    folder = cached(model)
+    found = (_json(folder / "config.json") if folder else None) or kept_config(hub_ids(model)[0])
+    problem = ""
+    if found is None and online:
+        first = model.hugging_face or os.environ.get("USE_HF", "").lower() in TRUE
+        try:
+            found = fetch_config(hub_ids(model), hugging_face_first=first)
+        except TunekitError as error:
+            problem = f" ({error.message})"
+    if found is None:
+        hint = "download the model and give its folder: --model ./folder"
+        raise TunekitError(f"the shape of {model.id} is not known here{problem}", hint)
+    if "quantization_config" in found:
+        raise TunekitError(f"the weights of {model.id} come quantized, which the prediction does not know")
+    return found
+
+
+def cached(model: Model) -> Path | None:
+    """The folder of a model on this machine: its own, or that of a hub's client; None where there is neither."""
+    return Path(model.id) if model.local else cached_folder(hub_ids(model))
+
+
+def hub_ids(model: Model) -> tuple[str, ...]:
+    """The ids of a model on the hubs: on ModelScope, then on Hugging Face, where ms-swift knows both."""
+    row = next((row for row in _catalogue()["models"] if model.id in row[:2]), None)
+    return tuple(str(hub_id) for hub_id in (row[0] or row[1], row[1] or row[0])) if row else (model.id,)
+
+
+@cache
+def _configs() -> dict[str, dict[str, Any]]:
+    """The shipped shapes by the lower-case name of the model, without its organisation."""
+    shipped: dict[str, dict[str, Any]] = json.loads(CONFIGS.read_text(encoding="utf-8"))
+    return {known.split("/")[-1].lower(): config for known, config in shipped.items()}
+
+
+def _shipped_config(model: Model) -> dict[str, Any] | None:
+    """The shape of a common model. Chat versions share that of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B."""
+    name = model.id.split("/")[-1].lower().removeprefix("meta-")
+    if QUANTIZED.search(name):
+        return None
+    fitting = [base for base in _configs() if name == base or name.startswith(f"{base}-")]
+    if not fitting:
+        return None
+    found = _configs()[max(fitting, key=len)]
+    # Phi-4-multimodal is no Phi-4: what sees or hears has the shape of a model that does.
+    return dict(found) if model.multimodal == ("vision_config" in found) else None
+
+
+def parameters(name: str) -> float | None:
+    """Billions of parameters that a model's name tells: 7 for ``Qwen2.5-7B``, 0.135 for ``SmolLM2-135M``.
+
+    ``8x7B`` counts 0.83 of the product, since only the feed-forward layers are multiplied: Mixtral-8x7B has
+    46.7 billion (https://arxiv.org/abs/2401.04088). Active parameters (``A3B``) are not counted.
+    """
+    short = name.rsplit("/", maxsplit=1)[-1]
+    experts = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", short, re.IGNORECASE)
+    if experts:
+        return round(int(experts[1]) * float(experts[2]) * 0.83, 1)
+    if re.search(r"\d+b-\d+e\b", short, re.IGNORECASE):  # Llama-4-Scout-17B-16E: 17 billion of 109 are active
+        return None
+    size = re.search(r"(?<![a-z0-9.])((?:(?<!_)\d_)?\d+(?:\.\d+)?)([bmt])(?![a-z0-9])", short, re.IGNORECASE)
+    return float(size[1].replace("_", ".")) * {"m": 0.001, "b": 1, "t": 1000}[size[2].lower()] if size else None
+
+
+def _moe(name: str, family: str) -> bool:
+    return bool(
+        re.search(r"-a\d+(\.\d+)?b|\d+b-\d+e\b|\d+x\d+(\.\d+)?b|moe", name.lower())
+        or family in ("gpt_oss", "mixtral")
+        or "moe" in family
+    )
+
+
+def _local(folder: Path) -> Model:
+    config = _json(folder / "config.json")
+    if config is None:
+        adapter = (folder / "adapter_config.json").is_file()
+        hint = "it is an adapter: name its base model with --model and this folder with --adapters" if adapter else None
+        raise TunekitError(f"{folder} holds no model: there is no config.json", hint)
+    known = _known_by_name(folder)
+    trained = _json(folder / "args.json") or {}
+    if known:
+        model = known
+    else:
+        model = _by_architecture(folder, config, trained.get("model_type"))
+        if trained.get("template"):
+            left = tuple(item for item in model.undecided if item[0] != "template")
+            model = replace(model, template=trained["template"], undecided=left)
+    text_config = config.get("text_config") or config
+    experts = any("expert" in key and value for key, value in text_config.items()) or model.moe
+    return replace(
+        model,
+        id=str(folder),
+        params_b=_weights(folder, config) or parameters(folder.name),
+        multimodal=model.multimodal or "vision_config" in config,
+        moe=experts,
+        local=True,
+        hugging_face=False,
+    )
+
+
+def _known_by_name(folder: Path) -> Model | None:
+    """ms-swift recognises a folder that bears the name of a model it knows; hub caches are read as it reads them."""
+    cached = re.search(r"/models--(?:.+?--)?(.+?)/snapshots/", f"{folder.resolve()}/")
+    name = (cached[1] if cached else folder.resolve().name).replace("___", ".").lower()
+    for row in _catalogue()["models"]:
+        if name in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}:
+            return _listed(str(row[0] or row[1]), row, use_hf=False)
+    return None
+
+
+def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | None) -> Model:
+    """Several model types may share an architecture: ms-swift refuses a plain Llama folder for that reason."""
+    catalogue = _catalogue()
+    architecture = (config.get("architectures") or ["null"])[0]
+    types = catalogue["architectures"].get(architecture, [])
+    named = trained_type or config.get("model_type")
+    family = types[0] if len(types) == 1 else named if named in types else None
+    if family is None and types:
+        reason = f"{architecture} may be any of {', '.join(types)}"
+        return Model(str(folder), undecided=(("model_type", reason),))
+    if family is None:
+        note = (
+            f"ms-swift lists no model of the architecture {architecture}: it trains with a template that adds nothing"
+        )
+        return Model(str(folder), note=note)
+    multimodal = catalogue["types"][family]["multimodal"]
+    guess = _template_with_images(family) if multimodal else chat_template(folder)
+    template = None if catalogue["types"][family]["template"] else guess
+    unknown = template is None and catalogue["types"][family]["template"] is None
+    return Model(
+        str(folder),
+        family=family,
+        model_type=family if len(types) > 1 else None,
+        template=template,
+        multimodal=multimodal,
+        moe=_moe(folder.name, family),
+        undecided=(("template", "its chat template is none that tunekit recognises"),) if unknown else (),
+    )
+
+
+def _template_with_images(family: str) -> str | None:
+    """The template of a family that sees or hears: one for text would leave the images out, without a word."""
+    known = {row[3] for row in _catalogue()["models"] if row[2] == family}
+    return family if family in known else known.pop() if len(known) == 1 else None
+
+
+def chat_template(folder: Path) -> str | None:
+    """ms-swift's name for the chat template in a model folder, by the marks that it writes; None where unknown."""
+    jinja = folder / "chat_template.jinja"
+    written = jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        written += json.dumps((_json(folder / name) or {}).get("chat_template", ""), ensure_ascii=False)
+    return next((template for mark, template in TEMPLATE_MARKERS if mark in written), None)
+
+
+def _weights(folder: Path, config: dict[str, Any]) -> float | None:
+    """Billions of weights in a folder, from the size of its safetensors files and their type."""
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
+    if not size or dtype not in BYTES_PER_WEIGHT or "quantization_config" in config:
+        return None
+    return size / BYTES_PER_WEIGHT[dtype] / 1e9
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where there is no such file.
+
+    Raises:
+        TunekitError: the file is not JSON.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TunekitError(f"{path}: cannot be read as JSON: {error}") from error
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,275 @@
+"""Presets and overlays: TOML files that users read, copy and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tunekit.errors import TunekitError, did_you_mean
+from tunekit.plan import secrets
+from tunekit.plan.presets.fits import KEYS as FITS_KEYS
+from tunekit.plan.presets.fits import Fits, problem
+from tunekit.plan.settings import Setting, Value
+from tunekit.toml import line_of, read_toml
+
+if TYPE_CHECKING:
+    from tunekit.plan.flags import FlagTable
+
+PRESET_KEYS = ("title", "extends", "batch", "train", "why", "auto", "fits")
+BATCH_KEYS = ("micro", "effective")
+AUTO_KEYS = {"params_b": (int, float), "gpu_gib": (int, float), "moe": (bool,)}
+NOT_IN_TRAIN = {
+    "per_device_train_batch_size": "write micro = … under [batch]",
+    "gradient_accumulation_steps": "it is solved from [batch] effective and the number of GPUs",
+}
+
+
+@dataclass(frozen=True)
+class AutoRow:
+    """When ``--preset auto`` takes a preset: up to `params_b` billion parameters on `gpu_gib` GiB or more."""
+
+    params_b: float
+    gpu_gib: float
+    moe: bool = False
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset or an overlay, with all that it inherits.
+
+    Attributes:
+        batch: ``micro`` and ``effective``; an overlay may have neither.
+        train: ms-swift's flags.
+        auto: when `auto` picks it; not inherited.
+        fits: what it takes of a GPU; not inherited, since it holds for these values alone.
+    """
+
+    name: str
+    title: str
+    path: Path
+    chain: tuple[str, ...]
+    batch: dict[str, Setting] = field(default_factory=dict)
+    train: dict[str, Setting] = field(default_factory=dict)
+    auto: tuple[AutoRow, ...] = ()
+    fits: tuple[Fits, ...] = ()
+
+
+class Library:
+    """Where presets are found: the user's folder first, then those that tunekit ships.
+
+    Args:
+        shipped: the folder of shipped presets; overlays stand in its ``overlays/``.
+        user: the user's own folder, which need not exist.
+        flags: what ms-swift takes, to check the presets against.
+    """
+
+    def __init__(self, shipped: Path, user: Path | None, flags: FlagTable) -> None:
+        self.flags = flags
+        self._shipped = shipped
+        self._folders = [folder for folder in (user, shipped) if folder and folder.is_dir()]
+
+    def names(self) -> list[str]:
+        """The presets that can be named, ``base`` left out."""
+        return [name for name in _stems(self._folders) if name != "base"]
+
+    def sound(self) -> tuple[list[Preset], list[TunekitError]]:
+        """Every preset that can be named, and why the others cannot be read: a broken one must not stop the rest."""
+        presets: list[Preset] = []
+        broken: list[TunekitError] = []
+        for name in self.names():
+            try:
+                presets.append(self.load(name))
+            except TunekitError as error:
+                broken.append(error)
+        return presets, broken
+
+    def overlay_names(self) -> list[str]:
+        """The overlays that ``--with`` takes."""
+        return _stems([folder / "overlays" for folder in self._folders])
+
+    def load(self, name: str) -> Preset:
+        """The preset of that name, or in the file of that path.
+
+        Raises:
+            TunekitError: no such preset, or its file is bad (with file, line and key).
+        """
+        return _load(self._find(name, "", self.names(), "preset"), "preset", self, ())
+
+    def load_overlay(self, name: str) -> Preset:
+        """The overlay of that name or path. Raises TunekitError as `load` does."""
+        return _load(self._find(name, "overlays", self.overlay_names(), "overlay"), "overlay", self, ())
+
+    def own_settings(self, preset: Preset) -> dict[str, Setting]:
+        """What a user's preset sets in its own file: a stage changes what is shipped, not that."""
+        if preset.path.is_relative_to(self._shipped):
+            return {}
+        return {flag: setting for flag, setting in preset.train.items() if setting.source == f"preset {preset.name}"}
+
+    def load_stage(self, name: str) -> Preset:
+        """What a stage of training changes in every preset. Raises TunekitError as `load` does."""
+        known = _stems([folder / "stages" for folder in self._folders])
+        return _load(self._find(name, "stages", known, "stage"), "stage", self, ())
+
+    def parent(self, name: str, folder: Path) -> Path:
+        """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
+        path = folder / name
+        return (
+            path
+            if name.endswith(".toml") and path.is_file()
+            else self._find(name, "", [*self.names(), "base"], "preset")
+        )
+
+    def _find(self, name: str, below: str, known: list[str], kind: str) -> Path:
+        if name.endswith(".toml") or "/" in name:
+            path = Path(name).expanduser()
+            if path.is_file():
+                return path
+            raise TunekitError(f"{kind} file {name} does not exist")
+        for folder in self._folders:
+            path = folder / below / f"{name}.toml"
+            if path.is_file():
+                return path
+        if kind == "preset" and name in self.overlay_names():
+            raise TunekitError(f"{name} is an overlay, not a preset", f"lay it over one: --with {name}")
+        listed = ", ".join(known)
+        raise TunekitError(f"there is no {kind} {name}", did_you_mean(name, known) or f"there are: {listed}")
+
+
+def _stems(folders: list[Path]) -> list[str]:
+    return sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+
+
+def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Preset:
+    if path in seen:
+        raise TunekitError(f"{path}: extends itself, by way of {' → '.join(step.stem for step in seen)}")
+    document = _Document(path, library.flags)
+    name = path.stem
+    parent_name = document.table.get("extends")
+    if parent_name is None:
+        batch: dict[str, Setting] = {}
+        train: dict[str, Setting] = {}
+        chain: tuple[str, ...] = ()
+    else:
+        if not isinstance(parent_name, str):
+            document.fail("extends", "must be the name of a preset, in quotes")
+        try:
+            parent_path = library.parent(parent_name, path.parent)
+        except TunekitError as error:
+            document.fail("extends", f"{parent_name}: {error.message}", hint=error.hint)
+        parent = _load(parent_path, kind, library, (*seen, path))
+        chain = parent.chain
+        inherited = f"{kind} {name} ← "
+        batch, train = (
+            {key: Setting(old.value, inherited + old.source.rpartition(" ")[2], old.why) for key, old in part.items()}
+            for part in (parent.batch, parent.train)
+        )
+    whys = document.whys()
+    source = f"{kind} {name}"
+    for key, number in document.batch().items():
+        batch[key] = Setting(number, source, whys.pop(key, batch[key].why if key in batch else ""))
+    for key, value in document.train().items():
+        train[key] = Setting(value, source, whys.pop(key, ""))
+    for key in whys:
+        known = [*document.batch(), *document.train()]
+        document.fail(key, "is explained under [why] but set nowhere in this file", "why", did_you_mean(key, known))
+    return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto(), document.fits())
+
+
+class _Document:
+    """One preset file, checked key by key."""
+
+    def __init__(self, path: Path, flags: FlagTable) -> None:
+        self.path = path
+        self._flags = flags
+        self.table, self._text = read_toml(path)
+        self._known(self.table, PRESET_KEYS)
+
+    def fail(self, key: str, problem: str, table: str | None = None, hint: str | None = None) -> NoReturn:
+        line = line_of(self._text, key, table)
+        raise TunekitError(f"{self.path} line {line}: {key} {problem}", hint)
+
+    def title(self) -> str:
+        title = self.table.get("title", "")
+        if not isinstance(title, str):
+            self.fail("title", "must be text in quotes")
+        return title
+
+    def batch(self) -> dict[str, int]:
+        table = self._section("batch")
+        self._known(table, BATCH_KEYS, "batch")
+        for key, value in table.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                self.fail(key, f"must be a whole number above 0, not {value!r}", "batch")
+            if key == "effective" and value < 32:
+                self.fail(
+                    key,
+                    f"must be 32 or more, not {value}",
+                    "batch",
+                    "smaller batches make the gradient noisy",
+                )
+        return table
+
+    def train(self) -> dict[str, Value]:
+        table = self._section("train")
+        for key, value in list(table.items()):
+            if key in NOT_IN_TRAIN:
+                self.fail(key, "cannot be set under [train]", "train", NOT_IN_TRAIN[key])
+            if isinstance(value, list):
+                table[key] = [str(item) for item in value]
+            elif not isinstance(value, (str, int, float, bool)):
+                self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
+            try:
+                secrets.refuse(key)
+                # rlhf takes the flags of sft and pt too.
+                table[key] = self._flags.parse(key, Setting(table[key], "").render(), "rlhf")
+            except TunekitError as error:
+                self.fail(key, f"cannot be set: {error.message}", "train", error.hint)
+        return table
+
+    def whys(self) -> dict[str, str]:
+        table = self._section("why")
+        for key, value in table.items():
+            if not isinstance(value, str):
+                self.fail(key, f"must be text in quotes, not {value!r}", "why")
+        return dict(table)
+
+    def auto(self) -> tuple[AutoRow, ...]:
+        rows = self.table.get("auto", [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            self.fail("auto", "must be written [[auto]], once a row")
+        for number, row in enumerate(rows, start=1):
+            self._known(row, tuple(AUTO_KEYS), "auto")
+            for key, value in row.items():
+                if type(value) not in AUTO_KEYS[key]:
+                    line = line_of(self._text, key, "auto", number)
+                    raise TunekitError(f"{self.path} line {line}: {key} has the wrong type: {value!r}")
+            if not {"params_b", "gpu_gib"} <= row.keys():
+                self.fail("auto", "needs params_b and gpu_gib")
+        return tuple(AutoRow(**row) for row in rows)
+
+    def fits(self) -> tuple[Fits, ...]:
+        found = []
+        for model, rows in self._section("fits").items():
+            if not isinstance(rows, list) or not rows:
+                self.fail(model, "must be a list of tables: [{ peak_gib = …, … }]", "fits")
+            for number, row in enumerate(rows, start=1):
+                wrong = problem(row)
+                if wrong:
+                    key, what = wrong
+                    self.fail(model, f"row {number}: {f'{key} {what}'.strip()}", "fits", did_you_mean(key, FITS_KEYS))
+                found.append(Fits(model, **row))
+        return tuple(found)
+
+    def _section(self, name: str) -> dict[str, Any]:
+        table = self.table.get(name, {})
+        if not isinstance(table, dict):
+            self.fail(name, f"must be a table: [{name}]")
+        return table
+
+    def _known(self, table: dict[str, Any], known: tuple[str, ...], name: str | None = None) -> None:
+        for key in table:
+            if key not in known:
+                where = f"[{name}]" if name else "a preset"
+                hint = did_you_mean(key, known) or f"{where} takes {', '.join(known)}"
+                self.fail(key, f"is not a key of {where}", name, hint)

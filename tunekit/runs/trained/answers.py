@@ -1,0 +1,191 @@
+"""Let a model answer the rows of datasets: each row as it was, and what the model says to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.console import say
+from tunekit.data.check import ANSWER, MESSAGES, QUESTION, local_file, read_rows, row_problem
+from tunekit.data.functions.trial import write_formatted
+from tunekit.engine.plugin import bare
+from tunekit.errors import Exit, TunekitError
+from tunekit.runs.trained.use import Progress, supervised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tunekit.engine.command import Command
+    from tunekit.runs.trained.targets import Target
+
+ROW = "teacher_prompt"
+"""The column in which a row's number travels through ms-swift, which drops rows that it cannot read and columns that it
+does not know: one that it keeps, and reads in distillation only. (With ``--remove_unused_columns false`` it hands
+columns on to the model, which refuses them.)"""
+
+READ = frozenset(
+    (
+        *MESSAGES,
+        *QUESTION,
+        *ANSWER,
+        *("system", "system_prompt", "history", "tools", "objects", "label", "chat_template_kwargs"),
+        *("images", "image", "audios", "audio", "videos", "video"),
+    )
+)
+"""Columns that ms-swift 4.6 reads to answer a row, in small letters (dataset/preprocessor/core.py). It gets no other:
+a column whose values are of several kinds would keep the whole file from being read."""
+
+PROMPTS = "ppo"
+"""Rows are judged as those of that training are: a question is enough."""
+
+SHAPE = '{"messages": [{"role": "user", "content": "…"}]}'
+
+GIVEN = ("messages", "response", "labels")
+"""What the model's answer brings: the conversation with it, itself, and what stood in its place in the row."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What came out.
+
+    Attributes:
+        lines: one JSON object each.
+        rows: how many there were to answer; 0 where they were not counted (ids on a hub, tables).
+    """
+
+    lines: list[str]
+    rows: int
+
+    @property
+    def left_out(self) -> int:
+        """Rows that ms-swift did not answer: it leaves out those that it cannot read, silently."""
+        return max(0, self.rows - len(self.lines))
+
+
+def predict(
+    target: Target,
+    names: list[str],
+    log: Path,
+    build: Callable[[list[str], Path], Command],
+    what: str,
+    columns: str = "",
+) -> Predictions:
+    """Answer every row of some datasets.
+
+    Args:
+        target: the model.
+        names: datasets: files, or ids on a hub, as ``--dataset`` takes them.
+        log: gets the messages of ms-swift.
+        build: the command that answers some datasets into a file.
+        what: is done, for people.
+        columns: what ``--columns`` renames, as JSON.
+
+    Raises:
+        TunekitError: exit code 4, the rows cannot be used; exit code 1, ms-swift failed.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="tunekit-"))
+    try:
+        words, rows = _numbered(target, names, scratch, _renamed(columns))
+        result = scratch / "result.jsonl"
+        # Of a sample (`data.jsonl#100`) it is not known how many rows it has.
+        total = 0 if any(bare(name) != name for name in names) else len(rows)
+        progress = Progress(what, _Lines(result), total)
+        supervised(build(words, result), log, progress)
+        lines = [json.dumps(row, ensure_ascii=False) for row in _joined(result, rows)]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if not lines:
+        raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {log}", Exit.DATA)
+    return Predictions(lines, total)
+
+
+def _renamed(columns: str) -> set[str]:
+    """The columns of the rows that ``--columns`` gives another name."""
+    with contextlib.suppress(ValueError, AttributeError):  # ms-swift says what is wrong with it
+        return {name.lower() for name in json.loads(columns or "{}")}
+    return set()
+
+
+def _numbered(
+    target: Target, names: list[str], scratch: Path, renamed: set[str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Datasets with a number in each row where they are files of JSON, and these rows as they were."""
+    words: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for place, name in enumerate(names):
+        path = local_file(name)
+        if path and not renamed:
+            path = _formatted(target, path, scratch / f"formatted-{place}.jsonl")
+        own = [] if path is None else [row for _, row in read_rows(path, sys.maxsize)]
+        if not own:
+            if path is not None and path.suffix in (".jsonl", ".json"):
+                raise TunekitError(f"{path} is empty", f"one row a line: {SHAPE}", Exit.DATA)
+            words.append(name)
+            continue
+        copy = scratch / f"rows-{place}.jsonl"
+        with copy.open("w", encoding="utf-8") as file:
+            for number, row in enumerate(own, start=len(rows)):
+                read = {key: value for key, value in row.items() if key.lower() in READ | renamed}
+                file.write(json.dumps({**read, ROW: str(number)}, ensure_ascii=False) + "\n")
+        rows += own
+        words.append(f"{copy}{name[len(bare(name)) :]}")
+    return words, rows
+
+
+def _formatted(target: Target, path: Path, made: Path) -> Path:
+    """The rows of a file as ms-swift takes them: by the run's own format where they are not so already.
+
+    Raises:
+        TunekitError: exit code 4; neither way do they hold a question.
+    """
+    found = next(read_rows(path, 1), None)
+    problem = row_problem(found[1], PROMPTS) if found else None
+    if problem is None:
+        return path
+    row_format = target.plan.row_format if target.plan else None
+    if row_format is None:
+        raise TunekitError(f"{path} line {found[0] if found else 1}: {problem}", f"a row: {SHAPE}", Exit.DATA)
+    function = replace(row_format, file=str(target.cwd / row_format.file))
+    _, dropped = write_formatted(function, path, made, PROMPTS)
+    say(f"rows made by {row_format.spec}, as in the run" + (f", which left out {dropped}" if dropped else ""))
+    return made
+
+
+def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each row with what the model says to it."""
+    if not result.is_file():
+        return
+    with result.open(encoding="utf-8") as file:
+        for line in file:
+            answered = json.loads(line)
+            number = answered.pop(ROW, None)
+            if not isinstance(answered["response"], str):  # a score, which ms-swift adds as a turn of the conversation
+                answered["messages"] = answered["messages"][:-1]
+            own: Mapping[str, Any] = answered if number is None else rows[int(number)]
+            given = {key: answered[key] for key in GIVEN if answered.get(key) is not None}
+            if answered.get("logprobs"):
+                given["logprobs"] = answered["logprobs"]
+            kept = {key: value for key, value in own.items() if number is not None or value is not None}
+            yield {**kept, **given}
+
+
+class _Lines:
+    """Counts the lines of a file that another program writes; what was counted is not read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = self._count = 0
+
+    def __call__(self) -> int:
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+            self._offset += len(new)
+            self._count += new.count(b"\n")
+        return self._count

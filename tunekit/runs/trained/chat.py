@@ -1,0 +1,123 @@
+"""Hand the terminal to ``swift infer``, and take it back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import IO, TYPE_CHECKING
+
+from tunekit.errors import Exit
+from tunekit.plan.secrets import redact, values
+from tunekit.runs.supervisor import TICK, StopRequest
+from tunekit.runs.trained.use import failed, inherited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+TALK = """
+import runpy, sys
+sys.path[:] = filter(None, sys.path)
+try:
+    import readline
+except ImportError:
+    pass
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except (EOFError, KeyboardInterrupt):
+    print(flush=True)
+"""
+"""Runs ms-swift's own chat. Ctrl-C and Ctrl-D end it without a traceback; without readline its prompt would be written
+to stderr, which is the log; and the current folder is taken from the path: a torch.py there is not torch."""
+
+ENDS_ITSELF = 1.0
+"""Seconds that a chat gets after a Ctrl-C, which has reached it too."""
+
+LADDER = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+"""How it is ended then, and the seconds that each signal gets: it may be in the middle of an answer."""
+
+
+def talk(python: str, script: Path, flags: Sequence[str], env: Mapping[str, str], log: Path) -> int:
+    """Chat. What is asked and answered stays in the terminal, all else goes to `log`.
+
+    Args:
+        python: the interpreter that has ms-swift.
+        script: of ms-swift.
+        flags: its words.
+        env: variables to set.
+        log: the file that gets ms-swift's messages, secrets struck out.
+
+    Returns:
+        The exit code: done, or interrupted.
+
+    Raises:
+        TunekitError: it failed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [python, "-c", TALK, str(script), *flags]
+    with StopRequest() as stop, _terminal_kept(), log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(words, env={**inherited(), **env}, stderr=subprocess.PIPE)
+        messages = threading.Thread(target=_keep, args=(process.stderr, file), daemon=True)
+        messages.start()
+        try:
+            while process.poll() is None and not stop.received:
+                _wait(process, TICK)
+        finally:
+            _end(process)
+            messages.join(timeout=5)
+    if stop.received:
+        return int(Exit.INTERRUPTED)
+    if process.returncode != 0:
+        raise failed("the chat", process.returncode, log)
+    return int(Exit.DONE)
+
+
+def _keep(stream: IO[bytes], file: IO[str]) -> None:
+    secrets = values(os.environ)
+    for line in stream:
+        file.write(redact(line.decode("utf-8", errors="replace"), secrets))
+        file.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no process behind, also none that the chat has started."""
+    import psutil
+
+    if process.poll() is None:
+        _wait(process, ENDS_ITSELF)
+    if process.poll() is not None:
+        return
+    started = psutil.Process(process.pid).children(recursive=True)
+    for number, patience in LADDER:
+        if process.poll() is not None:
+            break
+        process.send_signal(number)
+        _wait(process, patience)
+    for other in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            other.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Give the terminal back with the settings that it had: a chat that is killed leaves it without an echo."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

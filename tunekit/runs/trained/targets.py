@@ -1,0 +1,219 @@
+"""Which weights a name means: a run's, a checkpoint's, or those of any folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.engine import after as followups
+from tunekit.engine.after import CARRIED, FLASH, PATHS, Weights
+from tunekit.engine.logs import summary
+from tunekit.errors import TunekitError
+from tunekit.plan.models.find import resolve
+from tunekit.runs.checkpoints import has_weights, step
+from tunekit.runs.folder import RUNS, RunFolder, find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunekit.engine.after import Followup
+    from tunekit.plan.plan import Plan
+    from tunekit.plan.settings import Value
+
+BEST, LAST = "best", "last"
+"""Names of checkpoints, beside their numbers."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a user means by RUN.
+
+    Attributes:
+        name: for people: ``kit · checkpoint-15``.
+        word: what names it on the command line of tunekit.
+        weights: to load.
+        home: the folder that gets logs and results.
+        merged: where its merged model is, or would be.
+        plan: of the run; None for a folder that no run made.
+        cwd: where relative paths of the run begin.
+    """
+
+    name: str
+    word: str
+    weights: Weights
+    home: Path
+    merged: Path
+    plan: Plan | None = None
+    cwd: Path = Path()
+
+    @property
+    def loss(self) -> str:
+        """What was trained; empty where that is not known."""
+        if self.plan:
+            return self.plan.loss
+        trained = read_object(self.weights.folder / "args.json")
+        return str(trained.get("rlhf_type") or "")
+
+    def log(self, what: str) -> Path:
+        """Where the messages of ms-swift are kept while it does `what`: those of the last time."""
+        return self.home / "logs" / f"{what}-{self.weights.folder.name}.log"
+
+    def check(self, followup: Followup) -> None:
+        """Raise TunekitError where that cannot be done with it."""
+        found = followups.refusal(followup, self.loss, adapter=self.weights.adapter)
+        if found:
+            raise TunekitError(f"{self.name}: {found[0]}", found[1])
+
+
+def find_target(name: str, checkpoint: str = "", *, merged: bool = False) -> Target:
+    """The weights that RUN means.
+
+    Args:
+        name: a run's name or folder, a checkpoint of one, or any folder with an adapter or a model.
+        checkpoint: ``best``, ``last`` or a number; empty takes the best one that is known, else the last.
+        merged: the merged model of that checkpoint.
+
+    Raises:
+        TunekitError: there is no such thing, or it has no weights.
+    """
+    path = Path(name).expanduser()
+    run = None if (RUNS / name / "run.json").is_file() else _run_around(path)
+    if run is None and path.is_dir() and not (path / "run.json").is_file() and has_weights(path):
+        target = _of_folder(path, checkpoint)
+    else:
+        folder = run or _find(name)
+        inside = path.resolve() if run and has_weights(path) else None
+        target = _of_run(folder, inside or _choose(folder, checkpoint), checkpoint if inside else "")
+    if not merged or not target.weights.adapter:
+        return target
+    if not has_weights(target.merged):
+        raise TunekitError(f"{target.name} is not merged yet", f"tunekit merge {target.word}")
+    return replace(target, name=f"{target.name} (merged)", weights=_whole(target.weights, target.merged))
+
+
+def _find(name: str) -> RunFolder:
+    """The run of that name. Raises TunekitError where there is none, or several because it is a recipe's."""
+    for path in (RUNS / name, Path(name).expanduser()):
+        stages = sorted(str(stage.parent) for stage in path.glob("*/run.json")) if name else []
+        if stages and not (path / "run.json").is_file() and path.resolve() != RUNS.resolve():
+            raise TunekitError(f"{name} is a recipe of several runs", f"name one of them: {', '.join(stages)}")
+    return find(name)
+
+
+def _run_around(path: Path) -> RunFolder | None:
+    """The run in which a folder stands, as its ``output`` or a checkpoint does."""
+    if not path.is_dir():
+        return None
+    parents = list(path.resolve().parents)[:2]
+    return next((RunFolder(parent) for parent in parents if (parent / "run.json").is_file()), None)
+
+
+def _of_folder(path: Path, checkpoint: str) -> Target:
+    if checkpoint:
+        raise TunekitError(f"{path} holds weights, not checkpoints", "--checkpoint chooses among those of a run")
+    adapter = (path / "adapter_config.json").is_file()
+    trained = read_object(path / "args.json")
+    flags: dict[str, Value] = {}
+    if not adapter and not trained:  # a model of its own: ms-swift may have to be told what it is
+        model = resolve(str(path))
+        known = {"model_type": model.model_type, "template": model.template}
+        flags = {flag: value for flag, value in known.items() if value}
+    bits = trained.get("quant_method") is not None
+    weights = Weights(path.resolve(), adapter, flags, bits, str(trained.get("attn_impl")).startswith(FLASH))
+    name = path.resolve().name
+    return Target(name, str(path), weights, RUNS / name, path.resolve().with_name(f"{name}-merged"))
+
+
+def _of_run(folder: RunFolder, weights: Path, checkpoint: str) -> Target:
+    if checkpoint:
+        raise TunekitError("a checkpoint's folder and --checkpoint name it twice", "drop one of them")
+    state = folder.load()
+    plan, cwd = state.plan, Path(state.cwd)
+    adapter = (weights / "adapter_config.json").is_file()
+    flags: dict[str, Value] = {flag: value for flag in CARRIED if (value := plan.get(flag)) is not None}
+    if adapter and plan.model.local and not Path(plan.model.id).is_absolute():
+        flags["model"] = str((cwd / plan.model.id).resolve())
+    flags |= {flag: _from(cwd, value) for flag in PATHS if (value := plan.get(flag)) is not None}
+    known = Weights(
+        folder=_short(weights),
+        adapter=adapter,
+        flags=flags,
+        quantized=adapter and plan.get("quant_method") is not None,
+        flash=str(plan.get("attn_impl")).startswith(FLASH),
+    )
+    word = folder.path.name if folder.path.resolve().parent == RUNS.resolve() else str(folder.path)
+    merged = folder.path / f"merged-{step(weights)}" if step(weights) >= 0 else weights
+    return Target(f"{state.name} · {weights.name}", word, known, folder.path, merged, plan, cwd)
+
+
+def _choose(folder: RunFolder, which: str) -> Path:
+    """A checkpoint of a run. Raises TunekitError where there is none of that name."""
+    found = {step(path): path for path in folder.output.glob("checkpoint-*") if step(path) >= 0 and _saved(path)}
+    state = folder.load()
+    if not found:
+        why = {
+            "running": ("it runs, or the machine died while it ran", f"wait, or: tunekit resume {state.name}"),
+            "done": ("it saved none", "train with --save_strategy steps"),
+        }.get(state.status, (f"it {'failed' if state.status == 'failed' else 'was stopped'} too early", None))
+        raise TunekitError(
+            f"{state.name} has no checkpoint: {why[0]}", why[1] or f"go on with it: tunekit resume {state.name}"
+        )
+    best = _best(folder, found[max(found)])
+    if which == BEST and best not in found:
+        raise TunekitError(
+            f"{state.name} has no best checkpoint: nothing was evaluated, or it was deleted", f"there {_listed(found)}"
+        )
+    if which in ("", BEST) and best in found:
+        return found[best]
+    if which in ("", LAST):
+        return found[max(found)]
+    if which.isdigit() and int(which) in found:
+        return found[int(which)]
+    raise TunekitError(f"{state.name} has no checkpoint {which}", f"there {_listed(found)}; or say best, last")
+
+
+def _listed(found: Mapping[int, Path]) -> str:
+    return f"{'is' if len(found) == 1 else 'are'} {', '.join(map(str, sorted(found)))}"
+
+
+def _saved(path: Path) -> bool:
+    """Whether a checkpoint was written to its end: the state of the trainer is the last file of it."""
+    return has_weights(path) and (path / "trainer_state.json").is_file()
+
+
+def _best(folder: RunFolder, newest: Path) -> int:
+    """The step of the best checkpoint, as the run's summary or its newest checkpoint knows it; -1 where none does."""
+    known = summary(folder.output / "logging.jsonl").get("best_model_checkpoint")
+    known = known or read_object(newest / "trainer_state.json").get("best_model_checkpoint")
+    return step(Path(known)) if known else -1
+
+
+def _whole(weights: Weights, folder: Path) -> Weights:
+    """The weights of a merged model, with what counts of the settings of its adapter."""
+    flags = {flag: value for flag, value in weights.flags.items() if flag != "model"}
+    return replace(weights, folder=_short(folder), adapter=False, flags=flags, quantized=False)
+
+
+def _from(cwd: Path, value: Value) -> Value:
+    if isinstance(value, list):
+        return [str(cwd / name) for name in value]
+    return str(cwd / str(value))
+
+
+def _short(path: Path) -> Path:
+    """A path as one would type it from here."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path.resolve()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
