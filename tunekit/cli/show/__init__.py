@@ -1,0 +1,1 @@
+"""All drawing: plans, runs, recipes, memory, pictures."""

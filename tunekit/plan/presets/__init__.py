@@ -1,0 +1,1 @@
+"""Presets and overlays, and what they take of a GPU."""

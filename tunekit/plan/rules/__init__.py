@@ -1,0 +1,1 @@
+"""What does not go together, and what is made of it."""

@@ -1,0 +1,1 @@
+"""What is done with a result: use, merge, answer, chat, score."""
