@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+USUAL = "sft"
+"""The stage that is meant where none is named, and the first one of the help."""
+
 MODEL, REWARD_MODEL = "model", "reward model"
 """What a stage leaves."""
 

@@ -13,10 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 import tunekit
-from tunekit.cli.command import SwiftCommand
-from tunekit.stages import STAGES
+from tunekit.cli.command import SwiftCommand, TableCommand
+from tunekit.plan.options import FIT, TRAIN
+from tunekit.stages import STAGES, USUAL
 
-TRAIN = "Train"
+RUNNING = "Train"
 KNOW = "Look before you train"
 AFTER = "After training"
 
@@ -39,20 +40,19 @@ def _train(name: str) -> Any:
     from tunekit.cli import train
 
     summary = train.HELP[name]
-    text = summary + train.REST
-    return _command(train.train, name, TRAIN, help=text, short_help=summary, cls=SwiftCommand)
+    return TableCommand(name, TRAIN, train.train, summary + train.REST, short_help=summary, rich_help_panel=RUNNING)
 
 
 def _resume(name: str) -> Any:
     from tunekit.cli import train
 
-    return _command(train.resume, name, TRAIN)
+    return _command(train.resume, name, RUNNING)
 
 
 def _run(name: str) -> Any:
     from tunekit.cli import recipe
 
-    return _command(recipe.run, name, TRAIN, cls=recipe.RecipeCommand)
+    return _command(recipe.run_command, name, RUNNING, cls=recipe.RecipeCommand)
 
 
 def _recipes(name: str) -> Any:
@@ -64,7 +64,7 @@ def _recipes(name: str) -> Any:
 def _fit(name: str) -> Any:
     from tunekit.cli import fit
 
-    return _command(fit.fit, name, KNOW, cls=SwiftCommand)
+    return TableCommand(name, FIT, fit.fit, fit.HELP, rich_help_panel=KNOW)
 
 
 def _presets(name: str) -> Any:
@@ -74,9 +74,9 @@ def _presets(name: str) -> Any:
 
 
 def _augment(name: str) -> Any:
-    from tunekit.cli import data as augment
+    from tunekit.cli import data
 
-    return _command(augment.augment, name, KNOW)
+    return _command(data.augment_command, name, KNOW)
 
 
 def _doctor(name: str) -> Any:
@@ -99,7 +99,7 @@ def _after(name: str) -> Any:
 
 
 COMMANDS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("sft", *(name for name in STAGES if name != "sft"), "rlhf"), _train),
+    **dict.fromkeys((USUAL, *(name for name in STAGES if name != USUAL), "rlhf"), _train),
     "run": _run,
     "resume": _resume,
     "fit": _fit,

@@ -1,20 +1,39 @@
-"""Any flag of ms-swift may stand among tunekit's own options, with as many words as it takes."""
+"""Commands of which any flag of ms-swift may stand among the options of tunekit, with as many words as it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
-from typer.core import TyperCommand
+import typer
+from typer.core import TyperCommand, TyperOption
 
 from tunekit.errors import TunekitError
+from tunekit.plan.options import FILE, SWITCH, TEXT, TRAIN, WHOLE, WORDS, options_of
+from tunekit.plan.request import Said, gather_words
+from tunekit.plan.settings import COMMAND_LINE
 
 if TYPE_CHECKING:
-    import typer
+    from tunekit.plan.options import Option
+    from tunekit.plan.request import Words
 
 META = "tunekit.swift_flags"
 """Where a command finds the flags that were not its own, in its context."""
+
+METAVAR = {TEXT: "TEXT", FILE: "PATH", WHOLE: "INTEGER", WORDS: "TEXT", SWITCH: None}
+
+# Typer evaluates annotations, on Python 3.10 too: Optional, not X | None.
+Number = Optional[int]  # noqa: UP045
+WordList = Optional[list[str]]  # noqa: UP045
+File = Optional[Path]  # noqa: UP045
+
+
+def option(panel: str, text: str, *names: str) -> typer.models.OptionInfo:
+    """An option of a command, in a panel of its help; names are made from the parameter where none is given."""
+    made: typer.models.OptionInfo = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+    return made
 
 
 class SwiftCommand(TyperCommand):
@@ -22,19 +41,60 @@ class SwiftCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Split `args` and leave the flags of ms-swift in the context. Words that belong to no flag stand first."""
-        own: dict[str, int] = {}
-        for parameter in self.params:
-            words = -1 if getattr(parameter, "multiple", False) else 0 if getattr(parameter, "is_flag", False) else 1
-            own.update(dict.fromkeys([*parameter.opts, *parameter.secondary_opts], words))
-        own |= {"--help": 0, "-h": 0}
         arguments = [str(parameter.name) for parameter in self.params if parameter.param_type_name == "argument"]
         first = list(takewhile(lambda word: not word.startswith("-"), args[: len(arguments)]))
         if args and len(first) < len(arguments) and not {"--help", "-h"} & set(args):
             missing = arguments[len(first)].upper()
             raise TunekitError(f"{missing} is missing", f"it stands first: {ctx.command_path} {missing} --flag value")
-        mine, flags = split(args[len(first) :], own)
+        return self.parse_split(ctx, first, args[len(first) :])
+
+    def parse_split(self, ctx: Any, first: list[str], args: Sequence[str]) -> list[str]:
+        """Parse the words that are the command's own, and keep the others."""
+        mine, flags = split_words(args, own_options(self))
         ctx.meta[META] = flags
         return super().parse_args(ctx, [*first, *mine])
+
+
+class TableCommand(SwiftCommand):
+    """A command whose options are rows of `tunekit.plan.options`.
+
+    Args:
+        name: of the command.
+        takes: whose options it has: `TRAIN` or `FIT`.
+        run: what it does with the words that were typed, and the values of options that are about the call alone.
+    """
+
+    def __init__(
+        self, name: str, takes: str, run: Callable[[str, Words, Mapping[str, Any]], None], help_text: str, **more: Any
+    ) -> None:
+        params: list[Any] = [_parameter(option, takes) for option in options_of(takes)]
+        super().__init__(name, params=params, help=help_text, **more)
+        self._run = run
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        given = {name: value for name, value in ctx.params.items() if value not in (None, False, (), [])}
+        own = [Said(name, _words(value)) for name, value in given.items()]
+        flags = [Said(name, tuple(words)) for name, words in swift_flags(ctx).items()]
+        self._run(str(self.name), gather_words(COMMAND_LINE, [*flags, *own]), given)
+
+
+def _parameter(row: Option, takes: str) -> TyperOption:
+    return TyperOption(
+        param_decls=[row.name, row.spelled],
+        type=bool if row.kind == SWITCH else str,
+        is_flag=row.kind == SWITCH,
+        default=False if row.kind == SWITCH else None,
+        multiple=row.kind == WORDS,
+        required=row.required and takes == TRAIN,
+        metavar=METAVAR[row.kind],
+        help=row.help,
+        rich_help_panel=row.panel,
+    )
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return () if value is True else (value,) if isinstance(value, str) else tuple(value)
 
 
 def own_options(command: TyperCommand) -> dict[str, int]:
@@ -46,7 +106,7 @@ def own_options(command: TyperCommand) -> dict[str, int]:
     return own | {"--help": 0, "-h": 0}
 
 
-def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[str, list[str]]]:
+def split_words(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[str, list[str]]]:
     """Tell a command's own options from flags of ms-swift.
 
     ``--lora-rank`` and ``--lora_rank`` are the same. A flag takes all words up to the next ``--``, so values may
@@ -69,28 +129,28 @@ def split(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[
     while words:
         word = words.pop(0)
         name, equals, value = word.partition("=")
-        option = name.replace("_", "-") if name.startswith("--") else name
+        typed = name.replace("_", "-") if name.startswith("--") else name
         if not word.startswith("-") or word == "-":
             raise TunekitError(f"{word} belongs to no flag", "every value stands behind its flag: --model NAME")
-        if option not in own and not word.startswith("--"):
+        if typed not in own and not word.startswith("--"):
             raise TunekitError(f"{word} is not an option", "flags of ms-swift begin with two dashes")
-        takes = own.get(option, -1)
+        takes = own.get(typed, -1)
         given = [value] if equals else []
         while words and not equals and not words[0].startswith("--") and (takes < 0 or len(given) < takes):
             given.append(words.pop(0))
-        if option not in own:
+        if typed not in own:
             flag = name.removeprefix("--").replace("-", "_")
             _once(flag, seen)
             flags[flag] = given
             continue
         if takes >= 0:
-            _once(option.lstrip("-"), seen)
+            _once(typed.lstrip("-"), seen)
         if takes == 0 and not equals:
-            mine.append(option)
+            mine.append(typed)
         elif not given:
-            raise TunekitError(f"{option} has no value")
+            raise TunekitError(f"{typed} has no value")
         else:
-            mine += [part for item in given for part in (option, item)]
+            mine += [part for item in given for part in (typed, item)]
     return mine, flags
 
 

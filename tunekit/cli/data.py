@@ -7,13 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from tunekit.cli.options import option
+from tunekit.cli.command import option
 from tunekit.console import say
 
 HOW = "How the copies differ"
 
 
-def augment(
+def augment_command(
     data: Annotated[Path, typer.Argument(help="JSON lines with images.", show_default=False)],
     out: Annotated[Path, option("Where", "A new folder: data.jsonl and images/.", "--out")],
     flip: Annotated[bool, option(HOW, "Mirrored left to right.", "--flip")] = False,
@@ -27,10 +27,9 @@ def augment(
 
     Rows about text in pictures, about left and right (with --flip), or with coordinates are kept, and not copied.
     """
-    from tunekit.data.augment import Copies, reasons
-    from tunekit.data.augment import augment as write
+    from tunekit.data.augment import Copies, augment, reasons
 
-    done = write(data, out, Copies(flip, crop, seed, with_text))
+    done = augment(data, out, Copies(flip, crop, seed, with_text))
     say(f"wrote {out / 'data.jsonl'}: {done.rows} rows and {done.added} copies")
     if done.left:
         say(f"not copied: {reasons(done)}")

@@ -39,9 +39,9 @@ def list_presets(as_json: Json = False) -> None:
     """The presets and overlays that can be named."""
     from tunekit.engine.flags import flag_table
     from tunekit.plan.presets.fits import in_short
-    from tunekit.runs.prepare import library
+    from tunekit.runs.prepare import preset_library
 
-    shelf = library(flag_table())
+    shelf = preset_library(flag_table())
     presets, broken = shelf.sound()
     for error in broken:
         print(f"left out: {error.message}", file=sys.stderr)
@@ -65,8 +65,8 @@ def list_presets(as_json: Json = False) -> None:
     print_table(rows)
 
 
-@app.command()
-def show(
+@app.command("show")
+def show_preset(
     name: Annotated[str, typer.Argument(help="A preset, an overlay or a file.", show_default=False)],
     as_json: Json = False,
 ) -> None:
@@ -84,8 +84,8 @@ def show(
         print_table([["model", "tokens with loss", "Liger", "peak", "smallest GPU", "by"], *map(_needs, preset.fits)])
 
 
-@app.command()
-def copy(
+@app.command("copy")
+def copy_preset(
     name: Annotated[str, typer.Argument(help="A preset or an overlay.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)],
 ) -> None:
@@ -104,9 +104,9 @@ def copy(
 
 def _find(name: str) -> Preset:
     from tunekit.engine.flags import flag_table
-    from tunekit.runs.prepare import library
+    from tunekit.runs.prepare import preset_library
 
-    shelf = library(flag_table())
+    shelf = preset_library(flag_table())
     if name in shelf.overlay_names() and name not in shelf.names():
         return shelf.load_overlay(name)
     return shelf.load(name)
@@ -114,13 +114,11 @@ def _find(name: str) -> Preset:
 
 def _summary(preset: Preset) -> dict[str, Any]:
     train = {flag: setting.value for flag, setting in preset.train.items()}
-    micro = preset.batch["micro"].value if "micro" in preset.batch else None
-    effective = preset.batch["effective"].value if "effective" in preset.batch else None
-    whole = isinstance(micro, int) and isinstance(effective, int)
+    micro, effective = (preset.batch[key].whole if key in preset.batch else None for key in ("micro", "effective"))
     return {
         "name": preset.name,
         "title": preset.title,
-        "batch": f"{micro} × {int(str(effective)) // int(str(micro))} = {effective}" if whole else "",
+        "batch": f"{micro} × {effective // micro} = {effective}" if micro and effective else "",
         "max_length": train.get("max_length", ""),
         "packing": _text(train.get("packing", "")),
         "attn_impl": train.get("attn_impl", ""),
@@ -137,7 +135,7 @@ def _needs(row: Fits) -> list[str]:
 
 def _settings(preset: Preset) -> dict[str, dict[str, Any]]:
     named = {f"batch.{key}": setting for key, setting in preset.batch.items()} | preset.train
-    return {key: {"value": item.value, "source": item.source, "why": item.why} for key, item in named.items()}
+    return {key: {"value": item.value, "source": str(item.source), "why": item.why} for key, item in named.items()}
 
 
 def _text(value: Any) -> str:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunekit.cli.command import META, SwiftCommand, own_options, split, swift_flags
-from tunekit.cli.options import option
-from tunekit.cli.show.lines import print_table
+from tunekit.cli.command import SwiftCommand, option, own_options, swift_flags
+from tunekit.cli.show.lines import print_table, show_lines
 from tunekit.console import say
 from tunekit.errors import Exit, TunekitError, did_you_mean
 
 if TYPE_CHECKING:
-    from tunekit.recipes.chain import Planned
+    from tunekit.recipes.chain import Step
     from tunekit.recipes.run import State
     from tunekit.recipes.schema import Recipe
 
@@ -38,12 +37,10 @@ class RecipeCommand(SwiftCommand):
         own = own_options(self)
         alone = next((index for index, word in enumerate(args) if own.get(word) != 0), len(args))
         named = args[alone : alone + 1] if args[alone : alone + 1] and not args[alone].startswith("-") else []
-        mine, flags = split([*args[:alone], *args[alone + len(named) :]], own)
-        ctx.meta[META] = flags
-        return super(SwiftCommand, self).parse_args(ctx, [*named, *mine])
+        return self.parse_split(ctx, named, [*args[:alone], *args[alone + len(named) :]])
 
 
-def run(
+def run_command(
     ctx: typer.Context,
     recipe: File,
     from_stage: Annotated[str, option(WHICH, "Begin with this stage; those before are taken as they are.")] = "",
@@ -61,32 +58,37 @@ def run(
     Options of a stage may be added: --model M for all stages, --dpo.beta 0.2 for the stage dpo.
     """
     from tunekit.cli.show import recipe as recipeshow
-    from tunekit.recipes import plan as recipeplan
-    from tunekit.recipes import run as recipes
-    from tunekit.recipes.reader import read
+    from tunekit.cli.show import recipe as show
+    from tunekit.recipes.plan import plan_recipe, refuse_large_stages
+    from tunekit.recipes.reader import read_recipe
+    from tunekit.recipes.run import recipe_states
+    from tunekit.recipes.shelf import find_recipe, recipe_folder, wanted_stages
+    from tunekit.runs.prepare import look_around
 
-    read_recipe = read(find(recipe), recipeplan.takes(), swift_flags(ctx))
-    looking = dry_run or as_json
-    folder = _folder(name or read_recipe.name)
-    items, asked = recipeplan.planned(read_recipe, folder, look=not looking)
-    states = recipes.look(items, _wanted(read_recipe, from_stage, only), again=again)
+    around = look_around()
+    read = read_recipe(find_recipe(recipe), around.flags, swift_flags(ctx))
+    folder = recipe_folder(name or read.name)
+    items = plan_recipe(read, folder, around, look=not (dry_run or as_json))
+    states = recipe_states(items, wanted_stages(read, from_stage, only), again=again)
     if as_json:
-        print(json.dumps(recipeshow.document(read_recipe, folder, items, states), indent=2, ensure_ascii=False))
+        print(json.dumps(show.recipe_document(read, folder, items, states), indent=2, ensure_ascii=False))
     elif dry_run:
-        recipeshow.dry_run(items, states)
+        show.print_script(items, states)
     else:
         if not force:
-            recipeplan.refuse_too_large(items, states, asked)
-        raise typer.Exit(_run(read_recipe, folder, items, states))
+            refuse_large_stages(items, states)
+        raise typer.Exit(_run(read, folder, items, states))
 
 
 @app.command("list")
 def list_recipes(as_json: Json = False) -> None:
     """The recipes that can be named."""
-    from tunekit.recipes import plan as recipeplan
-    from tunekit.recipes.reader import read
+    from tunekit.recipes.reader import read_recipe
+    from tunekit.recipes.shelf import recipe_files
+    from tunekit.runs.prepare import look_around
 
-    found = [read(path, recipeplan.takes(), {"model": ["MODEL"]}) for path in shelf().values()]
+    flags = look_around().flags
+    found = [read_recipe(path, flags, {"model": ["MODEL"]}) for path in recipe_files().values()]
     rows = [
         {
             "name": recipe.name,
@@ -103,19 +105,23 @@ def list_recipes(as_json: Json = False) -> None:
     print_table([head, *([str(row["name"]), " → ".join(row["stages"]), str(row["title"])] for row in rows)])
 
 
-@app.command()
-def show(recipe: File) -> None:
+@app.command("show")
+def show_recipe(recipe: File) -> None:
     """A recipe's file, with its comments."""
-    print(find(recipe).read_text(encoding="utf-8"), end="")
+    from tunekit.recipes.shelf import find_recipe
+
+    print(find_recipe(recipe).read_text(encoding="utf-8"), end="")
 
 
-@app.command()
-def copy(
+@app.command("copy")
+def copy_recipe(
     recipe: File,
     file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)],
 ) -> None:
     """Copy a recipe's file, to change it and run it with tunekit run FILE."""
-    source = find(recipe)
+    from tunekit.recipes.shelf import find_recipe
+
+    source = find_recipe(recipe)
     if file.exists():
         raise TunekitError(f"{file} exists already", "take another name, or delete it")
     if not file.parent.is_dir():
@@ -124,93 +130,32 @@ def copy(
     say(f"copied {source} to {file}\nrun it with: tunekit run {file}")
 
 
-def shelf() -> dict[str, Path]:
-    """The recipes that can be named, and their files: the user's own before those that tunekit ships."""
-    from tunekit.files import config_folder, shipped_recipes
-
-    folders = (shipped_recipes(), config_folder() / "recipes")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-
-
-def find(name: str) -> Path:
-    """The file of a recipe, by its path or name. Raises TunekitError."""
-    if name.endswith(".toml") or "/" in name:
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path
-        raise TunekitError(f"recipe file {name} does not exist")
-    known = shelf()
-    if name not in known:
-        listed = f"there are: {', '.join(known)}; a file ends in .toml"
-        raise TunekitError(f"there is no recipe {name}", did_you_mean(name, known) or listed)
-    return known[name]
-
-
-def _folder(name: str) -> Path:
-    from tunekit.runs.folder import LONGEST_NAME, RUNS
-
-    if "/" in name or name.startswith((".", "-")) or len(name) > LONGEST_NAME:
-        raise TunekitError(f"--name {name} cannot be a folder's name", "letters, digits, - and _")
-    return RUNS / name
-
-
-def _check_owner(recipe: Recipe, folder: Path) -> None:
-    """A folder belongs to one recipe. Raises TunekitError."""
-    file = folder / "recipe.json"
-    if not file.is_file():
-        if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
-            raise TunekitError(f"{folder} exists and is no recipe's run", "take another --name")
-        return
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))["recipe"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TunekitError(f"{file}: cannot be read: {error}", "take another --name") from error
-    if owner != str(recipe.path.resolve()):
-        raise TunekitError(f"{folder} is the run of another recipe: {owner}", "take another --name")
-
-
-def _wanted(recipe: Recipe, from_stage: str, only: str) -> frozenset[str]:
-    names = [part.name for part in recipe.parts]
-    if from_stage and only:
-        raise TunekitError("--from-stage and --only exclude each other")
-    if only:
-        return frozenset({recipe.part(only).name})
-    return frozenset(names[names.index(recipe.part(from_stage).name) if from_stage else 0 :])
-
-
-def _run(recipe: Recipe, folder: Path, items: list[Planned], states: dict[str, State]) -> int:
-    from tunekit.cli.show import plan as show
-    from tunekit.cli.show import recipe as recipeshow
-    from tunekit.recipes import run as recipes
-    from tunekit.runs.attempts import engine_or_fail
+def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, State]) -> int:
+    """Check and run what is to be done. Returns the exit code."""
+    from tunekit.cli.show import recipe as show
+    from tunekit.recipes.run import check_stages, run_recipe
+    from tunekit.recipes.shelf import check_owner
     from tunekit.runs.folder import RunFolder
 
     say("")
     for number, item in enumerate(items, start=1):
-        recipeshow.head(item, number, len(items), states[item.part.name])
+        show.show_stage(item, number, len(items), states[item.name])
     say("")
-    engine_or_fail()
-    for item in items:
-        try:
-            show.refuse_other_machine(item.plan)
-        except TunekitError as error:
-            hint = "look with --dry-run, and take the script that it prints there"
-            raise TunekitError(f"stage {item.part.name}: {error.message}", hint) from error
-    recipes.check(items, states)
-    _check_owner(recipe, folder)
+    check_stages(items, states)
+    check_owner(recipe, folder)
     place = RunFolder(folder)
     place.acquire()
     try:
-        code = recipes.run(recipe, items, place, states, recipeshow.Teller())
+        code = run_recipe(recipe, items, place, states, show.RecipeOnStderr())
     except KeyboardInterrupt:
         code = int(Exit.INTERRUPTED)
         say("  Stopped. No process is left.")
     finally:
         place.release()
     if code:
-        show.told([("Go on", _same_words())])
+        show_lines([("Go on", _same_words())])
     else:
-        recipeshow.finished(items)
+        show.show_results(items)
     return code
 
 

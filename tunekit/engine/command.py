@@ -50,7 +50,7 @@ class Command:
         return f"#!/usr/bin/env bash\n{head}set -euo pipefail\n\n{self.shell()}\n"
 
 
-def build(plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM) -> Command:
+def build_command(plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM) -> Command:
     """The command of a plan.
 
     Args:
@@ -59,7 +59,7 @@ def build(plan: Plan, output_dir: Path, resume: Path | None = None, program: tup
         resume: the checkpoint to continue from.
         program: the words that start ms-swift, without the subcommand.
     """
-    argv = [*program, plan.command]
+    argv = [*program, plan.stage.command]
     for flag, setting in plan.settings.items():
         argv += [f"--{flag}", *setting.render()]
     argv += ["--output_dir", str(output_dir), "--add_version", "false"]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tunekit
 from tunekit.data.functions.call import PLUGIN
-from tunekit.engine.rewards import words_of
-from tunekit.plan.settings import Setting
+from tunekit.plan.settings import Setting, Source
 
 if TYPE_CHECKING:
     from tunekit.data.functions.find import Function
@@ -89,30 +88,28 @@ class Files:
         return Files(script.with_suffix(".plugin.py"), script.with_suffix(".rows"))
 
 
-def placed(plan: Plan, files: Files) -> Plan:
+def with_files(plan: Plan, files: Files) -> Plan:
     """The plan with the paths of its plugin and of its formatted rows."""
     changes: dict[str, list[str]] = {}
     if plan.rewards:
-        changes["external_plugins"] = [*words_of(plan.get("external_plugins")), str(files.plugin)]
+        changes["external_plugins"] = [*plan.words("external_plugins"), str(files.plugin)]
     if plan.row_format:
-        targets = {name: f"{target}{name[len(bare(name)) :]}" for name, target in formatted(plan, files).items()}
+        targets = {name: f"{target}{name[len(bare(name)) :]}" for name, target in formatted_rows(plan, files).items()}
         for flag in DATASETS:
-            names = plan.get(flag)
-            if isinstance(names, list):
-                changes[flag] = [targets[name] for name in names]
+            if flag in plan.settings:
+                changes[flag] = [targets[name] for name in plan.words(flag)]
     if not changes:
         return plan
-    settings = {flag: Setting(value, "run", "in the folder of the run") for flag, value in changes.items()}
-    return replace(plan, settings={**plan.settings, **settings})
+    why = "in the folder of the run"
+    return plan.with_settings({flag: Setting(value, Source("run"), why) for flag, value in changes.items()})
 
 
-def formatted(plan: Plan, files: Files) -> dict[str, Path]:
+def formatted_rows(plan: Plan, files: Files) -> dict[str, Path]:
     """Where the rows of each dataset stand once they are formatted."""
     found: dict[str, Path] = {}
     places: dict[str, Path] = {}
     for flag in DATASETS:
-        names = plan.get(flag)
-        for name in names if isinstance(names, list) else []:
+        for name in plan.words(flag):
             path = bare(name)
             if path not in places:
                 taken = {place.name for place in places.values()}
@@ -130,7 +127,7 @@ def bare(name: str) -> str:
     return head if mark and count.isdigit() else name
 
 
-def text(plan: Plan, plugin: Path) -> str:
+def plugin_text(plan: Plan, plugin: Path) -> str:
     """The plugin of a plan's rewards, for the file `plugin`."""
     sources = "\n".join(f"{reward.alias} is {reward.spec}." for reward in plan.rewards)
     head = HEAD.format(version=tunekit.__version__, engine=plan.engine, sources=sources)

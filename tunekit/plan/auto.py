@@ -1,13 +1,32 @@
-"""``--preset auto``, first half: which preset's settings suit this model on this GPU."""
+"""``--preset auto``: which preset's settings suit a model, and then how much of the GPU they may take.
+
+First a preset is chosen by the ``[[auto]]`` rows. Then the micro-batch becomes the largest that fits, at the length and
+the effective batch that the plan has: what saves memory and costs nothing is switched on first; what costs something is
+tried only where one row alone does not fit.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tunekit.memory.estimate import estimate
+from tunekit.memory.search import NOT
+from tunekit.plan import savings
+from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.settings import Setting, Source
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tunekit.hardware import Hardware
+    from tunekit.plan.batch import Batch
     from tunekit.plan.models.find import Model
+    from tunekit.plan.plan import Plan
+    from tunekit.plan.predict import Peak
     from tunekit.plan.presets.library import AutoRow, Library
+    from tunekit.plan.savings import Packages
+    from tunekit.plan.settings import Value
 
 LARGEST = float("inf")
 
@@ -19,7 +38,7 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
     """The name of a preset and one line of reason, by the ``[[auto]]`` rows of the presets.
 
     Of the rows whose models are large enough the tightest counts. Where the memory can be predicted the GPU only
-    chooses between rows for the same models, since the micro-batch is solved afterwards (`tunekit.plan.solve`). Where
+    chooses between rows for the same models, since the micro-batch is solved afterwards (`solve_memory`). Where
     it cannot, the row's GPU must be reached too, and `LAST_RESORT` is taken where none is.
 
     Args:
@@ -51,3 +70,93 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
 
 def _suits(row: AutoRow, model: Model, gpu_gib: float) -> bool:
     return (model.params_b or 0) <= row.params_b and gpu_gib >= row.gpu_gib
+
+
+LIGER = Source("rule", "liger")
+
+WORTH = 0.01
+"""A saving below this share is not worth another package in the run."""
+
+FORMS: tuple[tuple[str, str, Callable[[Plan, Packages], dict[str, Value] | None]], ...] = (
+    ("zero-to-fit", "the GPUs share what each would hold alone", savings.zero_flags),
+    ("qlora-to-fit", "the frozen weights are held in 4 bits", savings.four_bit_flags),
+)
+"""What is tried, in order and on top of one another, while one row does not fit: rule, reason, change."""
+
+
+def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -> Plan:
+    """The plan with the largest micro-batch that fits its GPUs.
+
+    A plan whose peak cannot be predicted is returned as it is; one that cannot be made to fit comes with micro-batch 1
+    and without what was tried in vain. A micro-batch that the user typed stays, and nothing is given up for it.
+
+    Args:
+        plan: decided, with the micro-batch of its preset.
+        packages: import names of what is installed.
+        liger_models: model types that liger-kernel patches.
+    """
+    if plan.peak is None:
+        return plan
+    plan = _with_liger(plan, packages, liger_models)
+    if plan.settings[BATCH_FLAGS[0]].explicit:
+        return plan
+    solved = plan
+    for rule, why, change in FORMS:
+        while solved.peak and not solved.peak.largest_micro_batch:
+            flags = change(solved, packages)
+            if flags is None:
+                break
+            one_row = estimate(replace(solved.peak.spec, micro_batch=1)).process_gib
+            took = f"1 row would take {one_row:.1f} of {solved.peak.card_gib:.1f} GiB"
+            tried = solved.changed(flags, Source("rule", rule), f"{why}; without, {took}")
+            if tried.peak is None:
+                break
+            solved = tried
+    if solved.peak and solved.peak.largest_micro_batch:
+        return _with_largest(solved, solved.peak)
+    # Nothing fits with room to spare: what fits just so is better than what does not.
+    least = _with_batch(solved, solved.batch.with_micro(1), "one row fits just so, with little to spare")
+    return least if not plan.peak or (least.peak and least.peak.verdict != NOT) else _with_largest(plan, plan.peak)
+
+
+def _with_liger(plan: Plan, packages: Packages, models: frozenset[str]) -> Plan:
+    """With Liger where it saves something, be it only for data of which every token carries loss."""
+    flags = savings.liger_flags(plan, packages, models)
+    if flags is None:
+        return plan
+    peaks = plan.changed(flags, LIGER, "").peak, plan.peak, replace(plan, loss_share=1.0).peak
+    known = [peak.prediction.process_gib for peak in peaks if peak]
+    if len(known) < len(peaks):
+        return plan
+    with_gib, without_gib, worst_gib = known
+    if worst_gib - with_gib < WORTH * worst_gib:
+        return plan
+    worst = f" (of {worst_gib:.1f} where every token carries loss)" if worst_gib > without_gib else ""
+    why = (
+        f"never holds all logits: micro-batch {plan.batch.micro} takes {with_gib:.1f} instead of {without_gib:.1f} GiB"
+    )
+    return plan.changed(flags, LIGER, why + worst)
+
+
+def _with_largest(plan: Plan, peak: Peak) -> Plan:
+    largest = peak.largest_micro_batch
+    if plan.model.multimodal:  # the vision part is not counted, so no more is taken than the preset says
+        largest = min(largest, plan.batch.micro)
+    batch = plan.batch.with_micro(max(1, largest))
+    if not largest:
+        return _with_batch(plan, batch, "the least that can be trained; by the estimate even that does not fit")
+    fit = f"{largest} row{'s fit' if largest > 1 else ' fits'} {peak.card_gib:.1f} GiB"
+    rows = batch.micro * batch.accumulation
+    divides = "" if batch.micro == largest else f"; {batch.micro} divides the {rows} rows of one GPU"
+    return _with_batch(plan, batch, fit + divides)
+
+
+def _with_batch(plan: Plan, batch: Batch, why: str) -> Plan:
+    """The plan with another batch, which is no change of what was asked for: nobody asked for a micro-batch."""
+    micro, accumulation = BATCH_FLAGS
+    share = f"{batch.effective} ÷ {batch.micro} ÷ {batch.data_parallel} {plan.hardware.device}"
+    decided = {
+        micro: Setting(batch.micro, Source("memory"), why),
+        accumulation: Setting(batch.accumulation, Source("batch"), share),
+    }
+    return replace(plan.with_settings(decided), batch=batch)

@@ -50,7 +50,7 @@ class Batch:
         return f"{self.micro} × {self.accumulation} accumulation × {copies} = {self.effective}"
 
 
-def solve(micro: int, effective: int, data_parallel: int = 1, multiple_of: int = 1) -> Batch:
+def solve_batch(micro: int, effective: int, data_parallel: int = 1, multiple_of: int = 1) -> Batch:
     """Find the batch that keeps `effective` on `data_parallel` copies with a micro-batch of at most `micro`.
 
     The effective batch is met exactly whenever it can be divided among the copies, by lowering the

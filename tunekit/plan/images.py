@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
 from tunekit.plan.predict import DEFAULT_LENGTH
-from tunekit.plan.settings import Setting
+from tunekit.plan.settings import TUNEKIT, Setting
 
 if TYPE_CHECKING:
-    from tunekit.plan.draft import Draft
     from tunekit.plan.models.find import Model
+    from tunekit.plan.plan import Plan
 
 FLAG = "max_pixels"
 
@@ -39,24 +39,22 @@ def tokens_of(model: Model, pixels: int) -> int | None:
     return pixels // side**2 if side else None
 
 
-def bound(draft: Draft) -> None:
-    """Give a model that sees a bound for its images, where nothing set one.
+def bound_images(plan: Plan) -> Plan:
+    """The plan with a bound for the images of a model that sees, where nothing set one.
 
     Raises:
         TunekitError: the bound that was set lets one image fill a row, which ms-swift would then drop.
     """
-    if not draft.model.multimodal:
-        return
-    length = int(str(draft.get("max_length") or DEFAULT_LENGTH))
-    side = side_of(draft.model) or min(SIDES)
-    if FLAG not in draft.settings:
+    if not plan.model.multimodal:
+        return plan
+    length = plan.whole("max_length", DEFAULT_LENGTH)
+    side = side_of(plan.model) or min(SIDES)
+    pixels = plan.whole(FLAG)
+    if pixels is None:
         tokens = min(BUDGET, length // SHARE)
         why = f"{tokens:,} tokens of {side} × {side} pixels: larger images are scaled down, so that none fills a row"
-        draft.settings[FLAG] = Setting(tokens * side**2, "tunekit", why)
-        return
-    setting = draft.settings[FLAG]
-    pixels = int(str(setting.value))
-    costs = tokens_of(draft.model, pixels)
+        return plan.with_settings({FLAG: Setting(tokens * side**2, TUNEKIT, why)})
+    costs = tokens_of(plan.model, pixels)
     if pixels < side**2:
         raise TunekitError(f"--max_pixels {pixels} is less than one token's {side} × {side} pixels")
     if costs is not None and costs >= length:
@@ -64,9 +62,10 @@ def bound(draft: Draft) -> None:
             f"--max_pixels {pixels} lets one image take {costs:,} tokens, and a row has {length:,}",
             f"{length // SHARE * side**2} leaves half of the row for text, or raise --max-length",
         )
+    return plan
 
 
-def describe(pixels: int, model: Model) -> str:
+def describe_images(pixels: int, model: Model) -> str:
     """One line for people: ``scaled down to 1,003,520 pixels, about 1,280 tokens``."""
     tokens = tokens_of(model, pixels)
     if tokens is None:

@@ -1,4 +1,4 @@
-"""Plan → rows: what a plan asks of its dataset, and what is known of it."""
+"""Plan → rows: what a plan asks about its dataset, and what the answer means for its memory and its steps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data import lengths
-from tunekit.data.lengths import Lengths, Question, Unmeasured
-from tunekit.plan.models.find import cached
+from tunekit.data.lengths import Question, Unmeasured
+from tunekit.errors import counted
+from tunekit.plan.models.find import cached_model
 
 if TYPE_CHECKING:
+    from tunekit.data.lengths import Lengths
     from tunekit.plan.plan import Plan
 
 FLAGS = (
@@ -42,6 +43,10 @@ OTHERWISE = ("streaming", "cached_dataset", "external_plugins", "custom_register
 """Flags with which rows are read in a way of their own."""
 
 
+FEW_STEPS = 20
+"""Optimizer steps below which little is learned; warm-up alone takes a tenth of them."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """The rows of a plan, as its memory depends on them.
@@ -70,32 +75,13 @@ class Measured:
         return self.lengths.over(self.max_length) if self.max_length else 0
 
 
-def measure(plan: Plan) -> Measured:
-    """Tokenize a sample of the plan's dataset: seconds, or from the cache.
-
-    Raises:
-        Unmeasured: it cannot be done here; the message says why.
-        TunekitError: exit code 4; a dataset does not exist.
-    """
-    return _measured(plan, lengths.measure(question_of(plan)))
-
-
-def known(plan: Plan) -> Measured | None:
-    """What `measure` has found before; nothing is computed. None where it has not been asked."""
-    try:
-        found = lengths.known(question_of(plan))
-    except Unmeasured:
-        return None
-    return None if found is None else _measured(plan, found)
-
-
 def question_of(plan: Plan) -> Question:
     """What is asked about the rows of a plan.
 
     Raises:
         Unmeasured: its rows are read or made in a way that is not known before.
     """
-    names = plan.get("dataset")
+    names = plan.words("dataset")
     if not names:
         raise Unmeasured("there is no --dataset")
     for flag in OTHERWISE:
@@ -105,7 +91,7 @@ def question_of(plan: Plan) -> Question:
         raise Unmeasured(f"{plan.row_format.spec} makes the rows when the run starts")
     if plan.get("truncation_strategy") == "split":
         raise Unmeasured("the rows are split into pieces of --max_length")
-    folder = cached(plan.model)
+    folder = cached_model(plan.model)
     if folder is None:
         raise Unmeasured(f"the tokenizer of {plan.model.id} is not on this machine")
     flags: dict[str, Any] = {}
@@ -115,16 +101,17 @@ def question_of(plan: Plan) -> Question:
             flags[flag] = list(value) if isinstance(value, (list, tuple)) else value
     if str(flags.get("system", "")).endswith(".txt") and Path(flags["system"]).is_file():
         flags["system"] = Path(flags["system"]).read_text(encoding="utf-8")
-    named = (names,) if isinstance(names, str) else tuple(str(name) for name in names)  # type: ignore[union-attr]
-    return Question(folder, plan.loss, named, flags, None if _drops(plan) else _max_length(plan))
+    limit = None if _drops(plan) else plan.whole("max_length")
+    return Question(folder, plan.stage.name, tuple(names), flags, limit)
 
 
-def _measured(plan: Plan, found: Lengths) -> Measured:
-    limit = _max_length(plan)
+def rows_measured(plan: Plan, found: Lengths) -> Measured:
+    """What the lengths of a plan's rows mean for it."""
+    limit = plan.whole("max_length")
     seen = found.seen(limit if _drops(plan) else None)
     length = limit if plan.packed and limit else found.row_length(limit)
     packs = len(seen.packs(length)) if plan.packed else len(seen.rows)
-    exact = plan.loss in ("pt", "sft")  # of pairs the logits of all tokens are made
+    exact = not plan.stage.rlhf_type  # of pairs the logits of all tokens are made
     return Measured(
         lengths=found,
         loss_share=seen.loss_share,
@@ -143,6 +130,17 @@ def _drops(plan: Plan) -> bool:
     return plan.get("truncation_strategy") in (None, "delete")
 
 
-def _max_length(plan: Plan) -> int | None:
-    value = plan.get("max_length")
-    return None if value is None else int(str(value))
+def few_steps(plan: Plan, found: Measured) -> str:
+    """A warning where all passes over the data are a handful of steps; else empty.
+
+    Packing puts many samples in a row, so that a small dataset makes few steps.
+    """
+    if plan.get("max_steps") is not None:
+        return ""
+    epochs = plan.number("num_train_epochs", 1)
+    steps = round(found.lengths.total / found.samples_per_row / plan.batch.effective * epochs)
+    if steps >= FEW_STEPS:
+        return ""
+    packed = f" (a packed row holds {found.samples_per_row:.0f} of them)" if plan.packed else ""
+    what = f"{found.lengths.total:,} rows{packed} are about {counted(max(1, steps), 'optimizer step')}"
+    return f"{what}: more --epochs, or --packing false, let it learn more"

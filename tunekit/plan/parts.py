@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
+from tunekit.plan.settings import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tunekit.plan.draft import Draft
-    from tunekit.plan.settings import Setting, Value
+    from tunekit.plan.configuration import Configuration
 
 LLM, VIT, ALIGNER = "language model", "ViT", "aligner"
 ADAPTERS, FULL = "adapters", "in full"
@@ -59,101 +57,96 @@ RANGES = (
 """For supervised and continued training of models of a billion parameters and more."""
 
 
-def trained(settings: Mapping[str, Setting], *, multimodal: bool) -> dict[str, str]:
+def trained_parts(what: Configuration) -> dict[str, str]:
     """The parts of a model that have something to learn, each with `ADAPTERS` or `FULL`; empty if all is frozen.
 
     Flags that name single parameters (``--freeze_parameters``) are not looked into, but what they take out of a
     frozen model (``--trainable_parameters``) counts as part of the language model.
     """
-    tuner = _value(settings, "tuner_type") or "lora"
-    if tuner == "lora_llm" and multimodal:
+    if what.get("tuner_type") == "lora_llm" and what.model.multimodal:
         return {LLM: ADAPTERS, VIT: FULL, ALIGNER: FULL}
-    how = FULL if tuner == "full" else ADAPTERS
-    targets = _value(settings, "target_modules")
-    by_name = isinstance(targets, list) and "all-linear" not in targets
-    if not multimodal:
+    how = FULL if what.full else ADAPTERS
+    if not what.model.multimodal:
         return {LLM: how}
-    if how == ADAPTERS and (by_name or _value(settings, "target_regex")):
+    targets = what.words("target_modules")
+    if how == ADAPTERS and (what.get("target_regex") or (targets and "all-linear" not in targets)):
         return dict.fromkeys(FREEZES, how)  # names are looked for in every part, frozen or not
-    parts = {part: how for part, (flag, default) in FREEZES.items() if not _is(settings, flag, default)}
-    named = _value(settings, "trainable_parameters") or _value(settings, "trainable_parameters_regex")
+    parts = {part: how for part, (flag, default) in FREEZES.items() if not what.flag(flag, default=default)}
+    named = what.get("trainable_parameters") or what.get("trainable_parameters_regex")
     return {LLM: FULL} | parts if how == FULL and named and not parts else parts
 
 
-def in_part(settings: Mapping[str, Setting], *, multimodal: bool) -> bool:
+def in_part(what: Configuration) -> bool:
     """Whether full training leaves some of the language model frozen: then it holds less than full training does."""
-    by_name = any(flag.startswith(("freeze_parameters", "trainable_parameters")) for flag in settings)
-    parts = trained(settings, multimodal=multimodal)
-    return _value(settings, "tuner_type") == "full" and (by_name or LLM not in parts)
+    by_name = any(flag.startswith(("freeze_parameters", "trainable_parameters")) for flag in what.settings)
+    return what.full and (by_name or LLM not in trained_parts(what))
 
 
-def describe(settings: Mapping[str, Setting], *, multimodal: bool) -> str:
+def describe_parts(what: Configuration) -> str:
     """One line for people: ``adapters in the language model at 0.0001; the ViT and the aligner in full at 0.0002``."""
     groups: dict[tuple[str, str], list[str]] = {}
-    parts = trained(settings, multimodal=multimodal)
+    parts = trained_parts(what)
     for part, how in parts.items():
-        groups.setdefault((how, str(_rate(settings, part))), []).append(_called(part, settings))
+        rate = _rate(what, part)
+        groups.setdefault((how, "" if rate is None else str(rate)), []).append(_called(what, part))
     lines = []
     for (how, rate), names in groups.items():
         words = f"adapters in {_list(names)}" if how == ADAPTERS else f"{_list(names)} in full"
-        lines.append(words + (f" at {rate}" if rate != "None" else ""))
-    frozen = [f"the {part}" for part in FREEZES if multimodal and part not in parts]
+        lines.append(words + (f" at {rate}" if rate else ""))
+    frozen = [f"the {part}" for part in FREEZES if what.model.multimodal and part not in parts]
     if frozen:
         lines.append(f"{_list(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen")
     return "; ".join(lines)
 
 
-def check_rates(draft: Draft, *, llm_rate: bool) -> list[str]:
+def check_rates(what: Configuration, *, llm_rate: bool) -> list[str]:
     """What is to be said of learning rates outside the guides' ranges, a line each.
 
     The ranges are for supervised and continued training of models that want a GPU; tiny ones on a CPU take more.
 
     Args:
-        draft: all but decided.
+        what: all but decided.
         llm_rate: whether a learning rate was typed for the language model alone.
 
     Raises:
         TunekitError: it was, and the language model is frozen.
     """
-    settings, multimodal = draft.settings, draft.model.multimodal
-    parts = trained(settings, multimodal=multimodal)
+    parts = trained_parts(what)
     if llm_rate and LLM not in parts:
         raise TunekitError(
             "--learning-rate-llm has nothing to move: the language model is frozen",
             f"this trains {_list([f'the {part}' for part in parts])}: --learning-rate is for all that trains",
         )
-    if draft.loss or not draft.hardware.gpus:
+    if not what.stage.rates or not what.hardware.gpus:
         return []
-    told = []
+    lines = []
     for part, how in parts.items():
-        rate = _rate(settings, part)
+        rate = _rate(what, part)
         advice = next(
-            (row for row in RANGES if (row.part, row.how, row.vision) == (part, how, multimodal)),
-            None,
+            (row for row in RANGES if (row.part, row.how, row.vision) == (part, how, what.model.multimodal)), None
         )
-        if rate is None or advice is None or advice.low <= float(str(rate)) <= advice.high:
+        if rate is None or advice is None or advice.low <= rate <= advice.high:
             continue
-        own = RATES[part] if RATES[part] in settings else "learning_rate"
-        what = f"adapters in the {part}" if how == ADAPTERS else f"the {part} in full"
-        told.append(
-            f"a learning rate of {rate} for {what} is outside {advice.low:g} to {advice.high:g}, the range of "
+        own = RATES[part] if RATES[part] in what.settings else "learning_rate"
+        named = f"adapters in the {part}" if how == ADAPTERS else f"the {part} in full"
+        lines.append(
+            f"a learning rate of {rate} for {named} is outside {advice.low:g} to {advice.high:g}, the range of "
             f"{advice.source} ({OPTIONS[own]})"
         )
-    return told
+    return lines
 
 
-def _called(part: str, settings: Mapping[str, Setting]) -> str:
+def _called(what: Configuration, part: str) -> str:
     """A part, or the layers of it that are named."""
-    kept = _layers(settings, "trainable_parameters")
-    if part == LLM and kept and _value(settings, "freeze_parameters_ratio") == 1:
+    kept = _layers(what, "trainable_parameters")
+    if part == LLM and kept and what.get("freeze_parameters_ratio") == 1:
         return f"the last {kept} layers of the language model"
-    cut = _layers(settings, "freeze_parameters")
+    cut = _layers(what, "freeze_parameters")
     return f"the {part} above its first {cut} layers" if part == LLM and cut else f"the {part}"
 
 
-def _layers(settings: Mapping[str, Setting], flag: str) -> int:
-    value = _value(settings, flag)
-    return sum("layers." in prefix for prefix in value) if isinstance(value, list) else 0
+def _layers(what: Configuration, flag: str) -> int:
+    return sum("layers." in prefix for prefix in what.words(flag))
 
 
 def _list(names: list[str]) -> str:
@@ -161,16 +154,6 @@ def _list(names: list[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
-def _rate(settings: Mapping[str, Setting], part: str) -> Value | None:
-    own = _value(settings, RATES[part])
-    return _value(settings, "learning_rate") if own is None else own
-
-
-def _is(settings: Mapping[str, Setting], flag: str, default: bool) -> bool:
-    value = _value(settings, flag)
-    return default if value is None else value is True
-
-
-def _value(settings: Mapping[str, Setting], flag: str) -> Value | None:
-    setting = settings.get(flag)
-    return setting.value if setting else None
+def _rate(what: Configuration, part: str) -> float | None:
+    rate = what.get(RATES[part], what.get("learning_rate", UNSET))
+    return rate if isinstance(rate, (int, float)) else None

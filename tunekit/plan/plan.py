@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import itertools
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.functions.find import Function
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
-from tunekit.plan.draft import Change
+from tunekit.plan.configuration import BATCH_FLAGS, Configuration
 from tunekit.plan.models.find import Model
-from tunekit.plan.settings import Setting, Value
+from tunekit.plan.predict import Peak, peak_of
+from tunekit.plan.settings import Setting, Source, Value, text
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 FIRST = (
     "rlhf_type",
@@ -44,114 +46,132 @@ FIRST = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class Change:
+    """What a rule or a retry changed.
+
+    Attributes:
+        flag: of ms-swift.
+        before: None where it was not set.
+        after: None where the flag was dropped.
+        why: for people.
+        by: the rule or the retry.
+        quiet: not worth a line in the plan; ``--explain`` shows it.
+    """
+
+    flag: str
+    before: Value | None
+    after: Value | None
+    why: str
+    by: Source
+    quiet: bool = False
+
+    def line(self) -> str:
+        """For people: ``attn_impl flash_attn → sdpa``."""
+        before = "" if self.before is None else f" {text(self.before)}"
+        after = "dropped" if self.after is None else text(self.after)
+        return f"{self.flag}{before} → {after}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Configuration):
     """All that a run needs to know. The dry run, the real run and the retry are made from the same plan.
 
     Attributes:
-        command: ``sft``, ``pt`` or ``rlhf``.
         preset: the name of the preset, and `preset_reason` why it was taken (empty when the user named it).
-        batch: micro-batch, accumulation, data parallel size.
-        settings: ms-swift's flags, in the order in which they are written.
-        env: environment variables to set.
         secrets: names of variables that hold secrets and are passed on.
         changes: what rules and retries changed.
         warnings: what the user should know.
         engine: version of ms-swift whose flags were checked.
         engine_installed: False where that was the shipped snapshot.
-        memory_correction: measured ÷ predicted memory of earlier runs on this machine; 1 where there were none.
-        loss_share: of the tokens, those that carry loss, measured on the data; None where it was not looked at.
-        row_tokens: of the longest row, or of a pack, likewise.
         rewards: functions of the user's that score responses.
         row_format: the function of the user's that makes rows of ms-swift out of the dataset's.
     """
 
-    command: str
-    model: Model
-    hardware: Hardware
     preset: str
-    preset_reason: str
-    overlays: tuple[str, ...]
-    batch: Batch
-    settings: Mapping[str, Setting]
-    env: Mapping[str, str]
-    secrets: tuple[str, ...]
-    changes: tuple[Change, ...]
-    warnings: tuple[str, ...]
+    preset_reason: str = ""
+    overlays: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
     engine: str
     engine_installed: bool
-    memory_correction: float = 1.0
-    loss_share: float | None = None
-    row_tokens: int | None = None
     rewards: tuple[Function, ...] = ()
     row_format: Function | None = None
 
-    def get(self, flag: str, default: Value | None = None) -> Value | None:
-        """The value of a flag, or `default` where the plan leaves it to ms-swift."""
-        setting = self.settings.get(flag)
-        return default if setting is None else setting.value
-
-    @property
-    def loss(self) -> str:
-        """What is trained: the RLHF type, or the command."""
-        return str(self.get("rlhf_type") or self.command)
-
-    @property
-    def packed(self) -> bool:
-        """Whether a row holds several samples."""
-        return self.get("packing") is True
+    @cached_property
+    def peak(self) -> Peak | None:
+        """What it takes of one of its GPUs; None without a GPU, or where there is no telling it."""
+        return peak_of(self)
 
     @property
     def tokens_per_step(self) -> int | None:
         """The most tokens that one optimizer step can see; None where no length is set."""
-        length = self.get("packing_length") or self.get("max_length")
-        return self.batch.effective * int(str(length)) if length else None
+        length = self.whole("packing_length") or self.whole("max_length")
+        return self.batch.effective * length if length else None
 
-    def changed(self, changes: Mapping[str, Value | None], by: str, why: str, batch: Batch | None = None) -> Plan:
+    def changed(
+        self,
+        changes: Mapping[str, Value | None],
+        by: Source,
+        why: str,
+        batch: Batch | None = None,
+        *,
+        quiet: bool = False,
+    ) -> Plan:
         """This plan with some flags changed (None drops one) and possibly another batch, each change recorded."""
         settings = dict(self.settings)
         recorded = list(self.changes)
-        new_batch = batch or self.batch
-        wanted = dict(changes)
-        if batch:
-            wanted |= batch_values(batch)
-        for flag, value in wanted.items():
+        for flag, value in {**changes, **(batch_values(batch) if batch else {})}.items():
             before = settings[flag].value if flag in settings else None
             if value is None:
                 settings.pop(flag, None)
             else:
                 settings[flag] = Setting(value, by, why)
-            recorded.append(Change(flag, before, value, why, by))
-        return replace(self, settings=in_order(settings), changes=tuple(recorded), batch=new_batch)
+            recorded.append(Change(flag, before, value, why, by, quiet))
+        return replace(self, settings=in_order(settings), changes=tuple(recorded), batch=batch or self.batch)
+
+    def with_settings(self, settings: Mapping[str, Setting]) -> Plan:
+        """This plan with settings added or replaced, which is no change of what was asked for."""
+        return replace(self, settings={**self.settings, **settings})
+
+    def changed_lines(self) -> list[str]:
+        """What rules and retries changed and why, one line each, for people."""
+        loud = [change for change in self.changes if not change.quiet]
+        by_rule = itertools.groupby(loud, key=lambda change: (change.by, change.why))
+        return [f"{', '.join(change.line() for change in group)}: {why}" for (_, why), group in by_rule]
 
     def to_json(self) -> dict[str, Any]:
         """The whole plan as plain data, for ``run.json``."""
-        return asdict(self)
+        return {**asdict(self), "stage": self.stage.name}
 
     @staticmethod
-    def from_json(document: dict[str, Any]) -> Plan:
+    def from_json(document: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote.
 
         Raises:
             KeyError, TypeError: it was written by another version of tunekit.
         """
-        data = dict(document)
-        model = data["model"]
-        hardware = data["hardware"]
-        gpus = tuple(Gpu(**{**gpu, "capability": _pair(gpu["capability"])}) for gpu in hardware["gpus"])
-        undecided = tuple((flag, reason) for flag, reason in model["undecided"])
+        data: dict[str, Any] = {item.name: document[item.name] for item in fields(Plan)}
+        gpus = tuple(Gpu(**{**gpu, "capability": _pair(gpu["capability"])}) for gpu in data["hardware"]["gpus"])
+        undecided = tuple((flag, reason) for flag, reason in data["model"]["undecided"])
+        settings = {
+            flag: Setting(**{**setting, "source": Source(**setting["source"])})
+            for flag, setting in data["settings"].items()
+        }
+        lists = ("overlays", "secrets", "warnings")
         return Plan(
             **{
                 **data,
-                "model": Model(**{**model, "undecided": undecided}),
-                "hardware": Hardware(**{**hardware, "gpus": gpus}),
-                "overlays": tuple(data["overlays"]),
+                **{name: tuple(data[name]) for name in lists},
+                "stage": STAGES[data["stage"]],
+                "model": Model(**{**data["model"], "undecided": undecided}),
+                "hardware": Hardware(**{**data["hardware"], "gpus": gpus}),
                 "batch": Batch(**data["batch"]),
-                "settings": {flag: Setting(**setting) for flag, setting in data["settings"].items()},
-                "secrets": tuple(data["secrets"]),
-                "changes": tuple(Change(**change) for change in data["changes"]),
-                "warnings": tuple(data["warnings"]),
-                "rewards": tuple(Function(**reward) for reward in data.get("rewards", ())),
-                "row_format": Function(**data["row_format"]) if data.get("row_format") else None,
+                "settings": settings,
+                "packages": None if data["packages"] is None else tuple(data["packages"]),
+                "changes": tuple(Change(**{**change, "by": Source(**change["by"])}) for change in data["changes"]),
+                "rewards": tuple(Function(**reward) for reward in data["rewards"]),
+                "row_format": Function(**data["row_format"]) if data["row_format"] else None,
             }
         )
 

@@ -1,148 +1,344 @@
-"""What the user asked for, and what their configuration says for all runs."""
+"""Words → Request: what the user asked for, read from every place in which it may stand by one table of options.
+
+Words come from the command line or the ``[[stage]]`` of a recipe, from ``config.toml`` and from ``TUNEKIT_*``. Each
+place gives `Words`; `read_request` makes typed values of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.files import line_of, read_toml
 from tunekit.plan import secrets
-from tunekit.plan.rules.table import RESERVED
-from tunekit.plan.settings import Layer, Setting, Value, layer_of
+from tunekit.plan.options import ALL, OPTIONS, RESERVED, TRAIN, WHOLE, WORDS, canonical
+from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Source
 from tunekit.plan.strategies import Tuning
-from tunekit.toml import line_of, read_toml
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from tunekit.data.functions.find import Function
     from tunekit.plan.flags import FlagTable
+    from tunekit.plan.options import Option
+    from tunekit.stages import Stage
 
-OPTIONS = ("preset", "with", "tuning_strategy", "effective_batch", "micro_batch", "gpus", "oom_retry", "max_attempts")
-"""Options of tunekit, not flags of ms-swift, that may be set for all runs."""
-
+PREFIX = "TUNEKIT_"
 NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "MOVED", "RUN_MARK", "VENV", "TEST_MODEL", "FUNCTION_SECONDS")
 """``TUNEKIT_*`` variables that are about tunekit itself."""
+
+DEFAULT_ATTEMPTS = 5
+
+RLHF_TYPE = "rlhf_type"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one place says of one option or flag.
+
+    Attributes:
+        name: as it was written, with ``_``.
+        words: the words behind it; none for a switch.
+        where: file and line, or the variable; empty on the command line.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    where: str = ""
+
+    @property
+    def label(self) -> str:
+        """How an error calls it: ``--micro-batch``, or ``config.toml line 3: micro_batch``."""
+        if self.where:
+            return f"{self.where}: {self.name}"
+        return OPTIONS[self.name].spelled if self.name in OPTIONS else f"--{self.name}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """All that one place says, by the one name of each option or flag (`tunekit.plan.options.canonical`)."""
+
+    source: Source = COMMAND_LINE
+    said: Mapping[str, Said] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call of ``tunekit sft``, ``pt`` or ``rlhf``, parsed and not yet decided.
+    """One run, asked for and not yet decided.
 
     Attributes:
-        command: of ms-swift.
+        stage: what is trained.
         model: as typed.
-        datasets: as typed.
+        typed: what was said for this run, by ms-swift's names.
+        layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
         preset: a name, a path, or ``auto``.
         overlays: in the order given.
-        micro_batch: rows one GPU computes at once; None leaves it to the preset.
         effective_batch: rows an optimizer step; None leaves it to the preset.
-        flags: what was typed for this run, by ms-swift's names.
-        layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
-        name: of the run; empty where tunekit is to name it.
-        rewards: functions of the user's that score responses.
-        row_format: the function of the user's that makes rows of ms-swift out of the dataset's.
+        rewards: what scores answers, as typed: functions of the user's, and ms-swift's by name.
+        row_format: the function that makes rows of ms-swift out of the dataset's, as typed.
         tuning: what is to be trained, by name.
+        gpus: the hardware, as typed; empty for that of this machine.
+        name: of the run; empty where tunekit is to name it.
+        output_dir: the run's folder; empty for ``runs/NAME``.
+        oom_retry: one of `RETRY_POLICIES`.
+        max_attempts: starts at the most.
     """
 
-    command: str
+    stage: Stage
     model: str
-    datasets: tuple[str, ...]
+    typed: Mapping[str, Setting] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
     preset: str = "auto"
     overlays: tuple[str, ...] = ()
-    micro_batch: Setting | None = None
     effective_batch: Setting | None = None
-    flags: Mapping[str, Value] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
-    name: str = ""
-    rewards: tuple[Function, ...] = ()
-    row_format: Function | None = None
+    rewards: tuple[str, ...] = ()
+    row_format: str = ""
     tuning: Tuning = field(default_factory=Tuning)
-
-    @property
-    def stage(self) -> str:
-        """What is trained: the RLHF type, or the command."""
-        return str(self.flags.get("rlhf_type") or self.command)
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What the user set for all runs: options of tunekit by name, and layers of ms-swift's flags."""
-
-    options: Mapping[str, Setting]
-    layers: tuple[Layer, ...]
+    gpus: str = ""
+    name: str = ""
+    output_dir: str = ""
+    oom_retry: str = "neutral"
+    max_attempts: int = DEFAULT_ATTEMPTS
 
 
-def user_defaults(command: str, flags: FlagTable, environ: Mapping[str, str], config: Path) -> Defaults:
-    """Read ``[defaults]`` of the user's ``config.toml`` and the variables ``TUNEKIT_*``.
+def gather_words(source: Source, said: Iterable[Said]) -> Words:
+    """What one place says. Raises TunekitError where two names in it mean the same."""
+    found: dict[str, Said] = {}
+    for one in said:
+        key = canonical(one.name)
+        if key in found:
+            _refuse_both(found[key], one)
+        found[key] = one
+    return Words(source, found)
+
+
+def _refuse_both(first: Said, second: Said) -> None:
+    if first.name == second.name:
+        raise TunekitError(f"{second.label} is given twice", "drop one of them")
+    if first.name in OPTIONS and second.name in OPTIONS:
+        whole = min((first.name, second.name), key=len)
+        hint = f"{OPTIONS[whole].spelled} is for all parts"
+        raise TunekitError(f"{first.label} and {second.label} exclude each other", hint)
+    raise TunekitError(f"{first.label} and {second.label} are the same", "give one of them")
+
+
+def user_words(flags: FlagTable, environ: Mapping[str, str], config: Path) -> tuple[Words, Words]:
+    """``[defaults]`` of the user's ``config.toml``, and the variables ``TUNEKIT_*``: the weaker one first.
 
     Raises:
-        TunekitError: a name that is neither an option nor a flag, or a value of the wrong type.
+        TunekitError: a name that is neither an option for all runs nor a flag.
     """
-    options: dict[str, Setting] = {}
-    layers: list[Layer] = []
-    if config.is_file():
-        table, text = read_toml(config)
-        section = table.get("defaults", {})
-        for key in table:
-            if key != "defaults":
-                raise TunekitError(
-                    f"{config} line {line_of(text, key)}: {key} is unknown", "settings stand under [defaults]"
-                )
-        if not isinstance(section, dict):
-            line = line_of(text, "defaults")
-            raise TunekitError(f"{config} line {line}: defaults must be a table", "write [defaults]")
-        for name, value in section.items():
-            if not isinstance(value, (str, int, float, bool, list)):
-                raise TunekitError(f"{config} line {line_of(text, name, 'defaults')}: {name} must be a value or a list")
-        words = {
-            name: [str(item) for item in value] if isinstance(value, list) else [_word(value)]
-            for name, value in section.items()
-        }
-        where = {name: f"{config} line {line_of(text, name, 'defaults')}: " for name in words}
-        layers.append(_sort(words, where, f"config {config.name}", command, flags, options))
-    prefix = "TUNEKIT_"
-    variables = {
-        name.removeprefix(prefix).lower(): value
-        for name, value in sorted(environ.items())
-        if value and name.startswith(prefix) and name.removeprefix(prefix) not in NOT_SETTINGS
-    }
-    where = {name: f"environment variable {prefix}{name.upper()}: " for name in variables}
-    lists = {name for name, flag in flags.by_command["rlhf"].items() if flag.kind == "list"}
-    split = {name: value.split() if name in lists else [value] for name, value in variables.items()}
-    layers.append(_sort(split, where, "environment", command, flags, options))
-    return Defaults(options, tuple(layers))
+    places = (
+        gather_words(Source("config", config.name), _of_config(config) if config.is_file() else ()),
+        gather_words(Source("environment"), _of_environment(flags, environ)),
+    )
+    for place in places:
+        for said in place.said.values():
+            _check_for_all(said, flags)
+    return places
 
 
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _of_config(config: Path) -> list[Said]:
+    table, text = read_toml(config)
+    for key in table:
+        if key != "defaults":
+            where = f"{config} line {line_of(text, key)}"
+            raise TunekitError(f"{where}: {key} is unknown", "settings stand under [defaults]")
+    section = table.get("defaults", {})
+    if not isinstance(section, dict):
+        raise TunekitError(f"{config} line {line_of(text, 'defaults')}: defaults must be a table", "write [defaults]")
+    return [
+        Said(name, words_of_value(value, f"{where}: {name}"), where)
+        for name, value in section.items()
+        for where in [f"{config} line {line_of(text, name, 'defaults')}"]
+    ]
 
 
-def _sort(
-    words: Mapping[str, list[str]],
-    where: Mapping[str, str],
-    source: str,
-    command: str,
-    flags: FlagTable,
-    options: dict[str, Setting],
-) -> Layer:
-    """Split names into options of tunekit (put into `options`) and flags of ms-swift (returned)."""
-    values: dict[str, Value] = {}
-    for name, parts in words.items():
-        if name in OPTIONS:
-            options[name] = Setting(" ".join(parts), source)
+def words_of_value(value: Any, label: str) -> tuple[str, ...]:
+    """A value of a TOML file as the words of a command line. Raises TunekitError, which `label` begins."""
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, (str, int, float, bool)) for item in items):
+        raise TunekitError(f"{label} must be a text, number, true/false or a list")
+    return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
+
+
+def _of_environment(flags: FlagTable, environ: Mapping[str, str]) -> list[Said]:
+    found = []
+    for variable, value in sorted(environ.items()):
+        name = variable.removeprefix(PREFIX)
+        if not value or name == variable or name in NOT_SETTINGS:
             continue
-        if name in RESERVED:
-            reason, hint = RESERVED[name]
-            raise TunekitError(f"{where[name]}{name} cannot be set: {reason}", hint)
-        if name not in flags.by_command["rlhf"]:
-            hint = did_you_mean(name, [*OPTIONS, *flags.by_command["rlhf"]])
-            raise TunekitError(f"{where[name]}{name} is neither an option of tunekit nor a flag of ms-swift", hint)
-        if name in flags.by_command[command]:
-            try:
-                secrets.refuse(name)
-                values[name] = flags.parse(name, parts, command)
-            except TunekitError as error:
-                raise TunekitError(f"{where[name]}{error.message}", error.hint) from error
-    return layer_of(source, values)
+        key = name.lower()
+        several = key in OPTIONS and OPTIONS[key].kind == WORDS
+        flag = flags.by_command["rlhf"].get(canonical(key))
+        words = value.split() if several or (flag and flag.kind == "list") else [value]
+        found.append(Said(key, tuple(words), f"environment variable {variable}"))
+    return found
+
+
+def _check_for_all(said: Said, flags: FlagTable) -> None:
+    """Raise TunekitError where something cannot be set for all runs."""
+    option = OPTIONS.get(said.name)
+    if option and TRAIN in option.commands:
+        if option.reach < ALL:
+            raise TunekitError(f"{said.label} cannot be set for all runs", f"say it for each: {option.spelled}")
+        return
+    known = flags.by_command["rlhf"]
+    if said.name not in known and said.name not in RESERVED:
+        everywhere = [name for name, option in OPTIONS.items() if option.reach == ALL]
+        raise TunekitError(
+            f"{said.label} is neither an option of tunekit nor a flag of ms-swift",
+            did_you_mean(said.name, [*everywhere, *known]),
+        )
+
+
+def stage_named(command: str, words: Words, flags: FlagTable) -> Stage:
+    """The stage behind a command of tunekit: its own, or for ``rlhf`` the one that ``--rlhf-type`` names.
+
+    Raises:
+        TunekitError: another stage is named beside it, or none.
+    """
+    said = words.said.get(RLHF_TYPE)
+    if command in STAGES:
+        if said:
+            asked = " ".join(said.words)
+            other = f"tunekit {asked} trains that" if asked in STAGES else "drop --rlhf_type"
+            raise TunekitError(f"tunekit {command} is a stage of its own: it takes no --rlhf_type", other)
+        return STAGES[command]
+    if said is None:
+        types = [stage.name for stage in STAGES.values() if stage.rlhf_type]
+        raise TunekitError(f"tunekit {command} needs --rlhf-type", f"one of {', '.join(types)}")
+    return STAGES[str(flags.parse(RLHF_TYPE, said.words, command))]
+
+
+def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: FlagTable) -> Request:
+    """The request that words mean.
+
+    Args:
+        stage: what is trained.
+        words: said for this run.
+        others: said for all runs, weakest first.
+        flags: of ms-swift.
+
+    Raises:
+        TunekitError: a word does not fit, a flag is unknown, or is tunekit's own to set.
+    """
+    typed = _settings(words, stage, flags)
+    if stage.rlhf_type:
+        typed[RLHF_TYPE] = Setting(stage.rlhf_type, words.source)
+    rewards = words.said.get("reward")
+    if rewards:
+        _check_rewards(stage, words)
+    places = [*others, words]
+
+    def text(name: str, default: str = "") -> str:
+        found = _strongest(name, places)
+        return " ".join(words_taken(found[1])) if found else default
+
+    def whole(name: str) -> int | None:
+        found = _strongest(name, places)
+        return whole_taken(found[1]) if found else None
+
+    effective = _strongest("effective_batch", places)
+    rate = words.said.get("learning_rate")
+    return Request(
+        stage=stage,
+        model=text("model"),
+        typed=typed,
+        layers=tuple(Layer(place.source, _settings(place, stage, flags)) for place in others),
+        preset=text("preset", "auto"),
+        overlays=tuple(text("with").replace(",", " ").split()),
+        effective_batch=Setting(whole_taken(effective[1]), effective[0]) if effective else None,
+        rewards=rewards.words if rewards else (),
+        row_format=text("format"),
+        tuning=Tuning(
+            text("tuning_strategy"),
+            whole("llm_frozen_layers"),
+            whole("trainable_layers"),
+            llm_rate=rate is not None and rate.name == "learning_rate_llm",
+        ),
+        gpus=text("gpus"),
+        name=text("name"),
+        output_dir=text("output_dir"),
+        oom_retry=text("oom_retry", "neutral"),
+        max_attempts=attempts_taken(whole("max_attempts")),
+    )
+
+
+def _strongest(name: str, places: Sequence[Words]) -> tuple[Source, Said] | None:
+    """The last place that says an option, and what it says."""
+    found = [(place.source, place.said[name]) for place in places if name in place.said]
+    return found[-1] if found else None
+
+
+def attempts_taken(number: int | None) -> int:
+    """How often a run may start; 5 where nothing is said. Raises TunekitError below 1."""
+    if number is not None and number < 1:
+        raise TunekitError(f"--max-attempts must be 1 or more, not {number}")
+    return DEFAULT_ATTEMPTS if number is None else number
+
+
+def words_taken(said: Said) -> tuple[str, ...]:
+    """The words of an option. Raises TunekitError where it does not take them."""
+    option = OPTIONS[said.name]
+    for word in said.words:
+        if option.choices and word not in option.choices:
+            hint = did_you_mean(word, option.choices)
+            raise TunekitError(f"{said.label} takes {', '.join(option.choices)}, not {word}", hint)
+    return said.words
+
+
+def whole_taken(said: Said) -> int:
+    """The whole number of an option. Raises TunekitError where it is none."""
+    word = " ".join(said.words)
+    try:
+        return int(word)
+    except ValueError:
+        raise TunekitError(f"{said.label} takes a whole number, not {word}") from None
+
+
+def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting]:
+    """The flags of ms-swift that a place sets, with typed values; what is set for all runs may be for other stages."""
+    found: dict[str, Setting] = {}
+    for key, said in words.said.items():
+        option = OPTIONS.get(said.name)
+        if option and option.means is not None:
+            meant = option.means[words_taken(said)[0]]
+            found |= {flag: Setting(flags.parse(flag, word, stage.command), words.source) for flag, word in meant.items()}
+        elif (not option or option.flag) and not _for_another(key, words, stage, flags):
+            found[key] = Setting(_parsed(key, said, option, words.source, stage, flags), words.source)
+    return found
+
+
+def _for_another(flag: str, words: Words, stage: Stage, flags: FlagTable) -> bool:
+    if flag == RLHF_TYPE and words.source.explicit and stage.rlhf_type:
+        return True  # it has named the stage
+    return not words.source.explicit and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
+
+
+def _parsed(flag: str, said: Said, option: Option | None, source: Source, stage: Stage, flags: FlagTable) -> Any:
+    """The value of a flag. Where it is set for all runs the error says where that is."""
+    if flag in RESERVED:
+        reason, hint = RESERVED[flag]
+        kept = f"{said.label} is tunekit's to set" if source.explicit else f"{said.label} cannot be set"
+        raise TunekitError(f"{kept}: {reason}", hint)
+    if option and option.kind == WHOLE:
+        whole_taken(said)
+    try:
+        secrets.refuse_secret(flag)
+        return flags.parse(flag, said.words, stage.command)
+    except TunekitError as error:
+        where = "" if source.explicit else f"{said.where}: "
+        raise TunekitError(f"{where}{error.message}", error.hint) from error
+
+
+def _check_rewards(stage: Stage, words: Words) -> None:
+    """Raise TunekitError where a stage is not scored by functions, or they are named twice."""
+    if stage.scored_by != OPTIONS["reward"].scored_by:
+        takers = [other.name.upper() for other in STAGES.values() if other.scored_by == OPTIONS["reward"].scored_by]
+        hint = f"{stage.name.upper()} learns from a model: --reward_model FOLDER" if stage.scored_by else None
+        raise TunekitError(f"--reward is for {' and '.join(takers)}, not for {stage.name}", hint)
+    if "reward_funcs" in words.said:
+        raise TunekitError("--reward and --reward_funcs are the same", "give one of them")

@@ -6,13 +6,15 @@ or None where it has nothing to offer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from tunekit.plan.plan import Plan
+    from collections.abc import Container
+
+    from tunekit.plan.configuration import Configuration
     from tunekit.plan.settings import Value
 
-Packages = frozenset[str] | None
+Packages: TypeAlias = "Container[str] | None"
 """Import names of what is installed; None where the machine was only described, and all is taken to be there."""
 
 # fmt: off
@@ -28,27 +30,28 @@ LIGER_MODELS = frozenset((
 # fmt: on
 """Model types that liger-kernel 0.8.5 patches (transformers/monkey_patch.py), for machines that were only described."""
 
-ZERO_LADDER = {None: "zero2", "zero0": "zero2", "zero1": "zero2", "zero2": "zero3", "zero3": "zero3_offload"}
+ZERO_LADDER = {"": "zero2", "zero0": "zero2", "zero1": "zero2", "zero2": "zero3", "zero3": "zero3_offload"}
+"""The next stage of DeepSpeed ZeRO."""
 
 
-def liger(plan: Plan, packages: Packages, models: frozenset[str]) -> dict[str, Value] | None:
+def liger_flags(plan: Configuration, packages: Packages, models: frozenset[str]) -> dict[str, Value] | None:
     """Liger's fused cross-entropy, which never holds the whole logits.
 
-    Only for sft and pt: ms-swift's preference losses want the logits, and its GRPO and GKD take Liger with conditions.
+    Only for supervised and continued training: ms-swift's preference losses want the logits, and its GRPO and GKD take Liger with conditions.
 
     Args:
         plan: decided so far.
         packages: what is installed.
         models: model types that liger-kernel patches.
     """
-    if plan.command == "rlhf" or not plan.hardware.gpus or _lacks(packages, "liger_kernel"):
+    if not plan.stage.liger or not plan.hardware.gpus or _lacks(packages, "liger_kernel"):
         return None
     if plan.get("use_liger_kernel") is not None or plan.model.family not in models:
         return None
     return {"use_liger_kernel": True}
 
 
-def four_bit(plan: Plan, packages: Packages) -> dict[str, Value] | None:
+def four_bit_flags(plan: Configuration, packages: Packages) -> dict[str, Value] | None:
     """QLoRA: the frozen weights in 4 bits.
 
     Not for mixtures of experts, whose fused expert weights bitsandbytes leaves alone, and not beside ZeRO-3, which
@@ -56,15 +59,14 @@ def four_bit(plan: Plan, packages: Packages) -> dict[str, Value] | None:
     """
     if plan.get("tuner_type") != "lora" or plan.get("quant_method") is not None or _lacks(packages, "bitsandbytes"):
         return None
-    if plan.model.moe or str(plan.get("deepspeed") or "").startswith("zero3"):
+    if plan.model.moe or plan.zero_stage == 3:
         return None
     return {"quant_method": "bnb", "quant_bits": "4"}
 
 
-def zero(plan: Plan, packages: Packages) -> dict[str, Value] | None:
+def zero_flags(plan: Configuration, packages: Packages) -> dict[str, Value] | None:
     """The next stage of DeepSpeed ZeRO, on several GPUs; stage 3 does not go with quantized weights."""
-    current = plan.get("deepspeed")
-    stage = ZERO_LADDER.get(None if current is None else str(current))
+    stage = ZERO_LADDER.get(plan.text("deepspeed"))
     if stage is None or plan.hardware.world == 1 or not plan.hardware.gpus or _lacks(packages, "deepspeed"):
         return None
     if stage != "zero2" and plan.get("quant_method") is not None:

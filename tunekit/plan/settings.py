@@ -10,8 +10,38 @@ if TYPE_CHECKING:
 
 Value: TypeAlias = str | int | float | bool | list[str]
 
-COMMAND_LINE = "command line"
-"""The source of what the user typed for this run. Rules may refuse such a setting, never change it."""
+UNSET = "None"
+"""The word by which an optional flag of ms-swift is left to its default."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a setting comes from.
+
+    Attributes:
+        kind: ``preset``, ``stage``, ``overlay``, ``strategy``, ``config``, ``environment``, ``command line``, ``recipe``,
+            ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
+        name: of the preset, the rule, the file; the number of the retry.
+        origin: the preset that a preset inherits it from.
+    """
+
+    kind: str
+    name: str = ""
+    origin: str = ""
+
+    @property
+    def explicit(self) -> bool:
+        """Whether the user said it for this run: rules may refuse such a setting, never change it."""
+        return self.kind in ("command line", "recipe")
+
+    def __str__(self) -> str:
+        colon = self.kind in ("rule", "retry")
+        text = f"{self.kind}:{self.name}" if colon else f"{self.kind} {self.name}".rstrip()
+        return f"{text} ← {self.origin}" if self.origin else text
+
+
+COMMAND_LINE = Source("command line")
+TUNEKIT = Source("tunekit")
 
 
 @dataclass(frozen=True)
@@ -20,19 +50,23 @@ class Setting:
 
     Attributes:
         value: as ms-swift takes it; `render` turns it into words of a command line.
-        source: a preset, an overlay, the user's config, ``TUNEKIT_*``, the command line, ``rule:<id>``,
-            ``batch`` or ``retry:<n>``.
+        source: where it comes from.
         why: one line for people, empty where nothing was decided.
     """
 
     value: Value
-    source: str
+    source: Source
     why: str = ""
 
     @property
     def explicit(self) -> bool:
-        """Whether the user typed it for this run."""
-        return self.source == COMMAND_LINE
+        """Whether the user said it for this run."""
+        return self.source.explicit
+
+    @property
+    def whole(self) -> int:
+        """The value, which is a whole number. Raises TypeError where it is none."""
+        return whole_number(self.value)
 
     def render(self) -> list[str]:
         """The words that follow the flag on a command line: several for a list."""
@@ -45,7 +79,7 @@ class Setting:
 class Layer:
     """Settings that come from one place, together with its name."""
 
-    source: str
+    source: Source
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
 
@@ -58,15 +92,22 @@ def text(value: Value) -> str:
     return str(value)
 
 
-def merge(layers: Iterable[Layer]) -> dict[str, Setting]:
-    """Lay `layers` over one another, weakest first: the last one that names a setting decides it."""
+def whole_number(value: Value) -> int:
+    """A value that is a whole number. Raises TypeError where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def overlaid(layers: Iterable[Layer]) -> dict[str, Setting]:
+    """`layers` laid over one another, weakest first: the last one that names a setting decides it."""
     merged: dict[str, Setting] = {}
     for layer in layers:
         merged.update(layer.settings)
     return merged
 
 
-def layer_of(source: str, values: Mapping[str, Value], why: Mapping[str, str] | None = None) -> Layer:
+def layer_of(source: Source, values: Mapping[str, Value], why: Mapping[str, str] | None = None) -> Layer:
     """Make a layer of plain values; `why` gives the reasons that are known."""
     reasons = why or {}
     return Layer(source, {name: Setting(value, source, reasons.get(name, "")) for name, value in values.items()})

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.parameters import layers_of
-from tunekit.plan.settings import Layer, Value, layer_of, text
+from tunekit.plan.settings import Layer, Source, Value, layer_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from tunekit.plan.models.find import Model
+    from tunekit.plan.settings import Setting
+    from tunekit.stages import Stage
 
 SELECTS = (
     "tuner_type",
@@ -195,23 +197,25 @@ class Layered:
     unset: tuple[str, ...] = ()
 
 
-def layered(tuning: Tuning, model: Model, stage: str, typed: Mapping[str, Value], said: Collection[str]) -> Layered:
+def layered(
+    tuning: Tuning, model: Model, stage: Stage, typed: Mapping[str, Setting], given: Collection[str]
+) -> Layered:
     """The settings that a strategy means for a model.
 
     Args:
         tuning: what was asked for.
         model: what is trained.
-        stage: its rates are for ``sft`` and ``pt``.
-        typed: the flags of the command line.
-        said: the names of those of the user's configuration.
+        stage: not every one takes its rates.
+        typed: the flags that were said for this run.
+        given: the names of those of the user's configuration.
 
     Raises:
         TunekitError: no such strategy, one that does not suit the model, or options that contradict it.
     """
     _check_options(tuning)
     if not tuning.strategy:
-        return Layered(Layer("strategy"), Layer("strategy"))
-    strategy = find(tuning.strategy)
+        return Layered(Layer(Source("strategy")), Layer(Source("strategy")))
+    strategy = find_strategy(tuning.strategy)
     if strategy.vision_only and is_text(model):
         fitting = ", ".join(name for name, other in STRATEGIES.items() if not other.vision_only)
         raise TunekitError(
@@ -221,16 +225,17 @@ def layered(tuning: Tuning, model: Model, stage: str, typed: Mapping[str, Value]
     meaning = _meaning(strategy, tuning, model)
     decides = dict.fromkeys((*SELECTS, *meaning, *(ADAPTER_FLAGS if strategy.tuner == "full" else ())))
     for flag in [flag for flag in typed if flag in decides]:
-        if flag not in meaning or (typed[flag] != meaning[flag] and not _more_bits(flag, typed[flag])):
+        value = typed[flag].value
+        if flag not in meaning or (value != meaning[flag] and not _more_bits(flag, value)):
             means = f"means --{flag} {text(meaning[flag])}" if flag in meaning else f"trains {strategy.title}"
             raise TunekitError(
-                f"--{flag} {text(typed[flag])} contradicts --tuning-strategy {strategy.name}, which {means}",
+                f"--{flag} {text(value)} contradicts --tuning-strategy {strategy.name}, which {means}",
                 "drop one of them",
             )
-    source = f"strategy {strategy.name}"
-    rates: dict[str, Value] = dict(strategy.rates) if stage in ("sft", "pt") else {}
-    given = {*typed, *said}
-    if not model.multimodal or ("learning_rate" in given and not tuning.llm_rate):
+    source = Source("strategy", strategy.name)
+    rates: dict[str, Value] = dict(strategy.rates) if stage.rates else {}
+    said = {*typed, *given}
+    if not model.multimodal or ("learning_rate" in said and not tuning.llm_rate):
         rates = {flag: rate for flag, rate in rates.items() if flag == "learning_rate"}  # one rate for all
     why = "a start in the guides' range for what it trains"
     reasons = dict.fromkeys(meaning, f"trains {strategy.title}") | dict.fromkeys(rates, why)
@@ -241,7 +246,7 @@ def layered(tuning: Tuning, model: Model, stage: str, typed: Mapping[str, Value]
     )
 
 
-def find(name: str) -> Strategy:
+def find_strategy(name: str) -> Strategy:
     """The strategy of that name. Raises TunekitError with the closest names."""
     if name in STRATEGIES:
         return STRATEGIES[name]

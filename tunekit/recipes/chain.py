@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
 from tunekit.plan.plan import in_order
-from tunekit.plan.settings import Setting, Value, text
-from tunekit.recipes.schema import BASE, Part, is_adapter
+from tunekit.plan.request import Said
+from tunekit.plan.settings import Setting, Source, Value, text
+from tunekit.recipes.schema import BASE, Part
+from tunekit.runs.checkpoints import is_adapter
+from tunekit.runs.folder import MERGED, RESULT
+from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tunekit.plan.plan import Plan
+    from tunekit.plan.planner import Facts
+    from tunekit.plan.request import Request
+    from tunekit.runs.folder import Run
 
-SOURCE = "recipe"
-"""The source of settings that say where a stage starts."""
-
-RESULT, MERGED = "result", "merged"
-"""In a stage's folder: the link to the checkpoint that counts, and the model that its adapter was merged into."""
+SOURCE = Source("recipe")
+"""Of settings that say where a stage starts."""
 
 SHAPE = (
     "lora_rank",
@@ -114,21 +118,33 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A stage with all that its run needs.
+class Step:
+    """A stage with its run, and where it starts.
 
     Attributes:
-        path: of its run.
-        name: what trackers call it.
+        request: what it asked for, and `facts` what is known beside that.
     """
 
     part: Part
-    plan: Plan
+    run: Run
     start: Start
-    path: Path
-    name: str
-    oom_retry: str
-    max_attempts: int
+    request: Request
+    facts: Facts
+
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+        return self.part.name
+
+    @property
+    def plan(self) -> Plan:
+        """Of its run."""
+        return self.run.plan
+
+    @property
+    def path(self) -> Path:
+        """The folder of its run."""
+        return self.run.path
 
     @property
     def checkpoint(self) -> Path:
@@ -143,10 +159,10 @@ class Planned:
 
 OBSTACLES: tuple[tuple[Callable[[Left, Plan, Part], bool], str], ...] = (
     (lambda left, _plan, _part: left.tuner != "lora", "ms-swift goes on with plain LoRA only"),
-    (lambda _left, plan, _part: tuner(plan) == "full", "full training needs the whole model"),
+    (lambda _left, plan, _part: plan.full, "full training needs the whole model"),
     (lambda _left, plan, _part: tuner(plan) != "lora", "this stage trains another kind of adapter"),
     (
-        lambda _left, _plan, part: part.stage.gives == "reward model",
+        lambda _left, _plan, part: part.stage.gives == REWARD_MODEL,
         "a reward model has a head of its own, for which the adapter was not made",
     ),
     (
@@ -163,14 +179,14 @@ OBSTACLES: tuple[tuple[Callable[[Left, Plan, Part], bool], str], ...] = (
 
 def tuner(plan: Plan) -> str:
     """What a plan trains: ``full``, or a kind of adapter."""
-    return str(plan.get("tuner_type") or "lora")
+    return plan.text("tuner_type", "lora")
 
 
-def left_by(item: Planned) -> Left:
+def left_by(item: Step) -> Left:
     """What a stage will leave."""
     shape = {flag: item.plan.get(flag) for flag in (*SHAPE, *WEIGHTS)}
     model = item.plan.get("model")
-    return Left(item.part.name, item.checkpoint, tuner(item.plan), model, shape, item.plan, item.merged)
+    return Left(item.name, item.checkpoint, tuner(item.plan), model, shape, item.plan, item.merged)
 
 
 def left_in(folder: str, model: Value | None) -> Left:
@@ -186,7 +202,7 @@ def left_in(folder: str, model: Value | None) -> Left:
     return Left(folder, path, kind, model, {flag: config.get(name) for name, flag in ADAPTER_FILE.items()})
 
 
-def decide(part: Part, plan: Plan, left: Left | None, reward: Left | None = None) -> Start:
+def decide_start(part: Part, plan: Plan, left: Left | None, reward: Left | None = None) -> Start:
     """How a stage starts.
 
     Args:
@@ -274,16 +290,16 @@ def _whole(left: Left, folder: Path) -> dict[str, Setting]:
     return settings
 
 
-def placed(plan: Plan, start: Start) -> Plan:
+def started_from(plan: Plan, start: Start) -> Plan:
     """The plan of a stage, from where it starts. Its `model` stays the one whose shape it has."""
     return replace(plan, settings=in_order({**plan.settings, **(start.settings or {})}))
 
 
-def reward_words(reward: Left) -> dict[str, list[str]]:
+def reward_words(reward: Left) -> dict[str, Said]:
     """The flags of ms-swift that name a reward model: its whole model, with the head that gives scores."""
     folder = reward.checkpoint if reward.tuner == "full" or reward.merged is None else reward.merged
-    words = {"reward_model": [str(folder)]}
+    words = {"reward_model": str(folder)}
     known = reward.plan and (reward.plan.get("model_type") or reward.plan.model.family)
     if known:
-        words["reward_model_type"] = [text(known)]
-    return words
+        words["reward_model_type"] = text(known)
+    return {flag: Said(flag, (word,), reward.name) for flag, word in words.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.recipes.schema import BASE, Option, Part, Recipe, Takes, is_adapter
 from tunekit.stages import STAGES, Stage
-from tunekit.toml import line_of, read_toml
+from tunekit.files import line_of, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,47 +22,33 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 TAKEN = ("before",)
 """Folders of a recipe's run that are no stage's."""
 
-OTHER_WORDS = {"pretrain": "pt", "pre-train": "pt", "finetune": "sft", "reward": "rm", "reward_model": "rm"}
-"""What other tools call a type."""
-
-SAME = {
-    "num_train_epochs": "epochs",
-    "per_device_train_batch_size": "micro_batch",
-    "vit_lr": "learning_rate_vit",
-    "aligner_lr": "learning_rate_aligner",
-}
-"""Flags of ms-swift for which tunekit has an option: a default and a stage may use either."""
-
-FOR_ONE_TYPE = {"reward": "grpo", "reward_funcs": "grpo", "reward_weights": "grpo", "reward_model": "ppo"}
-"""Options that as defaults are for the stages of one type only."""
-
 STARTS = ("model", "adapters", "ref_adapters", "ref_model")
 """What the recipe decides where a stage starts from another."""
 
 
-def read(path: Path, takes: Takes, overrides: Mapping[str, list[str]] | None = None) -> Recipe:
+def read_recipe(path: Path, flags: FlagTable, overrides: Mapping[str, list[str]] | None = None) -> Recipe:
     """The recipe in a file.
 
     Args:
         path: the file.
-        takes: what stages may say.
+        flags: of ms-swift.
         overrides: options from the command line; ``dpo.beta`` is one of the stage dpo, ``beta`` of all that take it.
 
     Raises:
         TunekitError: something in it is wrong, with file, line and key.
     """
-    return _Document(path, takes, overrides or {}).recipe()
+    return _Document(path, flags, overrides or {}).recipe()
 
 
 class _Document:
     """One recipe's file."""
 
-    def __init__(self, path: Path, takes: Takes, overrides: Mapping[str, list[str]]) -> None:
+    def __init__(self, path: Path, flags: FlagTable, overrides: Mapping[str, list[str]]) -> None:
         self._path = path
-        self._takes = takes
+        self._flags = flags
         self._overrides = overrides
         self._table, self._text = read_toml(path)
-        self._known = {name for flags in takes.flags.by_command.values() for name in flags}
+        self._known = {name for known in flags.by_command.values() for name in known}
 
     def recipe(self) -> Recipe:
         for key in self._table:
@@ -84,20 +70,21 @@ class _Document:
         self._overrides_meant(parts)
         return Recipe(self._path.stem, self._path, title, self._text, tuple(parts))
 
-    def _defaults(self) -> dict[str, Option]:
+    def _defaults(self) -> dict[str, Said]:
         section = self._table.get("defaults", {})
         if not isinstance(section, dict):
             self._fail("defaults", "must be a table: [defaults]")
         for key in OWN:
             if key in section:
                 self._fail(key, "is said for each stage, not for all", "defaults", "write it under [[stage]]")
-        found = dict(self._option(key, value, "defaults") for key, value in section.items())
+        found = [self._said(key, value, "defaults") for key, value in section.items()]
         if "model" in self._overrides:
-            found["model"] = Option(tuple(self._overrides["model"]), "--model")
-        return found
+            found = [said for said in found if said.name != "model"]
+            found.append(Said("model", tuple(self._overrides["model"]), "--model"))
+        return {canonical(said.name): said for said in found}
 
     def _part(
-        self, number: int, section: dict[str, Any], names: list[str], before: list[Part], defaults: dict[str, Option]
+        self, number: int, section: dict[str, Any], names: list[str], before: list[Part], defaults: dict[str, Said]
     ) -> Part:
         stage = self._stage(number, section)
         name = self._name(number, section, names)
@@ -112,12 +99,12 @@ class _Document:
         merge = section.get("merge")
         if merge is not None and not isinstance(merge, bool):
             self._fail("merge", f"must be true or false, not {merge!r}", "stage", nth=number)
-        options = {key: option for key, option in defaults.items() if self._meant(key, stage)} | own
+        options = {key: said for key, said in defaults.items() if self._meant(said, stage)} | own
         earlier = next((part for part in before if part.name == start), None)
         if earlier:
-            options["model"] = earlier.options["model"]
+            options["model"] = earlier.said["model"]
         elif start != BASE and not is_adapter(start):
-            options["model"] = Option((start,), self._where(number))
+            options["model"] = Said("model", (start,), self._where(number))
         if "model" not in options:
             raise TunekitError(
                 f"{self._where(number)}: stage {name} has no model", "model = … under [defaults], or --model"
@@ -127,17 +114,18 @@ class _Document:
             options.pop("reward_model", None)
         return Part(name, stage, start, reward, merge, options, self._where(number))
 
-    def _own(self, number: int, section: dict[str, Any], name: str, stage: Stage) -> dict[str, Option]:
+    def _own(self, number: int, section: dict[str, Any], name: str, stage: Stage) -> dict[str, Said]:
         """The options of a stage's own section, and what the command line says for it."""
-        own: dict[str, Option] = {}
+        own: dict[str, Said] = {}
         for key, value in section.items():
             if key in OWN:
                 continue
-            known, option = self._option(key, value, "stage", number)
+            said = self._said(key, value, "stage", number)
+            known = canonical(said.name)
             if known in own:
-                self._fail(key, f"is given twice: it is the same as {SAME.get(key, known)}", "stage", nth=number)
-            self._check_taken(known, stage, option)
-            own[known] = option
+                self._fail(key, f"is given twice: it is the same as {own[known].name}", "stage", nth=number)
+            self._check_taken(said, stage)
+            own[known] = said
         return own | self._overridden(name, stage)
 
     def _stage(self, number: int, section: dict[str, Any]) -> Stage:
@@ -145,7 +133,7 @@ class _Document:
         if word is None:
             raise TunekitError(f"{self._where(number)}: a stage needs type = …", f"one of {', '.join(STAGES)}")
         if not isinstance(word, str) or word not in STAGES:
-            meant = OTHER_WORDS.get(str(word))
+            meant = next((stage.name for stage in STAGES.values() if word in stage.aliases), None)
             hint = f"did you mean {meant}?" if meant else did_you_mean(str(word), STAGES)
             self._fail("type", f"{word} is no stage", "stage", hint or f"there are: {', '.join(STAGES)}", number)
         return STAGES[word]
@@ -163,7 +151,7 @@ class _Document:
 
     def _start(self, number: int, section: dict[str, Any], name: str, names: list[str], before: list[Part]) -> str:
         """What a stage starts from: the last one before it that left a model to go on with, unless it says."""
-        models = [part.name for part in before if part.stage.gives == "model"]
+        models = [part.name for part in before if part.stage.gives == MODEL]
         if "from" not in section:
             return models[-1] if models else BASE
         word = section["from"]
@@ -184,76 +172,73 @@ class _Document:
         hint = did_you_mean(word, [*models, BASE]) or f"stages before it: {', '.join(models) or 'none'}"
         return self._fail("from", f"{word} is neither a stage of this recipe nor a folder", "stage", hint, number)
 
-    def _reward(self, stage: Stage, options: dict[str, Option], before: list[Part]) -> str:
-        """The stage whose reward model scores: the one that is named, and for PPO else the last one."""
-        models = [part.name for part in before if part.stage.gives == "reward model"]
+    def _reward(self, stage: Stage, options: dict[str, Said], before: list[Part]) -> str:
+        """The stage whose reward model scores: the one that is named, or where a stage needs one the last."""
+        models = [part.name for part in before if part.stage.gives == REWARD_MODEL]
         named = options.get("reward_model")
         if named is not None:
             (word, *more) = named.words or ("",)
             return word if word in models and not more else ""
-        return models[-1] if models and stage.name == "ppo" else ""
+        return models[-1] if models and stage.scored_by == "model" else ""
 
-    def _option(self, key: str, value: Any, table: str, number: int = 1) -> tuple[str, Option]:
-        """An option by its one name, and its words. Raises TunekitError where there is none of that name."""
-        name = self._check_known(key.replace("-", "_"), f"{self._path} line {line_of(self._text, key, table, number)}")
+    def _said(self, key: str, value: Any, table: str, number: int = 1) -> Said:
+        """What a line says. Raises TunekitError where there is no option of that name."""
         where = f"{self._path} line {line_of(self._text, key, table, number)}"
-        items = value if isinstance(value, list) else [value]
-        if not all(isinstance(item, (str, int, float, bool)) for item in items):
-            raise TunekitError(f"{where}: {key} must be a text, number, true/false or a list")
-        words = tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
+        name = key.replace("-", "_")
+        self._check_known(name, where)
+        words = words_of_value(value, f"{where}: {key}")
         if any(word.startswith("--") for word in words) and isinstance(value, list):
             raise TunekitError(f"{where}: {key} holds a flag, not a value", "every option has a line of its own")
-        return name, Option(words, where)
+        return Said(name, words, where)
 
-    def _check_known(self, name: str, where: str) -> str:
-        """The one name of an option or flag."""
-        name = SAME.get(name, name)
-        if name in self._takes.refused:
-            raise TunekitError(f"{where}: {name} has no place in a recipe", self._takes.refused[name])
-        if name in self._takes.options or name in self._known:
-            return name
-        try:
-            self._takes.flags.find(name, "rlhf")
-        except TunekitError as error:
-            hint = did_you_mean(name, [*self._takes.options, *self._known, *OWN])
-            renamed = error.hint if error.hint and not error.hint.startswith("did you mean") else hint
-            problem = f"{name} is neither an option of tunekit nor a flag of ms-swift"
-            raise TunekitError(f"{where}: {problem}", renamed) from None
-        return name  # pragma: no cover - a flag that is found is known
-
-    def _check_taken(self, name: str, stage: Stage, option: Option) -> None:
-        if name in self._takes.options or name in self._takes.flags.by_command[stage.command]:
+    def _check_known(self, name: str, where: str) -> None:
+        """Raise TunekitError where a stage cannot say that."""
+        option = OPTIONS.get(name)
+        if option and TRAIN in option.commands:
+            if option.reach < RECIPE:
+                raise TunekitError(f"{where}: {name} has no place in a recipe", option.elsewhere)
             return
-        takers = [other.name for other in STAGES.values() if name in self._takes.flags.by_command[other.command]]
-        raise TunekitError(f"{option.where}: {stage.name} takes no {name}", f"it is for {', '.join(takers)}")
+        if name in self._known:
+            return
+        renamed = renamed_hint(name)
+        known = [*(option.name for option in OPTIONS.values() if option.reach >= RECIPE), *self._known, *OWN]
+        problem = f"{name} is neither an option of tunekit nor a flag of ms-swift"
+        raise TunekitError(f"{where}: {problem}", renamed or did_you_mean(name, known))
 
-    def _meant(self, name: str, stage: Stage) -> bool:
+    def _check_taken(self, said: Said, stage: Stage) -> None:
+        flag = canonical(said.name)
+        if said.name in OPTIONS or flag in self._flags.by_command[stage.command]:
+            return
+        takers = [other.name for other in STAGES.values() if flag in self._flags.by_command[other.command]]
+        raise TunekitError(f"{said.where}: {stage.name} takes no {said.name}", f"it is for {', '.join(takers)}")
+
+    def _meant(self, said: Said, stage: Stage) -> bool:
         """Whether a default is for stages of that type."""
-        if FOR_ONE_TYPE.get(name, stage.name) != stage.name:
-            return False
-        return name in self._takes.options or name in self._takes.flags.by_command[stage.command]
+        option = OPTIONS.get(said.name)
+        if option:
+            return option.scored_by in ("", stage.scored_by)
+        owners = [other for other in STAGES.values() if said.name in other.own_flags]
+        return said.name in self._flags.by_command[stage.command] and (not owners or stage in owners)
 
-    def _overridden(self, name: str, stage: Stage) -> dict[str, Option]:
+    def _overridden(self, name: str, stage: Stage) -> dict[str, Said]:
         """What the command line says for a stage: for all that take it, and stronger, for this one."""
-        shared: dict[str, Option] = {}
-        own: dict[str, Option] = {}
+        shared: dict[str, Said] = {}
+        own: dict[str, Said] = {}
         for word, words in self._overrides.items():
             head, dot, key = word.rpartition(".")
-            option = Option(tuple(words) or ("true",), f"--{word}")
-            if not dot:
-                known = self._check_known(key, option.where)
-                if known == "model":  # it has replaced that of [defaults]
-                    continue
-                if known in STARTS:
-                    raise TunekitError(
-                        f"{option.where} is not for a whole recipe", f"--{name}.{known} is for one stage"
-                    )
-                if self._meant(known, stage):
-                    shared[known] = option
-            elif head == name.replace("-", "_"):
-                known = self._check_known(key, option.where)
-                self._check_taken(known, stage, option)
-                own[known] = option
+            said = Said(key, tuple(words) or ("true",), f"--{word}")
+            if not dot and key == "model":  # it has replaced that of [defaults]
+                continue
+            if dot and head != name.replace("-", "_"):
+                continue
+            self._check_known(key, said.where)
+            if dot:
+                self._check_taken(said, stage)
+                own[canonical(key)] = said
+            elif key in STARTS:
+                raise TunekitError(f"{said.where} is not for a whole recipe", f"--{name}.{key} is for one stage")
+            elif self._meant(said, stage):
+                shared[canonical(key)] = said
         return shared | own
 
     def _overrides_meant(self, parts: list[Part]) -> None:
@@ -263,7 +248,7 @@ class _Document:
             head, dot, key = word.rpartition(".")
             if dot and head not in names:
                 raise TunekitError(f"--{word}: the recipe has no stage {head}", did_you_mean(head, names, "--"))
-            if not dot and key != "model" and not any(SAME.get(key, key) in part.options for part in parts):
+            if not dot and key != "model" and not any(canonical(key) in part.said for part in parts):
                 raise TunekitError(f"--{word} is for none of the recipe's stages")
 
     def _where(self, number: int) -> str:

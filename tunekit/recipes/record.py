@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.data.check import local_file
-from tunekit.engine.rewards import words_of
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
-from tunekit.plan.plan import BATCH_FLAGS
+from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import text
+from tunekit.runs.folder import RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.plan import Plan
-    from tunekit.recipes.chain import Planned
+    from tunekit.recipes.chain import Step
 
 FILE = "stage.json"
 SCHEMA = 1
@@ -72,7 +72,7 @@ class Record:
         write_atomically(folder / FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-def load(folder: Path) -> Record | None:
+def load_record(folder: Path) -> Record | None:
     """The record in a stage's folder; None where there is none that this version can read."""
     try:
         document = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def load(folder: Path) -> Record | None:
         return None
 
 
-def make(item: Planned, earlier: Mapping[str, Path], before: Record | None = None) -> Record:
+def make_record(item: Step, earlier: Mapping[str, Path], before: Record | None = None) -> Record:
     """The record of a stage that is about to be trained.
 
     Args:
@@ -95,17 +95,17 @@ def make(item: Planned, earlier: Mapping[str, Path], before: Record | None = Non
     known = before.files if before else {}
     files = {str(path): _content(path, known.get(str(path))) for path in files_of(item)}
     starts = {name: version(path) for name, path in earlier.items()}
-    return Record(uuid.uuid4().hex, learned(item.plan), files, starts, planned(item.plan))
+    return Record(uuid.uuid4().hex, learned_flags(item.plan), files, starts, flags_of(item.plan))
 
 
-def planned(plan: Plan) -> dict[str, str]:
+def flags_of(plan: Plan) -> dict[str, str]:
     """All flags of a plan, as text."""
     return {flag: text(setting.value) for flag, setting in plan.settings.items()}
 
 
-def learned(plan: Plan) -> dict[str, str]:
+def learned_flags(plan: Plan) -> dict[str, str]:
     """What of a plan decides what is learned, as text."""
-    kept = {flag: words for flag, words in planned(plan).items() if flag not in NOT_LEARNED}
+    kept = {flag: words for flag, words in flags_of(plan).items() if flag not in NOT_LEARNED}
     return kept | {"effective_batch": str(plan.batch.effective)}
 
 
@@ -123,12 +123,12 @@ def takes_over(before: Record, reached: Plan, now: Plan) -> bool:
     same_layout = reached.batch.data_parallel == now.batch.data_parallel and reached.get("deepspeed") == now.get(
         "deepspeed"
     )
-    return before.planned != planned(now) and same_layout and learned(reached) == before.settings
+    return before.planned != flags_of(now) and same_layout and learned_flags(reached) == before.settings
 
 
-def files_of(item: Planned) -> list[Path]:
+def files_of(item: Step) -> list[Path]:
     """The files whose content a stage learns from: datasets, functions, and the folder that it starts from."""
-    names = [name for flag in DATA_FLAGS for name in words_of(item.plan.get(flag))]
+    names = [name for flag in DATA_FLAGS for name in item.plan.words(flag)]
     functions = [*item.plan.rewards, *([item.plan.row_format] if item.plan.row_format else [])]
     found = [_local(name) for name in names] + [Path(function.file) for function in functions]
     start = Path(item.part.start).expanduser()
@@ -162,9 +162,7 @@ def _content(path: Path, known: tuple[int, int, str] | None) -> tuple[int, int, 
 
 def version(folder: Path) -> str:
     """Which training of a stage, and which checkpoint of it, its folder holds; empty where it holds none."""
-    from tunekit.recipes.chain import RESULT
-
-    record = load(folder)
+    record = load_record(folder)
     result = folder / RESULT
     return f"{record.id} {result.resolve().name}" if record and result.exists() else ""
 

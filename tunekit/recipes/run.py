@@ -13,20 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import tunekit
-from tunekit.engine.command import build
-from tunekit.engine.plugin import Files, placed
+from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import write_atomically
-from tunekit.recipes import outputs, record
-from tunekit.runs import attempts, preflight
+from tunekit.recipes import record
+from tunekit.runs import preflight
+from tunekit.runs.attempts import engine_or_fail, run_attempts
+from tunekit.runs.checkpoints import link_result
 from tunekit.runs.folder import RunFolder, RunState, now
-from tunekit.runs.functions import first_files, try_functions, write_files
+from tunekit.runs.functions import try_functions, write_files
+from tunekit.runs.script import command_of
+from tunekit.runs.start import begin_run
+from tunekit.runs.trained.merge import merge_stage, merged_gib, stage_merge_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tunekit.engine.failures import Failure
-    from tunekit.recipes.chain import Planned
+    from tunekit.recipes.chain import Step
     from tunekit.recipes.schema import Recipe
     from tunekit.runs.attempts import Report, Screen
 
@@ -54,23 +58,23 @@ class State:
         return self.kind in (NEW, RESUME, AGAIN)
 
 
-class Teller(Protocol):
+class RecipeScreen(Protocol):
     """Where a recipe shows itself."""
 
-    def begins(self, item: Planned, number: int, count: int, state: State) -> Screen:
+    def begins(self, item: Step, number: int, count: int, state: State) -> Screen:
         """A stage starts; where its run shows itself."""
 
-    def told(self, lines: list[tuple[str, str]]) -> None:
+    def show(self, lines: list[tuple[str, str]]) -> None:
         """Lines with a title each."""
 
-    def ended(self, item: Planned, report: Report, checkpoint: Path | None) -> None:
+    def ended(self, item: Step, report: Report, checkpoint: Path | None) -> None:
         """A stage has ended; with the checkpoint that counts, where it is done."""
 
-    def merge_failed(self, item: Planned, failure: Failure) -> None:
+    def merge_failed(self, item: Step, failure: Failure) -> None:
         """The adapter of a stage could not be merged."""
 
 
-def look(items: Sequence[Planned], wanted: frozenset[str], *, again: bool = False) -> dict[str, State]:
+def recipe_states(items: Sequence[Step], wanted: frozenset[str], *, again: bool = False) -> dict[str, State]:
     """What is to be done with each stage. Reads the folders of the stages and hashes the data; changes nothing.
 
     Args:
@@ -82,17 +86,17 @@ def look(items: Sequence[Planned], wanted: frozenset[str], *, again: bool = Fals
         TunekitError: a stage that is not wanted is needed and not done, or a folder is not this recipe's.
     """
     found: dict[str, State] = {}
-    folders = {item.part.name: item.path for item in items}
+    folders = {item.name: item.path for item in items}
     for item in items:
-        if item.part.name not in wanted:
-            found[item.part.name] = State(SKIPPED)
+        if item.name not in wanted:
+            found[item.name] = State(SKIPPED)
             continue
         for name in item.start.needs:
             if name in found and found[name].kind == SKIPPED and not _done(folders[name]):
                 raise TunekitError(
-                    f"stage {item.part.name} starts from {name}, which is not done", f"begin there: --from-stage {name}"
+                    f"stage {item.name} starts from {name}, which is not done", f"begin there: --from-stage {name}"
                 )
-        found[item.part.name] = _state(item, folders, found, again=again)
+        found[item.name] = _state(item, folders, found, again=again)
     return found
 
 
@@ -100,16 +104,16 @@ def _done(folder: Path) -> bool:
     return (folder / "run.json").is_file() and RunFolder(folder).load().status == "done"
 
 
-def _state(item: Planned, folders: Mapping[str, Path], found: Mapping[str, State], *, again: bool) -> State:
+def _state(item: Step, folders: Mapping[str, Path], found: Mapping[str, State], *, again: bool) -> State:
     if not (item.path / "run.json").is_file():
         return State(NEW)
-    old = record.load(item.path)
+    old = record.load_record(item.path)
     if old is None:
         raise TunekitError(f"{item.path} is a run, and not one of this recipe", "take another --name")
     moved = [name for name in item.start.needs if name in found and found[name].runs]
     if moved:
         return State(AGAIN, f"{moved[0]} is trained anew")
-    made = record.make(item, {name: folders[name] for name in item.start.needs if name in folders}, old)
+    made = record.make_record(item, {name: folders[name] for name in item.start.needs if name in folders}, old)
     reasons = record.differences(old, made)
     if reasons:
         more = f", and {len(reasons) - 2} more" if len(reasons) > 2 else ""
@@ -119,32 +123,39 @@ def _state(item: Planned, folders: Mapping[str, Path], found: Mapping[str, State
     return State(DONE if RunFolder(item.path).load().status == "done" else RESUME)
 
 
-def check(items: Sequence[Planned], states: Mapping[str, State]) -> None:
+def check_stages(items: Sequence[Step], states: Mapping[str, State]) -> None:
     """Check the data, the functions and the disk of every stage that will run, before the first one starts.
 
     Args:
         items: the stages.
-        states: from `look`.
+        states: from `recipe_states`.
 
     Raises:
         TunekitError: what a stage, which is named, could not be trained on.
     """
-    coming = [item for item in items if states[item.part.name].runs]
+    engine_or_fail()
+    coming = [item for item in items if states[item.name].runs]
+    for item in items:
+        try:
+            preflight.check_machine(item.plan)
+        except TunekitError as error:
+            hint = "look with --dry-run, and take the script that it prints there"
+            raise TunekitError(f"stage {item.name}: {error.message}", hint) from error
     for item in coming:
         saves = item.plan.get("save_strategy") != "no"
-        if not saves and any(item.part.name in other.start.needs for other in items):
-            raise TunekitError(f"stage {item.part.name} saves no checkpoint, and another starts from it")
+        if not saves and any(item.name in other.start.needs for other in items):
+            raise TunekitError(f"stage {item.name} saves no checkpoint, and another starts from it")
         try:
-            preflight.check(item.plan, item.path)
+            preflight.check_launch(item.plan, item.path)
             try_functions(item.plan, Files.of_run(item.path))
         except TunekitError as error:
-            raise TunekitError(f"stage {item.part.name}: {error.message}", error.hint, error.code) from error
+            raise TunekitError(f"stage {item.name}: {error.message}", error.hint, error.code) from error
     _check_disk_for_merges(items, coming)
 
 
-def _check_disk_for_merges(items: Sequence[Planned], coming: Sequence[Planned]) -> None:
+def _check_disk_for_merges(items: Sequence[Step], coming: Sequence[Step]) -> None:
     names = dict.fromkeys(name for item in coming for name in item.start.merges)
-    sizes = [outputs.merged_gib(item.plan) for item in items if item.part.name in names and not item.merged.is_dir()]
+    sizes = [merged_gib(item.plan) for item in items if item.name in names and not item.merged.is_dir()]
     if not sizes:
         return
     folder = next(parent for parent in items[0].path.resolve().parents if parent.is_dir())
@@ -156,17 +167,19 @@ def _check_disk_for_merges(items: Sequence[Planned], coming: Sequence[Planned]) 
         )
 
 
-def run(recipe: Recipe, items: Sequence[Planned], folder: RunFolder, states: dict[str, State], teller: Teller) -> int:
-    """Run what `look` says is to be done. The lock of the recipe's folder must be held.
+def run_recipe(
+    recipe: Recipe, items: Sequence[Step], folder: RunFolder, states: Mapping[str, State], screen: RecipeScreen
+) -> int:
+    """Run what `recipe_states` says is to be done. The lock of the recipe's folder must be held.
 
     Returns:
         The exit code: that of the first stage that does not end well.
     """
     states = dict(states)
-    runner = _Runner(recipe, items, folder, states, teller)
+    runner = _Runner(recipe, items, folder, states, screen)
     runner.save()
     for number, item in enumerate(items, start=1):
-        if not states[item.part.name].runs:
+        if not states[item.name].runs:
             continue
         if not runner.merged(item):
             return int(Exit.TRAINING_FAILED)
@@ -174,29 +187,29 @@ def run(recipe: Recipe, items: Sequence[Planned], folder: RunFolder, states: dic
         if report.status != "done":
             runner.save()
             return int(Exit.INTERRUPTED if report.status == "interrupted" else Exit.TRAINING_FAILED)
-        states[item.part.name] = State(DONE)
+        states[item.name] = State(DONE)
         runner.save()
     return int(Exit.DONE)
 
 
 class _Runner:
-    """One call of `run`."""
+    """One call of `run_recipe`."""
 
     def __init__(
         self,
         recipe: Recipe,
-        items: Sequence[Planned],
+        items: Sequence[Step],
         folder: RunFolder,
         states: Mapping[str, State],
-        teller: Teller,
+        screen: RecipeScreen,
     ) -> None:
         self._recipe = recipe
         self._items = items
-        self._by_name = {item.part.name: item for item in items}
+        self._by_name = {item.name: item for item in items}
         self._folder = folder
         self._states = states
-        self._teller = teller
-        self._engine = attempts.engine_or_fail()
+        self._screen = screen
+        self._engine = engine_or_fail()
 
     def save(self) -> None:
         """Write ``recipe.json``, and the recipe's file as it is now."""
@@ -208,13 +221,13 @@ class _Runner:
             "changed": now(),
             "stages": [
                 {
-                    "name": item.part.name,
+                    "name": item.name,
                     "type": item.part.stage.name,
                     "starts": item.start.how,
                     "from": item.start.source,
                     "reward": item.start.reward,
-                    "state": self._states[item.part.name].kind,
-                    "folder": item.part.name,
+                    "state": self._states[item.name].kind,
+                    "folder": item.name,
                 }
                 for item in self._items
             ],
@@ -222,43 +235,43 @@ class _Runner:
         write_atomically(self._folder.path / "recipe.toml", self._recipe.text)
         write_atomically(self._folder.path / "recipe.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
-    def merged(self, item: Planned) -> bool:
+    def merged(self, item: Step) -> bool:
         """Merge the adapters that a stage needs as whole models; whether that went well."""
         for name in item.start.merges:
             source = self._by_name[name]
             if source.merged.is_dir():
                 continue
-            self._teller.told([("Merge", f"the adapter of {name} into {source.merged}")])
+            self._screen.show([("Merge", f"the adapter of {name} into {source.merged}")])
             place = RunFolder(source.path)
             place.acquire()
             try:
-                outputs.link_result(source.path)
-                failure = outputs.merge(place, source.plan, self._engine)
+                link_result(source.path)
+                failure = merge_stage(place, source.plan, self._engine)
             finally:
                 place.release()
             if failure:
-                self._teller.merge_failed(source, failure)
+                self._screen.merge_failed(source, failure)
                 return False
         return True
 
-    def train(self, item: Planned, number: int) -> Report:
+    def train(self, item: Step, number: int) -> Report:
         """Train one stage to its end."""
-        state = self._states[item.part.name]
+        state = self._states[item.name]
         for name in item.start.needs:  # a stage of before may have ended without its link, when the machine died
             if name in self._by_name and not self._by_name[name].checkpoint.exists():
-                outputs.link_result(self._by_name[name].path)
-        screen = self._teller.begins(item, number, len(self._items), state)
+                link_result(self._by_name[name].path)
+        screen = self._screen.begins(item, number, len(self._items), state)
         place = RunFolder(item.path)
         place.acquire()
         try:
             if state.kind == AGAIN:
-                place = self._move_away(place, item.part.name)
+                place = self._move_away(place, item.name)
             run_state = self._resumed(place, item) if state.kind == RESUME else self._begun(place, item)
-            report = attempts.run(place, run_state, screen)
-            checkpoint = outputs.link_result(item.path) if report.status == "done" else None
+            report = run_attempts(place, run_state, screen)
+            checkpoint = link_result(item.path) if report.status == "done" else None
         finally:
             place.release()
-        self._teller.ended(item, report, checkpoint)
+        self._screen.ended(item, report, checkpoint)
         return report
 
     def _move_away(self, place: RunFolder, name: str) -> RunFolder:
@@ -270,65 +283,50 @@ class _Runner:
             number += 1
         place.path.rename(target)
         place.release()
-        self._teller.told([("Kept", f"what {name} was before is in {target}")])
+        self._screen.show([("Kept", f"what {name} was before is in {target}")])
         fresh = RunFolder(place.path)
         fresh.acquire()
         return fresh
 
-    def _made(self, item: Planned, before: record.Record | None) -> record.Record:
+    def _made(self, item: Step, before: record.Record | None) -> record.Record:
         earlier = {name: self._by_name[name].path for name in item.start.needs if name in self._by_name}
-        return record.make(item, earlier, before)
+        return record.make_record(item, earlier, before)
 
-    def _begun(self, place: RunFolder, item: Planned) -> RunState:
-        self._teller.told(first_files(item.plan, place.path))
-        state = RunState(
-            name=item.name,
-            status="running",
-            plan=item.plan,
-            oom_retry=item.oom_retry,
-            max_attempts=item.max_attempts,
-            created=now(),
-            cwd=str(Path.cwd()),
-        )
-        self._made(item, None).save(place.path)
-        command = build(placed(item.plan, Files.of_run(item.path)), item.path / "output")
-        script = command.script([f"Written by tunekit {tunekit.__version__}: stage {item.part.name} of a recipe."])
-        write_atomically(place.path / "command.sh", script, mode=0o755)
-        place.save(state)
-        return state
+    def _begun(self, place: RunFolder, item: Step) -> RunState:
+        made = self._made(item, None)
+        return begin_run(place, item.run, self._screen.show, lambda: made.save(place.path))
 
-    def _resumed(self, place: RunFolder, item: Planned) -> RunState:
+    def _resumed(self, place: RunFolder, item: Step) -> RunState:
         """The state of a run that was broken off."""
         state = place.load()
-        before = record.load(place.path)
+        before = record.load_record(place.path)
         if before and record.takes_over(before, state.plan, item.plan):
             state.plan = item.plan
-            replace(before, planned=record.planned(item.plan)).save(place.path)
-        state.oom_retry, state.max_attempts = item.oom_retry, item.max_attempts
-        self._teller.told(write_files(state.plan, Files.of_run(place.path)))
+            replace(before, planned=record.flags_of(item.plan)).save(place.path)
+        state.oom_retry, state.max_attempts = item.run.oom_retry, item.run.max_attempts
+        self._screen.show(write_files(state.plan, Files.of_run(place.path)))
         return state
 
 
-def script(items: Sequence[Planned], states: Mapping[str, State]) -> list[tuple[str, list[str]]]:
+def recipe_script(items: Sequence[Step], states: Mapping[str, State]) -> list[tuple[str, list[str]]]:
     """The commands of the stages that will run, in order, as lines of a shell; each with the stage's name.
 
     They do without tunekit: the link to the result leads to the last checkpoint.
     """
-    done: set[str] = {item.part.name for item in items if item.merged.is_dir() and not states[item.part.name].runs}
-    by_name = {item.part.name: item for item in items}
+    done: set[str] = {item.name for item in items if item.merged.is_dir() and not states[item.name].runs}
+    by_name = {item.name: item for item in items}
     found: list[tuple[str, list[str]]] = []
     for item in items:
-        if not states[item.part.name].runs:
+        if not states[item.name].runs:
             continue
         lines = []
         for name in item.start.merges:
             if name not in done:
-                lines.append(
-                    outputs.merge_command(by_name[name].plan, by_name[name].checkpoint, by_name[name].merged).shell()
-                )
+                source = by_name[name]
+                lines.append(stage_merge_command(source.plan, source.checkpoint, source.merged).shell())
                 done.add(name)
-        lines.append(build(placed(item.plan, Files.of_run(item.path)), item.path / "output").shell())
-        if any(item.part.name in other.start.needs for other in items):
+        lines.append(command_of(item.run).shell())
+        if any(item.name in other.start.needs for other in items):
             lines.append(shlex.join(["ln", "-sfn", "output/last-checkpoint", str(item.checkpoint)]))
-        found.append((item.part.name, lines))
+        found.append((item.name, lines))
     return found

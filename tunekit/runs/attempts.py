@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tunekit.engine import failures
-from tunekit.engine.command import build
+from tunekit.engine.command import build_command
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
-from tunekit.engine.plugin import Files, placed
+from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
-from tunekit.plan.predict import peak_of
 from tunekit.plan.secrets import values
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import Attempt, RunFolder, RunState
@@ -83,7 +82,7 @@ def engine_or_fail() -> Installation:
     return engine
 
 
-def run(folder: RunFolder, state: RunState, screen: Screen) -> Report:
+def run_attempts(folder: RunFolder, state: RunState, screen: Screen) -> Report:
     """Run a plan to its end, through as many attempts as its policy allows. The folder's lock must be held."""
     with StopRequest() as stop:
         return _Runner(folder, state, screen, engine_or_fail(), stop).run()
@@ -112,7 +111,7 @@ class _Runner:
         self._engine = engine
         self._stop = stop
         self._packages = installed_packages()
-        self._tried = {ladder.fingerprint(state.plan)}
+        self._tried = {ladder.fingerprint_of(state.plan)}
         self._starts = 0
 
     def run(self) -> Report:
@@ -156,7 +155,7 @@ class _Runner:
     def _take(self, step: ladder.Step) -> None:
         self._state.plan = step.plan
         self._state.fresh = step.fresh or self._state.fresh
-        self._tried.add(ladder.fingerprint(step.plan))
+        self._tried.add(ladder.fingerprint_of(step.plan))
         self._folder.save(self._state)
 
     def _attempt(self) -> _Result:
@@ -173,8 +172,8 @@ class _Runner:
         checkpoint = checkpoints.newest(folder.output)
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
         program = self._engine.program
-        plan = placed(state.plan, Files.of_run(folder.path.resolve()))
-        command = build(plan, folder.output.resolve(), resume.resolve() if resume else None, program)
+        plan = with_files(state.plan, Files.of_run(folder.path.resolve()))
+        command = build_command(plan, folder.output.resolve(), resume.resolve() if resume else None, program)
         script = command.script([f"attempt {number} of the run {state.name}"])
         write_atomically(place / "command.sh", script, mode=0o755)
         state.status = "running"
@@ -182,7 +181,7 @@ class _Runner:
         log_file = folder.output / "logging.jsonl"
         tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
         progress = Progress(step=max(0, checkpoints.step(checkpoint))) if checkpoint else Progress()
-        peak = peak_of(state.plan)
+        peak = state.plan.peak
         progress.predicted_gib = peak.prediction.reserved_gib if peak else None
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
@@ -231,7 +230,7 @@ class _Runner:
 
     def _learn(self, result: _Result) -> None:
         """Keep what the attempt tells about this machine's memory, for the next prediction."""
-        peak = peak_of(self._state.plan)
+        peak = self._state.plan.peak
         if peak is None:
             return
         measured = result.progress.memory_gib

@@ -12,20 +12,54 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import tunekit
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.plan.plan import Plan
+from tunekit.runs.migrations import SCHEMA, migrate
+
+if TYPE_CHECKING:
+    from tunekit.plan.measured import Measured
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
 
-SCHEMA = 1
-
 LONGEST_NAME = 200
 """Characters; file systems take 255 bytes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is planned and has not begun.
+
+    Attributes:
+        name: what people and trackers call it.
+        path: its folder.
+        oom_retry: the policy after an out-of-memory.
+        max_attempts: starts at the most.
+        rows: what is known of the rows of its dataset; None where they were not looked at.
+    """
+
+    plan: Plan
+    name: str
+    path: Path
+    oom_retry: str
+    max_attempts: int
+    rows: Measured | None = None
+
+    def begun(self) -> RunState:
+        """Its state as it begins, here and now."""
+        return RunState(
+            name=self.name,
+            status="running",
+            plan=self.plan,
+            oom_retry=self.oom_retry,
+            max_attempts=self.max_attempts,
+            created=now(),
+            cwd=str(Path.cwd()),
+        )
 
 
 @dataclass(frozen=True)
@@ -171,9 +205,8 @@ class RunFolder:
             ) from None
         except (OSError, ValueError) as error:
             raise TunekitError(f"{path}: cannot be read: {error}") from error
-        if isinstance(document, dict) and document.get("schema") == SCHEMA:
-            with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
-                return _state(document)
+        with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
+            return _state(migrate(document))
         raise TunekitError(
             f"{path}: not written by this version of tunekit",
             "start the run anew, or install the version that wrote it",
@@ -194,7 +227,7 @@ def _state(document: dict[str, Any]) -> RunState:
     )
 
 
-def place(name: str | None, output_dir: str | None, default: str) -> tuple[str, Path]:
+def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
     """Name and folder of a new run.
 
     A name that tunekit chose gets a number where it is taken; one that the user chose must be free.
@@ -226,7 +259,7 @@ def _taken(path: Path) -> str:
     return "take another one, or empty it"
 
 
-def find(name: str) -> RunFolder:
+def find_run(name: str) -> RunFolder:
     """The run of that name below ``runs/``, or in the folder of that path.
 
     Raises:

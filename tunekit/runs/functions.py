@@ -15,15 +15,15 @@ from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
 from tunekit.data.rows import BROUGHT, arrive
 from tunekit.engine.locate import find_package
-from tunekit.engine.plugin import Files, bare, formatted, placed, text
-from tunekit.engine.rewards import PACKAGES, built_in, words_of
+from tunekit.engine.plugin import Files, bare, formatted_rows, plugin_text, with_files
+from tunekit.engine.rewards import PACKAGES, built_in
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import write_atomically
-from tunekit.plan.planner import GRPO_GENERATIONS
 
 if TYPE_CHECKING:
     from tunekit.data.functions.find import Function
     from tunekit.plan.plan import Plan
+    from tunekit.stages import Stage
 
 SHOWN = 3
 """Rows on which a reward is tried."""
@@ -31,8 +31,8 @@ SHOWN = 3
 
 def settled(plan: Plan, files: Files) -> Plan:
     """The plan of a run whose rows are formatted already: what it learns is settled, and its sources may be gone."""
-    if plan.row_format and all(target.is_file() for target in formatted(plan, files).values()):
-        return replace(placed(plan, files), row_format=None)
+    if plan.row_format and all(target.is_file() for target in formatted_rows(plan, files).values()):
+        return replace(with_files(plan, files), row_format=None)
     return plan
 
 
@@ -42,12 +42,12 @@ def check_rewards(plan: Plan) -> None:
     Raises:
         TunekitError: one needs a column that is not there, or the rows are too few for a step.
     """
-    if plan.loss != "grpo":
+    if plan.stage.scored_by != "functions":
         return
     if plan.row_format:  # its rows are looked at when they are made
         return
     _check_enough(plan)
-    for dataset in words_of(plan.get("dataset")):
+    for dataset in plan.words("dataset"):
         path = local_file(dataset)
         if path:
             _check_columns(plan, [row for _, row in read_rows(path)], str(path))
@@ -62,7 +62,7 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
     Raises:
         TunekitError: a function fails, what it returns cannot be used, or a package is not installed.
     """
-    for name in words_of(plan.get("reward_funcs")):
+    for name in plan.words("reward_funcs"):
         package = PACKAGES.get(name)
         if package and not find_package(package):
             raise TunekitError(f"the reward {name} needs {package}, which is not installed", f"pip install {package}")
@@ -73,10 +73,10 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
     first: list[dict[str, Any]] = []
     source = ""
     for flag in ("dataset", "val_dataset"):
-        for name in words_of(plan.get(flag)):
+        for name in plan.words(flag):
             if plan.row_format:
                 path = rows_of(bare(name))
-                rows = try_format(plan.row_format, path, plan.loss, ROWS)
+                rows = try_format(plan.row_format, path, plan.stage, ROWS)
                 _check_columns(plan, rows, f"what {plan.row_format.spec} makes of {path}")
                 lines.append(("Rows", f"{plan.row_format.spec} works on {path}: {', '.join(rows[0])}"))
             else:
@@ -104,16 +104,16 @@ def write_files(plan: Plan, files: Files, *, anew: bool = False) -> list[tuple[s
     lines: list[tuple[str, str]] = []
     try:
         if plan.rewards:
-            write_atomically(files.plugin, text(plan, files.plugin))
+            write_atomically(files.plugin, plugin_text(plan, files.plugin))
         if plan.row_format:
-            sources = {target: bare(name) for name, target in formatted(plan, files).items()}
+            sources = {target: bare(name) for name, target in formatted_rows(plan, files).items()}
             for target, source in sources.items():
                 done = not anew and target.is_file()
-                line = _kept(plan.row_format, target) if done else _format(plan.row_format, source, target, plan.loss)
+                line = _kept(plan.row_format, target) if done else _format(plan.row_format, source, target, plan.stage)
                 lines.append(("Rows", line))
     except OSError as error:
         raise TunekitError(f"{error.filename} cannot be written: {error.strerror}") from error
-    if plan.row_format and plan.loss == "grpo":
+    if plan.row_format and plan.stage.scored_by == "functions":
         _check_enough(settled(plan, files))
     return lines
 
@@ -138,9 +138,9 @@ def first_files(plan: Plan, folder: Path) -> list[tuple[str, str]]:
 
 def _check_enough(plan: Plan) -> None:
     """Refuse a GRPO run that has fewer rows than one step asks: ms-swift would make no step, and call that success."""
-    asked = plan.batch.effective // int(str(plan.get("num_generations") or GRPO_GENERATIONS))
+    asked = plan.batch.effective // plan.whole("num_generations", plan.stage.generations)
     rows = 0
-    for name in words_of(plan.get("dataset")):
+    for name in plan.words("dataset"):
         path = local_file(name)
         if path is None or path.suffix not in (".jsonl", ".json"):
             return
@@ -153,8 +153,8 @@ def _check_enough(plan: Plan) -> None:
         )
 
 
-def _format(row_format: Function, source: str, target: Path, loss: str) -> str:
-    rows, dropped = write_formatted(row_format, rows_of(source), target, loss)
+def _format(row_format: Function, source: str, target: Path, stage: Stage) -> str:
+    rows, dropped = write_formatted(row_format, rows_of(source), target, stage)
     left_out = f", {dropped:,} left out" if dropped else ""
     return f"{target}: {rows:,} rows by {row_format.spec}{left_out}"
 
@@ -183,7 +183,7 @@ def _tried(plan: Plan, reward: Function, rows: list[dict[str, Any]], source: str
 def _renamed(plan: Plan) -> dict[str, str]:
     """What ``--columns`` says; ms-swift tells what is wrong with it."""
     try:
-        names = json.loads(str(plan.get("columns") or "{}"))
+        names = json.loads(plan.text("columns", "{}"))
     except ValueError:
         return {}
     return names if isinstance(names, dict) else {}
@@ -197,7 +197,7 @@ def _check_columns(plan: Plan, rows: list[dict[str, Any]], where: str) -> None:
     left = arrive(merged, _renamed(plan)).columns
     known = {reward.alias: reward for reward in plan.rewards}
     shipped = built_in()
-    for name in words_of(plan.get("reward_funcs")):
+    for name in plan.words("reward_funcs"):
         needed = signature(known[name], REWARD).needed if name in known else shipped.get(name, ())
         for column in needed:
             if column in left or column in BROUGHT:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from tunekit.engine.failures import Kind
 from tunekit.engine.locate import liger_models
 from tunekit.plan import savings
-from tunekit.plan.plan import BATCH_FLAGS
-from tunekit.plan.predict import peak_of
-from tunekit.plan.settings import Value, text
+from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.predict import DEFAULT_RANK
+from tunekit.plan.settings import Source, Value, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,13 +88,13 @@ def _smaller_micro(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     smaller = plan.batch.shrink()
     if smaller is None:
         return None
-    peak = peak_of(plan)
+    peak = plan.peak
     if peak is None:
         return Proposal({}, smaller)
     correction = seen(peak)
-    # A failure tells only that more was needed, not how much more: after a second one the prediction is not believed.
-    again = plan.settings[BATCH_FLAGS[0]].source.startswith("retry:")
-    fitting = min(peak.largest_micro_batch(correction), smaller.micro if again else plan.batch.micro - 1)
+    # A failure says only that more was needed, not how much more: after a second one the prediction is not believed.
+    again = plan.settings[BATCH_FLAGS[0]].source.kind == "retry"
+    fitting = min(peak.largest_with(correction), smaller.micro if again else plan.batch.micro - 1)
     return Proposal({}, plan.batch.with_micro(max(1, fitting)), correction)
 
 
@@ -110,24 +110,23 @@ def _fewer_workers(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
 
 
 def _smaller_eval(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    current = int(str(plan.get("per_device_eval_batch_size") or 1))
-    return Proposal({"per_device_eval_batch_size": 1}) if current > 1 else None
+    return Proposal({"per_device_eval_batch_size": 1}) if plan.whole("per_device_eval_batch_size", 1) > 1 else None
 
 
 def _liger(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.liger(plan, packages, liger_models()))
+    return _proposal(savings.liger_flags(plan, packages, liger_models()))
 
 
 def _checkpointing(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    return Proposal({"gradient_checkpointing": True}) if plan.get("gradient_checkpointing") is False else None
+    return None if plan.flag("gradient_checkpointing", default=True) else Proposal({"gradient_checkpointing": True})
 
 
 def _zero(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.zero(plan, packages))
+    return _proposal(savings.zero_flags(plan, packages))
 
 
 def _four_bit(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.four_bit(plan, packages))
+    return _proposal(savings.four_bit_flags(plan, packages))
 
 
 def _proposal(flags: Mapping[str, Value] | None) -> Proposal | None:
@@ -135,22 +134,22 @@ def _proposal(flags: Mapping[str, Value] | None) -> Proposal | None:
 
 
 def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    rank = int(str(plan.get("lora_rank") or 8))
+    rank = plan.whole("lora_rank", DEFAULT_RANK)
     if plan.get("tuner_type") != "lora" or rank <= SMALLEST_RANK:
         return None
     lower = max(SMALLEST_RANK, rank // 2)
-    alpha = int(str(plan.get("lora_alpha") or 32))
+    alpha = plan.whole("lora_alpha", 32)
     return Proposal({"lora_rank": lower, "lora_alpha": max(1, alpha * lower // rank)})
 
 
 def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    length = int(str(plan.get("max_length") or 0))
+    length = plan.whole("max_length", 0)
     shorter = max(SHORTEST, length * 2 // 3 // 256 * 256)
     if shorter >= length:
         return None
     packs = {} if plan.get("packing_length") is None else {"packing_length": shorter}
-    pixels = plan.get("max_pixels")  # an image must not take more than a row has
-    images = {} if pixels is None else {"max_pixels": int(str(pixels)) * shorter // length}
+    pixels = plan.whole("max_pixels")  # an image must not take more than a row has
+    images = {} if pixels is None else {"max_pixels": pixels * shorter // length}
     return Proposal({"max_length": shorter, **packs, **images})
 
 
@@ -227,8 +226,8 @@ def next_step(
         plan: that ran out of memory.
         kind: of memory, and when.
         packages: import names of what is installed.
-        tried: fingerprints (`fingerprint`) of all configurations so far.
-        attempt: the number of the coming one; changes carry ``retry:<attempt>`` as their source.
+        tried: fingerprints (`fingerprint_of`) of all configurations so far.
+        attempt: the number of the coming one; changes carry it as their source.
         lossy: whether rungs that change what is learned are allowed.
     """
     for rung in RUNGS:
@@ -237,9 +236,9 @@ def next_step(
         proposal = rung.propose(plan, packages)
         if proposal is None:
             continue
-        changed = plan.changed(proposal.flags, f"retry:{attempt}", rung.why, proposal.batch)
+        changed = plan.changed(proposal.flags, Source("retry", str(attempt)), rung.why, proposal.batch)
         changed = replace(changed, memory_correction=proposal.correction or plan.memory_correction)
-        if fingerprint(changed) not in tried:
+        if fingerprint_of(changed) not in tried:
             return Step(rung, changed, _line(plan, changed, proposal))
     return None
 
@@ -251,7 +250,7 @@ def seen(peak: Peak) -> float:
     return max(peak.correction, (peak.card_gib - context) / uncorrected)
 
 
-def fingerprint(plan: Plan) -> frozenset[tuple[str, str]]:
+def fingerprint_of(plan: Plan) -> frozenset[tuple[str, str]]:
     """What tells two configurations apart."""
     return frozenset((flag, text(setting.value)) for flag, setting in plan.settings.items())
 

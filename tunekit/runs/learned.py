@@ -27,7 +27,7 @@ BOUNDS = (0.8, 1.5)
 """A correction beyond these would hide a mistake, such as another program on the GPU, rather than mend the estimate."""
 
 
-def correction(hardware: Hardware) -> float:
+def learned_correction(hardware: Hardware) -> float:
     """Measured ÷ predicted on this machine's kind of GPU: the median of the runs so far, 1 where there were none."""
     if not hardware.gpus:
         return 1.0

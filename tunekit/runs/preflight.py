@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tunekit.data.check import check_datasets
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError
+from tunekit.hardware import detect
+from tunekit.plan.predict import DEFAULT_RANK
 from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ LARGE_GIB = 1.0
 """Runs that need less disk than this are started without a word."""
 
 
-def check(plan: Plan, path: Path) -> None:
-    """Check the datasets and the disk of a plan.
+def check_launch(plan: Plan, path: Path) -> None:
+    """Check the datasets, the checkpoints and the disk of a plan.
 
     Raises:
         TunekitError: a dataset cannot be trained on, or the checkpoints will not fit.
@@ -33,10 +35,8 @@ def check(plan: Plan, path: Path) -> None:
 def check_data(plan: Plan) -> None:
     """Check the datasets of a plan. Raises TunekitError with exit code 4."""
     for flag in ("dataset", "val_dataset"):
-        names = plan.get(flag)
-        if isinstance(names, list):
-            mapped = plan.get("columns") is not None or plan.row_format is not None
-            check_datasets(names, plan.loss, mapped=mapped)
+        mapped = plan.get("columns") is not None or plan.row_format is not None
+        check_datasets(plan.words(flag), plan.stage, mapped=mapped)
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     check_rewards(plan)
@@ -49,8 +49,7 @@ def check_adapters(plan: Plan) -> None:
         TunekitError: exit code 2.
     """
     for flag in ("adapters", "ref_adapters", "reward_adapters"):
-        named = plan.get(flag)
-        for name in named if isinstance(named, list) else []:
+        for name in plan.words(flag):
             folder = Path(name).expanduser()
             if re.fullmatch(r"checkpoint-\d+", folder.name) and not folder.is_dir():
                 there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
@@ -63,7 +62,7 @@ def check_disk(plan: Plan, path: Path) -> None:
     size = checkpoint_gib(plan)
     if size is None:
         return
-    kept = int(str(plan.get("save_total_limit") or 0)) or 10  # without a limit: every checkpoint of a usual run
+    kept = plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
     there = sum(1 for _ in path.glob("output/checkpoint-*"))
     needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
@@ -87,8 +86,31 @@ def checkpoint_gib(plan: Plan) -> float | None:
     if params is None:
         return None
     count = params * 1e9
-    if plan.get("tuner_type") == "full":
+    if plan.full:
         return float(count * 6 / 2**30)
     hidden = (count * 128 / 12) ** (1 / 3)
-    rank = int(str(plan.get("lora_rank") or 8))
+    rank = plan.whole("lora_rank", DEFAULT_RANK)
     return float(count * 2.2 * rank / hidden * 12 / 2**30)
+
+
+def check_machine(plan: Plan) -> None:
+    """A plan for GPUs that this machine does not have cannot run here. Raises TunekitError."""
+    if not plan.hardware.described:
+        return
+    here, wanted = detect(), plan.hardware.gpus
+    if len(here) < len(wanted) or min((gpu.total_gib for gpu in here), default=0) < plan.hardware.gpu_gib - 1:
+        raise TunekitError(
+            f"--gpus describes {len(wanted)} × {wanted[0].name}, which this machine does not have",
+            "look with --dry-run, or take the script there with --write FILE",
+        )
+
+
+def data_problems(plan: Plan) -> list[str]:
+    """What a start would refuse of a plan's datasets and adapters, for a dry run, which may be made before."""
+    problems = []
+    for check in (check_data, check_adapters):
+        try:
+            check(plan)
+        except TunekitError as error:
+            problems.append(error.message)
+    return problems

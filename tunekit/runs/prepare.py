@@ -1,93 +1,102 @@
-"""From the words of the command line to a plan: gather the facts, ask the planner."""
+"""From words to a run that can begin: gather the facts, ask the planner, and say where the run will be kept."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tunekit import hardware
 from tunekit.console import say
-from tunekit.data.functions.find import FORMAT, Function, find
+from tunekit.data import lengths
+from tunekit.data.functions.find import FORMAT, Function, find_function
 from tunekit.data.lengths import Unmeasured
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import installed_packages, liger_models
-from tunekit.engine.rewards import check_weights, choose, words_of
-from tunekit.errors import Exit, TunekitError, did_you_mean
+from tunekit.engine.rewards import check_weights, choose_rewards
+from tunekit.errors import Exit, TunekitError
 from tunekit.files import config_folder, shipped_presets
+from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS, NOT
-from tunekit.plan import measured, secrets
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.measured import few_steps, question_of, rows_measured
+from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, default_name, make_plan
-from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.library import Library
-from tunekit.plan.request import Defaults, Request, user_defaults
-from tunekit.plan.rules.table import RESERVED
+from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
-from tunekit.plan.settings import COMMAND_LINE, Setting, Value
-from tunekit.plan.strategies import Tuning
-from tunekit.runs import learned
-from tunekit.runs.folder import place
-from typing import TYPE_CHECKING
+from tunekit.runs.fetch import find_config
+from tunekit.runs.folder import Run, new_place
+from tunekit.runs.learned import learned_correction
 
 if TYPE_CHECKING:
-    from tunekit.plan.plan import Plan
-    from tunekit.plan.measured import Measured
-    from tunekit.plan.flags import FlagTable
     from pathlib import Path
 
-RETRY_POLICIES = ("neutral", "lossy", "off")
-DEFAULT_ATTEMPTS = 5
+    from tunekit.plan.flags import FlagTable
+    from tunekit.plan.measured import Measured
+    from tunekit.plan.plan import Plan
+    from tunekit.plan.request import Words
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What stood on the command line.
+class Surroundings:
+    """What is the same for every run that is planned in one call: looked up once.
 
     Attributes:
-        command: ``sft``, ``pt`` or ``rlhf``.
-        words: flags of ms-swift with their words, tunekit's short forms of them included.
+        flags: of ms-swift.
+        library: of presets.
+        others: what the user's configuration and ``TUNEKIT_*`` say for all runs.
     """
 
-    command: str
-    model: str
-    words: dict[str, list[str]]
-    datasets: list[str]
-    preset: str = ""
-    overlays: str = ""
-    effective_batch: int | None = None
-    micro_batch: int | None = None
-    rewards: tuple[str, ...] = ()
-    row_format: str = ""
-    tuning: Tuning = field(default_factory=Tuning)
-    gpus: str = ""
-    name: str = ""
-    output_dir: str = ""
-    oom_retry: str = ""
-    max_attempts: int | None = None
+    flags: FlagTable
+    library: Library
+    others: tuple[Words, ...]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A plan, where it will run, and how often it may be tried."""
-
-    plan: Plan
-    name: str
-    path: Path
-    oom_retry: str
-    max_attempts: int
+def look_around() -> Surroundings:
+    """Read the flags of ms-swift and the user's configuration; presets are read when they are asked for."""
+    flags = flag_table()
+    return Surroundings(flags, preset_library(flags), user_words(flags, os.environ, config_folder() / "config.toml"))
 
 
-def library(flags: FlagTable) -> Library:
+def preset_library(flags: FlagTable) -> Library:
     """The user's presets and those that tunekit ships, checked against ms-swift's flags."""
     return Library(shipped_presets(), config_folder() / "presets", flags)
 
 
-def prepare(asked: Asked, *, look: bool = False, at: tuple[str, Path] | None = None) -> Prepared:
-    """Plan what was asked for. Reads files and asks the driver for GPUs; writes and starts nothing.
+def request_of(command: str, words: Words, around: Surroundings) -> Request:
+    """What the words of a command ask for. Raises TunekitError where they cannot be understood."""
+    return read_request(stage_named(command, words, around.flags), words, around.others, around.flags)
+
+
+def gather_facts(request: Request, around: Surroundings) -> Facts:
+    """What a plan is made from beside the request. Asks the driver for GPUs.
+
+    Raises:
+        TunekitError: there is no such hardware, model or function.
+    """
+    machine = choose_hardware(request.gpus or None)
+    names, rewards, row_format = _functions(request)
+    return Facts(
+        flags=around.flags,
+        library=around.library,
+        environ=os.environ,
+        hardware=machine,
+        packages=None if machine.described else installed_packages(),
+        model=resolve(request.model, use_hf=_use_hf(request)),
+        liger_models=LIGER_MODELS if machine.described else liger_models(),
+        memory_correction=1.0 if machine.described else learned_correction(machine),
+        reward_names=names,
+        rewards=rewards,
+        row_format=row_format,
+    )
+
+
+def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str, Path] | None = None) -> Run:
+    """Plan what was asked for. Reads files; writes nothing but caches, and starts no training.
 
     Args:
-        asked: on the command line.
+        request: what was asked for.
+        facts: gathered for it.
         look: ask the hub for the shape of a model that is not known, and tokenize a sample of the dataset where memory
             depends on it (seconds).
         at: name and folder of the run, where they are not to be chosen here.
@@ -95,181 +104,85 @@ def prepare(asked: Asked, *, look: bool = False, at: tuple[str, Path] | None = N
     Raises:
         TunekitError: it cannot be done, with the reason.
     """
-    flags = flag_table()
-    defaults = user_defaults(asked.command, flags, os.environ, config_folder() / "config.toml")
-    machine = hardware.choose(asked.gpus or _option(defaults, "gpus"))
-    typed = _typed(asked, flags)
-    rewards, row_format = _functions(asked, typed)
-    overlays = asked.overlays or _option(defaults, "with") or ""
-    micro = typed.pop("per_device_train_batch_size", None)
-    if micro is not None and asked.micro_batch is not None:
-        raise TunekitError("--micro-batch and --per_device_train_batch_size are the same", "give one of them")
-    request = Request(
-        command=asked.command,
-        model=asked.model,
-        datasets=tuple(asked.datasets),
-        preset=asked.preset or _option(defaults, "preset") or "auto",
-        overlays=tuple(overlay for overlay in overlays.replace(",", " ").split() if overlay),
-        micro_batch=_batch("micro_batch", asked.micro_batch if micro is None else micro, defaults),
-        effective_batch=_batch("effective_batch", asked.effective_batch, defaults),
-        flags=typed,
-        name=asked.name,
-        layers=defaults.layers,
-        rewards=rewards,
-        row_format=row_format,
-        tuning=_tuning(asked, defaults),
-    )
-    facts = Facts(
-        flags,
-        None if machine.described else installed_packages(),
-        os.environ,
-        LIGER_MODELS if machine.described else liger_models(),
-        1.0 if machine.described else learned.correction(machine),
-    )
-    model = resolve(asked.model, use_hf=_use_hf(typed, defaults))
-    if look and machine.gpus:
+    if look and facts.hardware.gpus:
         with contextlib.suppress(TunekitError):  # then it is planned without a prediction
-            config_of(model, online=True)
-    shelf = library(flags)
-    plan = make_plan(request, model, machine, shelf, facts)
-    found = _rows(plan, look=look)
-    if found:
-        seen = replace(facts, loss_share=found.heaviest_share or None, row_tokens=found.seq_len)
-        plan = make_plan(request, model, machine, shelf, seen)
+            find_config(facts.model)
+    plan = make_plan(request, facts)
+    rows = _rows(plan, look=look)
+    if rows:
+        seen = replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len)
+        plan = make_plan(request, seen)
+        warning = few_steps(plan, rows)
+        plan = replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
     check_weights(plan)
-    name, path = at or place(asked.name or None, asked.output_dir or None, default_name(plan.model, plan.loss))
-    return Prepared(plan, name, path, *_retries(asked, defaults))
+    name, path = at or new_place(request.name, request.output_dir, default_name(plan))
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows)
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:
     """What is known of the rows of a plan whose memory can be predicted."""
-    if peak_of(plan) is None:
+    if plan.peak is None:
         return None
-    found = measured.known(plan)
-    if found or not look:
-        return found
-    say("Looking at the dataset: tokenizing a sample of it …")
     try:
-        return measured.measure(plan)
+        question = question_of(plan)
+        found = lengths.known_lengths(question)
+        if found is None and look:
+            say("Looking at the dataset: tokenizing a sample of it …")
+            found = lengths.measure_lengths(question)
     except Unmeasured as error:
-        say(f"The dataset was not measured ({error.message}); a share of tokens with loss is assumed.")
+        if look:
+            say(f"The dataset was not measured ({error.message}); a share of tokens with loss is assumed.")
         return None
+    return rows_measured(plan, found) if found else None
 
 
-def refuse_too_large(asked: Asked, prepared: Prepared) -> None:
+def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
     """Stop before a launch that cannot end well, and name the preset that comes nearest and fits.
 
     Raises:
         TunekitError: exit code 3; by the estimate the tensors alone are larger than the GPU.
     """
-    peak = peak_of(prepared.plan)
+    peak = run.plan.peak
     if peak is None or peak.verdict != NOT:
         return
     raise TunekitError(
-        f"{prepared.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
-        f"{_nearest(asked)}; --force starts all the same",
+        f"{run.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
+        f"{_nearest(request, facts)}; --force starts all the same",
         Exit.DOES_NOT_FIT,
     )
 
 
-def _nearest(asked: Asked) -> str:
+def _nearest(request: Request, facts: Facts) -> str:
     """Which preset takes most of what there is and fits; micro-batches that were typed stay typed."""
     found: list[tuple[float, str]] = []
-    for name in ["auto", *library(flag_table()).names()]:
+    for name in ["auto", *facts.library.names()]:
         try:
-            plan = prepare(replace(asked, preset=name)).plan
+            plan = make_plan(replace(request, preset=name), facts)
         except TunekitError:
             continue  # that preset cannot be combined with what was typed
-        peak = peak_of(plan)
-        if peak is not None and peak.verdict == FITS:
-            took = f"micro-batch {plan.batch.micro}, {peak.prediction.process_gib:.1f} GiB"
-            found.append((peak.prediction.process_gib, f"--preset {name} fits ({took})"))
+        if plan.peak and plan.peak.verdict == FITS:
+            needs = plan.peak.prediction.process_gib
+            found.append((needs, f"--preset {name} fits (micro-batch {plan.batch.micro}, {needs:.1f} GiB)"))
     return max(found)[1] if found else "tunekit fit says what helps"
 
 
-def _typed(asked: Asked, flags: FlagTable) -> dict[str, Value]:
-    """The flags of ms-swift on the command line, with their types."""
-    typed: dict[str, Value] = {}
-    for flag, words in asked.words.items():
-        secrets.refuse(flag)
-        if flag in RESERVED and not (flag == "rlhf_type" and asked.command == "rlhf"):
-            reason, hint = RESERVED[flag]
-            raise TunekitError(f"--{flag} is tunekit's to set: {reason}", hint)
-        typed[flag] = flags.parse(flag, words, asked.command)
-    return typed
-
-
-def _functions(asked: Asked, typed: dict[str, Value]) -> tuple[tuple[Function, ...], Function | None]:
-    """The rewards and the format that are functions of the user's; all rewards are added to what was typed, by name.
+def _functions(request: Request) -> tuple[tuple[str, ...], tuple[Function, ...], Function | None]:
+    """What scores answers, by name; which of that are functions of the user's; and the one that makes rows.
 
     Raises:
-        TunekitError: there is no such function, or what is trained takes no rewards.
+        TunekitError: there is no such function.
     """
-    row_format = find(asked.row_format, FORMAT) if asked.row_format else None
-    if not asked.rewards:
-        return (), row_format
-    loss = str(typed.get("rlhf_type", asked.command))
-    if loss != "grpo":
-        hint = "PPO learns from a model: --reward_model FOLDER" if loss == "ppo" else None
-        raise TunekitError(f"--reward is for GRPO, not for {loss}", hint)
-    if "reward_funcs" in typed:
-        raise TunekitError("--reward and --reward_funcs are the same", "give one of them")
-    typed["reward_funcs"], functions = choose(list(asked.rewards), words_of(typed.get("external_plugins")))
-    return tuple(functions), row_format
+    row_format = find_function(request.row_format, FORMAT) if request.row_format else None
+    if not request.rewards:
+        return (), (), row_format
+    plugins = request.typed.get("external_plugins")
+    names, functions = choose_rewards(list(request.rewards), plugins.render() if plugins else [])
+    return tuple(names), tuple(functions), row_format
 
 
-def _option(defaults: Defaults, name: str) -> str | None:
-    setting = defaults.options.get(name)
-    return None if setting is None else str(setting.value)
-
-
-def _tuning(asked: Asked, defaults: Defaults) -> Tuning:
-    """What is to be trained: the strategy that was typed, or the one for all runs."""
-    return replace(asked.tuning, strategy=asked.tuning.strategy or _option(defaults, "tuning_strategy") or "")
-
-
-def _batch(name: str, typed: Value | None, defaults: Defaults) -> Setting | None:
-    if typed is not None:
-        return Setting(typed, COMMAND_LINE)
-    setting = defaults.options.get(name)
-    return None if setting is None else Setting(_whole(name, str(setting.value)), setting.source)
-
-
-def _retries(asked: Asked, defaults: Defaults) -> tuple[str, int]:
-    policy = asked.oom_retry or _option(defaults, "oom_retry") or RETRY_POLICIES[0]
-    most = asked.max_attempts
-    if most is None:
-        most = _whole("max_attempts", _option(defaults, "max_attempts") or str(DEFAULT_ATTEMPTS))
-    return check_policy(policy), check_attempts(most)
-
-
-def check_attempts(number: int) -> int:
-    """`number` if so many attempts can be made; raises TunekitError otherwise."""
-    if number < 1:
-        raise TunekitError(f"--max-attempts must be 1 or more, not {number}")
-    return number
-
-
-def check_policy(word: str) -> str:
-    """`word` if it is a retry policy; raises TunekitError otherwise."""
-    if word not in RETRY_POLICIES:
-        raise TunekitError(
-            f"--oom-retry takes {', '.join(RETRY_POLICIES)}, not {word}", did_you_mean(word, RETRY_POLICIES)
-        )
-    return word
-
-
-def _whole(name: str, word: str) -> int:
-    if not word.isdigit():
-        raise TunekitError(f"{name} takes a whole number, not {word}")
-    return int(word)
-
-
-def _use_hf(typed: dict[str, Value], defaults: Defaults) -> bool:
+def _use_hf(request: Request) -> bool:
     """Whether model ids are meant for Hugging Face, by flag, configuration or ms-swift's own variable ``USE_HF``."""
-    if "use_hf" in typed:
-        return typed["use_hf"] is True
-    for layer in reversed(defaults.layers):
-        if "use_hf" in layer.settings:
-            return layer.settings["use_hf"].value is True
+    for settings in (request.typed, *(layer.settings for layer in reversed(request.layers))):
+        if "use_hf" in settings:
+            return settings["use_hf"].value is True
     return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes")

@@ -1,20 +1,60 @@
-"""Rows of text on stdout, aligned; in a terminal the last column is wrapped instead of running over the edge."""
+"""Lines and tables for people: wrapped to the terminal, aligned, in colour where there is one."""
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tunekit.console import columns
+import typer
+
+from tunekit.console import columns, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WIDEST = 100
+INDENT = 11
+"""Columns that the title of a line takes."""
 
 GAP = "  "
 NARROWEST = 24
-"""Columns that the last column needs to stand beside the others; with fewer it goes to lines of its own."""
+"""Columns that the last column of a table needs to stand beside the others; with fewer it goes to lines of its own."""
+
+
+def show_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Lines on stderr, with a title each."""
+    for title, message in lines:
+        show_line(title, message)
+
+
+def show_line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
+    """A line on stderr with its title, wrapped below itself."""
+    head = style(f"  {title:<{INDENT - 2}}", colour)
+    lines = (
+        textwrap.wrap(message, readable_width() - INDENT, break_long_words=False, break_on_hyphens=False)
+        if wrap
+        else [message]
+    )
+    say(f"{head}{lines[0] if lines else ''}")
+    for line in lines[1:]:
+        say(" " * INDENT + line)
+
+
+def style(words: str, colour: str | None = "") -> str:
+    """Bold, in a colour where one is named; None and a stderr that is no terminal leave `words` as they are."""
+    plain = colour is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ
+    return words if plain else typer.style(words, fg=colour or None, bold=True)
+
+
+def readable_width() -> int:
+    """Columns for people to read in: those of the terminal, 100 at the most."""
+    return min(WIDEST, max(40, columns(sys.stderr) or WIDEST))
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of the same number of cells."""
+    """Rows of the same number of cells on stdout; in a terminal the last column is wrapped."""
     if not rows:
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
@@ -29,8 +69,5 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
             print(textwrap.fill(last, indent + room, initial_indent=left, subsequent_indent=" " * indent))
         else:
             print(left.rstrip())
-            print(
-                textwrap.fill(
-                    last, max(NARROWEST, indent + room - 1), initial_indent=" " * 6, subsequent_indent=" " * 6
-                )
-            )
+            below = max(NARROWEST, indent + room - 1)
+            print(textwrap.fill(last, below, initial_indent=" " * 6, subsequent_indent=" " * 6))

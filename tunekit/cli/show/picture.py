@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
-from tunekit.memory.estimate import estimate
-from tunekit.memory.search import FITS, NOT, TIGHT, levers, verdict
-from tunekit.memory.spec import Prediction, Spec, Unknown
-from tunekit.memory.trace.client import Worker, trace
+from tunekit.memory.search import FITS, NOT, TIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from tunekit.memory.spec import Prediction
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -71,15 +70,7 @@ CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microso
 """Fonts for Chinese names of folders, where one is installed."""
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One configuration in the picture."""
-
-    name: str
-    prediction: Prediction
-
-
-def check(path: Path, *, many: bool = False) -> None:
+def check_picture(path: Path, *, many: bool = False) -> None:
     """Whether a picture can be written there, before anything is computed.
 
     Args:
@@ -104,58 +95,35 @@ def check(path: Path, *, many: bool = False) -> None:
 
 
 def draw_prediction(
-    path: Path, title: str, subtitle: str, asked: Spec, prediction: Prediction, card_gib: float
+    path: Path, title: str, subtitle: str, bars: Sequence[tuple[str, Prediction, str]], card_gib: float
 ) -> None:
-    """What a configuration takes of a card, and below it what would take less, by the same method.
+    """What configurations take of a card, as stacked bars from top to bottom.
 
     Args:
-        path: of the picture; `check` has passed.
+        path: of the picture; `check_picture` has passed.
         title: in large letters.
         subtitle: below it.
-        asked: the configuration.
-        prediction: for it.
+        bars: name, prediction and verdict of each; the first is the one that was asked about.
         card_gib: what the card has.
 
     Raises:
         TunekitError: the file cannot be written.
     """
-    bars = [Bar("as asked", prediction)]
-    seen = [asked]
-    with Worker() as worker:
-        for lever in sorted(levers(asked), key=lambda lever: -lever.needs_gib):
-            if lever.spec in seen:
-                continue  # half of micro-batch 2 is micro-batch 1
-            seen.append(lever.spec)
-            bars.append(_bar(lever.name, lever.spec, worker if prediction.method == "trace" else None))
-    plot_bars(path, title, subtitle, bars, card_gib)
-
-
-def _bar(name: str, spec: Spec, worker: Worker | None) -> Bar:
-    if worker is not None:
-        try:
-            return Bar(name, trace(spec, worker=worker))
-        except Unknown:
-            name = f"{name}, estimated"
-    return Bar(name, estimate(spec))
-
-
-def plot_bars(path: Path, title: str, subtitle: str, bars: Sequence[Bar], card_gib: float) -> None:
-    """Stacked bars, from top to bottom, against a card's memory."""
+    names, predictions, verdicts = zip(*bars, strict=True)
     with _drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 1.9 + 0.52 * len(bars)), layout="constrained")
         axes = figure.subplots()
-        widest = max(card_gib, *(bar.prediction.process_gib for bar in bars))
-        stacks = [_stack(bar.prediction, DUST * widest) for bar in bars]
-        for row, (bar, stack) in enumerate(zip(bars, stacks, strict=True)):
+        widest = max(card_gib, *(prediction.process_gib for prediction in predictions))
+        stacks = [_stack(prediction, DUST * widest) for prediction in predictions]
+        for row, (prediction, judged, stack) in enumerate(zip(predictions, verdicts, stacks, strict=True)):
             left = 0.0
             for part, gib in stack.items():
                 _segment(axes, row, (left, gib), PARTS[part], _number_at(left, gib, card_gib, LEGIBLE * widest))
                 left += gib
-            judged = verdict(bar.prediction, card_gib)
             axes.annotate(
-                f"{bar.prediction.process_gib:5.1f} GiB  {judged}",
+                f"{prediction.process_gib:5.1f} GiB  {judged}",
                 (1.0, row),
                 xycoords=("axes fraction", "data"),
                 xytext=(8, 0),
@@ -164,19 +132,8 @@ def plot_bars(path: Path, title: str, subtitle: str, bars: Sequence[Bar], card_g
                 color=VERDICTS[judged],
                 fontweight="bold" if row == 0 else "normal",
             )
-        axes.axvspan(card_gib, 2 * widest, color="#f4f1ee", zorder=0)
-        axes.axvline(card_gib, color="white", linewidth=3.2, zorder=2.5)  # seen on dark bars too
-        axes.axvline(card_gib, color="black", linewidth=1.6, linestyle=(0, (5, 2)), zorder=3)
-        axes.annotate(
-            f"this card: {card_gib:.1f} GiB",
-            (card_gib, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-        )
-        axes.set_yticks(range(len(bars)), [bar.name for bar in bars])
+        _mark_card(axes, card_gib, widest)
+        axes.set_yticks(range(len(bars)), names)
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.set_ylim(len(bars) - 0.45, -0.55)
         axes.set_xlim(0, widest * 1.03)
@@ -186,6 +143,22 @@ def plot_bars(path: Path, title: str, subtitle: str, bars: Sequence[Bar], card_g
         drawn = [part for part in PARTS if any(part in stack for stack in stacks)]
         _legend(figure, [PARTS[part] for part in drawn])
         _save(figure, path)
+
+
+def _mark_card(axes: Axes, card_gib: float, widest: float) -> None:
+    """Where the card ends: a line with its size, and a shade beyond it."""
+    axes.axvspan(card_gib, 2 * widest, color="#f4f1ee", zorder=0)
+    axes.axvline(card_gib, color="white", linewidth=3.2, zorder=2.5)  # seen on dark bars too
+    axes.axvline(card_gib, color="black", linewidth=1.6, linestyle=(0, (5, 2)), zorder=3)
+    axes.annotate(
+        f"this card: {card_gib:.1f} GiB",
+        (card_gib, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+    )
 
 
 def draw_what_if(

@@ -4,40 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show import plan as show
+from tunekit.cli.show.lines import show_lines, style
+from tunekit.cli.show.plan import plan_document, show_plan
+from tunekit.cli.show.run import done_line, show_failure
 from tunekit.cli.show.screen import make_screen
 from tunekit.console import say
 from tunekit.engine.after import suggested
-from tunekit.errors import TunekitError
-from tunekit.recipes.outputs import merge_command
-from tunekit.recipes.plan import prepared_of
-from tunekit.recipes.run import script
+from tunekit.recipes.run import recipe_script
 from tunekit.runs.folder import RunFolder
-from tunekit.runs.preflight import check_data
+from tunekit.runs.preflight import data_problems
+from tunekit.runs.trained.merge import stage_merge_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from tunekit.engine.failures import Failure
-    from tunekit.recipes.chain import Planned
+    from tunekit.recipes.chain import Step
     from tunekit.recipes.run import State
     from tunekit.recipes.schema import Recipe
     from tunekit.runs.attempts import Report, Screen
 
 
-def dry_run(items: list[Planned], states: Mapping[str, State]) -> None:
+def print_script(items: list[Step], states: Mapping[str, State]) -> None:
     """The plans on stderr, the commands on stdout: a script that does without tunekit."""
     say("")
     for number, item in enumerate(items, start=1):
-        head(item, number, len(items), states[item.part.name])
-        if states[item.part.name].runs:
-            try:
-                check_data(item.plan)
-            except TunekitError as error:
-                show.told([("Note", error.message)])
-            _plan(item)
-    commands = script(items, states)
+        show_stage(item, number, len(items), states[item.name])
+        if states[item.name].runs:
+            show_lines(("Note", problem) for problem in data_problems(item.plan))
+            show_plan(item.run)
+    commands = recipe_script(items, states)
     if not commands:
         say("  Nothing is to be done.")
         return
@@ -47,18 +44,18 @@ def dry_run(items: list[Planned], states: Mapping[str, State]) -> None:
         print("\n".join(lines))
 
 
-def document(recipe: Recipe, folder: Path, items: list[Planned], states: Mapping[str, State]) -> dict[str, Any]:
+def recipe_document(recipe: Recipe, folder: Path, items: list[Step], states: Mapping[str, State]) -> dict[str, Any]:
     """A recipe's stages, how each starts, what is to be done with it, its plan: as plain data."""
-    by_name = {item.part.name: item for item in items}
+    by_name = {item.name: item for item in items}
     stages = []
     for item in items:
         merges = [by_name[name] for name in item.start.merges]
         stages.append(
             {
-                "stage": item.part.name,
+                "stage": item.name,
                 "type": item.part.stage.name,
-                "state": states[item.part.name].kind,
-                "why": states[item.part.name].why,
+                "state": states[item.name].kind,
+                "why": states[item.name].why,
                 "start": {
                     "how": item.start.how,
                     "from": item.start.source or None,
@@ -67,12 +64,12 @@ def document(recipe: Recipe, folder: Path, items: list[Planned], states: Mapping
                 },
                 "merges": [
                     {
-                        "stage": source.part.name,
-                        "argv": list(merge_command(source.plan, source.checkpoint, source.merged).argv),
+                        "stage": source.name,
+                        "argv": list(stage_merge_command(source.plan, source.checkpoint, source.merged).argv),
                     }
                     for source in merges
                 ],
-                "plan": show.document(prepared_of(item)),
+                "plan": plan_document(item.run),
             }
         )
     return {
@@ -83,7 +80,7 @@ def document(recipe: Recipe, folder: Path, items: list[Planned], states: Mapping
     }
 
 
-def head(item: Planned, number: int, count: int, state: State) -> None:
+def show_stage(item: Step, number: int, count: int, state: State) -> None:
     """A stage in a few lines: where it starts from, and whether it is done."""
     word = {
         "new": "",
@@ -91,57 +88,52 @@ def head(item: Planned, number: int, count: int, state: State) -> None:
         "done": "done",
         "again": f"anew: {state.why}",
     }.get(state.kind, state.kind)
-    kind = "" if item.part.name == item.part.stage.name else f" ({item.part.stage.name})"
-    say(f"  {show.style(f'{number}/{count} {item.part.name}')}{kind}{f' · {word}' if word else ''}")
+    kind = "" if item.name == item.part.stage.name else f" ({item.part.stage.name})"
+    say(f"  {style(f'{number}/{count} {item.name}')}{kind}{f' · {word}' if word else ''}")
     if state.runs:
         start = f"{item.plan.get('model')}, as it is" if item.start.how == "base" else item.start.line()
-        show.told([("From", start)])
+        show_lines([("From", start)])
         if item.start.reward:
-            show.told([("Reward", f"by the reward model of {item.start.reward}")])
+            show_lines([("Reward", f"by the reward model of {item.start.reward}")])
 
 
-def _plan(item: Planned) -> None:
-
-    show.plan(prepared_of(item))
-
-
-def finished(items: list[Planned]) -> None:
+def show_results(items: list[Step]) -> None:
     """What every stage left, and what is usually done with the last one."""
     done = [item for item in items if item.checkpoint.exists()]
     say("")
-    say(f"  {show.style('Done', 'green')}: {', '.join(item.part.name for item in done)}.")
-    show.told([("Saved", f"{item.checkpoint} → {item.checkpoint.resolve().name}") for item in done])
+    say(f"  {style('Done', 'green')}: {', '.join(item.name for item in done)}.")
+    show_lines([("Saved", f"{item.checkpoint} → {item.checkpoint.resolve().name}") for item in done])
     for line in suggested(done[-1].plan) if done else []:
-        show.told([(line.title, f"tunekit {line.command} {done[-1].path}")])
+        show_lines([(line.title, f"tunekit {line.command} {done[-1].path}")])
 
 
-class Teller:
-    """Shows a recipe on stderr."""
+class RecipeOnStderr:
+    """Shows a recipe on stderr: a `tunekit.recipes.run.RecipeScreen`."""
 
-    def begins(self, item: Planned, number: int, count: int, state: State) -> Screen:
+    def begins(self, item: Step, number: int, count: int, state: State) -> Screen:
         """The plan of a stage, and where its run shows itself."""
-        head(item, number, count, state)
-        _plan(item)
-        own = "" if item.part.name == item.part.stage.name else f" {item.part.name}"
+        show_stage(item, number, count, state)
+        show_plan(item.run)
+        own = "" if item.name == item.part.stage.name else f" {item.name}"
         return make_screen(f"{number}/{count}{own}")
 
-    def told(self, lines: list[tuple[str, str]]) -> None:
+    def show(self, lines: list[tuple[str, str]]) -> None:
         """Lines with a title each."""
-        show.told(lines)
+        show_lines(lines)
 
-    def ended(self, item: Planned, report: Report, checkpoint: Path | None) -> None:
+    def ended(self, item: Step, report: Report, checkpoint: Path | None) -> None:
         """What came out of a stage."""
         folder = RunFolder(item.path)
         if report.status == "done":
-            say(f"  {show.ended_well(folder, report)}")
-            show.told([("Saved", str(checkpoint))])
+            say(f"  {done_line(folder, report)}")
+            show_lines([("Saved", str(checkpoint))])
         elif report.status == "interrupted":
-            say(f"  Stage {item.part.name} was stopped. No process is left.")
+            say(f"  Stage {item.name} was stopped. No process is left.")
         else:
-            show.failed(folder, report)
+            show_failure(folder, report)
 
-    def merge_failed(self, item: Planned, failure: Failure) -> None:
+    def merge_failed(self, item: Step, failure: Failure) -> None:
         """Why an adapter could not be merged."""
-        title = show.style("The merge failed", "red")
+        title = style("The merge failed", "red")
         say(f"  {title} (exit status {failure.status}): {failure.kind.title}. {failure.evidence}")
-        show.told([("Full log", str(item.path / "merge.log"))])
+        show_lines([("Full log", str(item.path / "merge.log"))])

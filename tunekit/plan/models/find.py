@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.errors import TunekitError, closest
-from tunekit.plan.models.hub import TRUE, cached_folder, fetch_config, kept_config
+from tunekit.plan.models.hub import cached_folder, kept_answer
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 """The models of ms-swift's registry; ``scripts/snapshots`` writes it."""
@@ -140,39 +139,41 @@ def _candidates(name: str, rows: list[list[Any]]) -> str:
     return "give the hub id in full (organisation/name) or a folder"
 
 
-def config_of(model: Model, *, online: bool = False) -> dict[str, Any]:
+def config_of(model: Model) -> dict[str, Any]:
     """The config.json of a model: from its folder, the shipped one of a common model, or what a hub has left here.
 
-    Args:
-        model: as `resolve` gives it.
-        online: whether a hub may be asked for this one file where it is nowhere here: up to a few seconds.
-
     Raises:
-        TunekitError: it is nowhere to be had.
+        TunekitError: it is nowhere here, or does not tell the shape of the weights.
     """
     if model.local:
         return _json(Path(model.id) / "config.json") or {}
-    shipped = _shipped_config(model)
-    if shipped is not None:
-        return shipped
-    folder = cached(model)
-    found = (_json(folder / "config.json") if folder else None) or kept_config(hub_ids(model)[0])
-    problem = ""
-    if found is None and online:
-        first = model.hugging_face or os.environ.get("USE_HF", "").lower() in TRUE
-        try:
-            found = fetch_config(hub_ids(model), hugging_face_first=first)
-        except TunekitError as error:
-            problem = f" ({error.message})"
+    found = shipped_config(model) or kept_config(model)
     if found is None:
-        hint = "download the model and give its folder: --model ./folder"
-        raise TunekitError(f"the shape of {model.id} is not known here{problem}", hint)
-    if "quantization_config" in found:
+        raise unknown_shape(model)
+    return usable_config(model, found)
+
+
+def kept_config(model: Model) -> dict[str, Any] | None:
+    """What the hubs' clients, or tunekit itself, have left here of a model's config.json; None where nothing."""
+    folder = cached_model(model)
+    return (_json(folder / "config.json") if folder else None) or kept_answer(hub_ids(model)[0])
+
+
+def usable_config(model: Model, config: dict[str, Any]) -> dict[str, Any]:
+    """A config.json that came from a hub. Raises TunekitError where it does not tell the shape of the weights."""
+    if "quantization_config" in config:
         raise TunekitError(f"the weights of {model.id} come quantized, which the prediction does not know")
-    return found
+    return config
 
 
-def cached(model: Model) -> Path | None:
+def unknown_shape(model: Model, problem: str = "") -> TunekitError:
+    """What is raised where a model's config.json is nowhere to be had."""
+    why = f" ({problem})" if problem else ""
+    hint = "download the model and give its folder: --model ./folder"
+    return TunekitError(f"the shape of {model.id} is not known here{why}", hint)
+
+
+def cached_model(model: Model) -> Path | None:
     """The folder of a model on this machine: its own, or that of a hub's client; None where there is neither."""
     return Path(model.id) if model.local else cached_folder(hub_ids(model))
 
@@ -190,7 +191,7 @@ def _configs() -> dict[str, dict[str, Any]]:
     return {known.split("/")[-1].lower(): config for known, config in shipped.items()}
 
 
-def _shipped_config(model: Model) -> dict[str, Any] | None:
+def shipped_config(model: Model) -> dict[str, Any] | None:
     """The shape of a common model. Chat versions share that of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B."""
     name = model.id.split("/")[-1].lower().removeprefix("meta-")
     if QUANTIZED.search(name):

@@ -17,9 +17,7 @@ from tunekit.plan.models.find import config_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tunekit.plan.draft import Draft
     from tunekit.plan.models.find import Model
-    from tunekit.plan.settings import Value
 
 STEMS = {
     "model.": (
@@ -40,9 +38,6 @@ VISION = ("model.visual.", "model.vision_tower.", "model.multi_modal_projector."
 
 PARTS = ("embed_tokens.", "layers.", "norm.")
 """Below a stem; ``lm_head.`` stands beside it, where it is not the embedding used again."""
-
-BY_NAME = ("freeze_parameters", "trainable_parameters")
-"""Flags of ms-swift that hold such prefixes."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +81,6 @@ def layers_of(model: Model) -> Layers:
             "name them yourself: --tuner_type full --freeze_parameters PREFIX. …",
         )
     return Layers(stem, count)
-
-
-def check_names(draft: Draft) -> None:
-    """Refuse prefixes that mean other parameters than they seem to, where the names of the model are known.
-
-    Raises:
-        TunekitError: with the prefix, and what is wrong with it.
-    """
-    named = [(flag, prefix) for flag in BY_NAME for prefix in _words(draft.get(flag))]
-    if not named:
-        return
-    try:
-        layers = layers_of(draft.model)
-    except TunekitError:
-        return  # nothing is known of its names
-    for flag, prefix in named:
-        wrong = check_prefix(prefix, layers, multimodal=draft.model.multimodal)
-        if wrong:
-            raise TunekitError(
-                f"--{flag} {prefix}: {wrong}", "ms-swift compares the beginnings of names, and says nothing"
-            )
-
-
-def _words(value: Value | None) -> list[str]:
-    return value if isinstance(value, list) else []
 
 
 def check_prefix(prefix: str, layers: Layers, *, multimodal: bool) -> str:

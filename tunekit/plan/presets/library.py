@@ -10,8 +10,8 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan import secrets
 from tunekit.plan.presets.fits import KEYS as FITS_KEYS
 from tunekit.plan.presets.fits import Fits, problem
-from tunekit.plan.settings import Setting, Value
-from tunekit.toml import line_of, read_toml
+from tunekit.plan.settings import TUNEKIT, Setting, Source, Value
+from tunekit.files import line_of, read_toml
 
 if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable
@@ -68,6 +68,7 @@ class Library:
         self.flags = flags
         self._shipped = shipped
         self._folders = [folder for folder in (user, shipped) if folder and folder.is_dir()]
+        self._read: dict[tuple[Path, str], Preset] = {}
 
     def names(self) -> list[str]:
         """The presets that can be named, ``base`` left out."""
@@ -94,22 +95,30 @@ class Library:
         Raises:
             TunekitError: no such preset, or its file is bad (with file, line and key).
         """
-        return _load(self._find(name, "", self.names(), "preset"), "preset", self, ())
+        return self.read(self._find(name, "", self.names(), "preset"), "preset")
 
     def load_overlay(self, name: str) -> Preset:
         """The overlay of that name or path. Raises TunekitError as `load` does."""
-        return _load(self._find(name, "overlays", self.overlay_names(), "overlay"), "overlay", self, ())
+        return self.read(self._find(name, "overlays", self.overlay_names(), "overlay"), "overlay")
 
     def own_settings(self, preset: Preset) -> dict[str, Setting]:
         """What a user's preset sets in its own file: a stage changes what is shipped, not that."""
         if preset.path.is_relative_to(self._shipped):
             return {}
-        return {flag: setting for flag, setting in preset.train.items() if setting.source == f"preset {preset.name}"}
+        own = Source("preset", preset.name)
+        return {flag: setting for flag, setting in preset.train.items() if setting.source == own}
 
     def load_stage(self, name: str) -> Preset:
-        """What a stage of training changes in every preset. Raises TunekitError as `load` does."""
-        known = _stems([folder / "stages" for folder in self._folders])
-        return _load(self._find(name, "stages", known, "stage"), "stage", self, ())
+        """What a stage of training changes in every preset, if anything. Raises TunekitError as `load` does."""
+        files = [folder / "stages" / f"{name}.toml" for folder in self._folders]
+        path = next((path for path in files if path.is_file()), None)
+        return self.read(path, "stage") if path else Preset(name, "", files[-1], ())
+
+    def read(self, path: Path, kind: str, seen: tuple[Path, ...] = ()) -> Preset:
+        """The preset in a file, which is read once. Raises TunekitError as `load` does."""
+        if (path, kind) not in self._read:
+            self._read[path, kind] = _load(path, kind, self, seen)
+        return self._read[path, kind]
 
     def parent(self, name: str, folder: Path) -> Path:
         """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
@@ -157,15 +166,17 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
             parent_path = library.parent(parent_name, path.parent)
         except TunekitError as error:
             document.fail("extends", f"{parent_name}: {error.message}", hint=error.hint)
-        parent = _load(parent_path, kind, library, (*seen, path))
+        parent = library.read(parent_path, kind, (*seen, path))
         chain = parent.chain
-        inherited = f"{kind} {name} ← "
         batch, train = (
-            {key: Setting(old.value, inherited + old.source.rpartition(" ")[2], old.why) for key, old in part.items()}
+            {
+                key: Setting(old.value, Source(kind, name, old.source.origin or old.source.name), old.why)
+                for key, old in part.items()
+            }
             for part in (parent.batch, parent.train)
         )
     whys = document.whys()
-    source = f"{kind} {name}"
+    source = Source(kind, name)
     for key, number in document.batch().items():
         batch[key] = Setting(number, source, whys.pop(key, batch[key].why if key in batch else ""))
     for key, value in document.train().items():
@@ -220,9 +231,9 @@ class _Document:
             elif not isinstance(value, (str, int, float, bool)):
                 self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
             try:
-                secrets.refuse(key)
+                secrets.refuse_secret(key)
                 # rlhf takes the flags of sft and pt too.
-                table[key] = self._flags.parse(key, Setting(table[key], "").render(), "rlhf")
+                table[key] = self._flags.parse(key, Setting(table[key], TUNEKIT).render(), "rlhf")
             except TunekitError as error:
                 self.fail(key, f"cannot be set: {error.message}", "train", error.hint)
         return table

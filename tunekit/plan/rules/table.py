@@ -6,21 +6,65 @@ the user typed for this run, it refuses instead, with the same reason.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.plan.draft import FLASH, Change, Draft, Rule
+from tunekit.plan.configuration import FLASH
+from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.rules.stages import STAGE_RULES, STAGE_WARNINGS
 from tunekit.plan.rules.tuning import TUNING_RULES, TUNING_WARNINGS
-from tunekit.plan.settings import Setting, Value, text
+from tunekit.plan.settings import Source, Value, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from tunekit.plan.configuration import Configuration
+    from tunekit.plan.plan import Plan
+
+NEEDED: tuple[tuple[str, Callable[[Configuration], bool], str, str, str], ...] = (
+    (
+        "bitsandbytes",
+        lambda plan: plan.quantized and plan.missing("bitsandbytes"),
+        "quantized training needs bitsandbytes, which is not installed",
+        'pip install "tunekit[qlora]"',
+        "transformers quantizer_bnb_4bit.py",
+    ),
+    (
+        "deepspeed",
+        lambda plan: plan.get("deepspeed") is not None and plan.missing("deepspeed"),
+        "--deepspeed was asked for, and DeepSpeed is not installed",
+        'pip install "tunekit[deepspeed]"',
+        "ms-swift 4.6 sft_args.py, _init_deepspeed",
+    ),
+    (
+        "liger",
+        lambda plan: plan.flag("use_liger_kernel") and plan.missing("liger_kernel"),
+        "--use_liger_kernel was asked for, and liger-kernel is not installed",
+        'pip install "tunekit[liger]"',
+        "ms-swift 4.6 trainers/arguments.py, _init_liger",
+    ),
+    (
+        "swanlab",
+        lambda plan: "swanlab" in plan.trackers and plan.missing("swanlab"),
+        "--report_to swanlab was asked for, and SwanLab is not installed",
+        'pip install "tunekit[swanlab]"',
+        "ms-swift 4.6 sft_args.py, _init_swanlab",
+    ),
+    (
+        "wandb",
+        lambda plan: "wandb" in plan.trackers and plan.missing("wandb"),
+        "--report_to wandb was asked for, and wandb is not installed",
+        "pip install wandb",
+        "transformers integrations",
+    ),
+)
+"""Packages that a setting asks for and that are not there: name, when, why, what installs it, source."""
 
 RULES = (
     Rule(
         "no-hub-ping",
-        when=lambda draft: draft.get("check_model") is None,
+        when=lambda plan: plan.get("check_model") is None,
         change={"check_model": False},
         why="the default asks a hub at every start, and waits when offline",
         source="ms-swift 4.6 trainers/mixin.py: 7 s offline, not stopped by HF_HUB_OFFLINE",
@@ -28,28 +72,28 @@ RULES = (
     ),
     Rule(
         "hugging-face",
-        when=lambda draft: draft.model.hugging_face and draft.get("use_hf") is None,
+        when=lambda plan: plan.model.hugging_face and plan.get("use_hf") is None,
         change={"use_hf": True},
         why="this id exists on Hugging Face; ms-swift would ask ModelScope",
         source="ms-swift 4.6 model registry",
     ),
     Rule(
         "warmup-steps",
-        when=lambda draft: draft.get("warmup_steps") is not None and draft.get("warmup_ratio") is not None,
+        when=lambda plan: plan.get("warmup_steps") is not None and plan.get("warmup_ratio") is not None,
         change={"warmup_ratio": None},
         why="ms-swift refuses warmup_ratio and warmup_steps together",
         source="ms-swift 4.6 trainers/arguments.py, _handle_hf_removed_args",
     ),
     Rule(
         "cpu",
-        when=lambda draft: not draft.hardware.gpus,
+        when=lambda plan: not plan.hardware.gpus,
         change={"use_cpu": True},
         why="there is no GPU to train on",
         source="ms-swift 4.6: without use_cpu, bfloat16 raises on a CPU",
     ),
     Rule(
         "cpu-float32",
-        when=lambda draft: not draft.hardware.gpus and not draft.typed("torch_dtype"),
+        when=lambda plan: not plan.hardware.gpus and not plan.typed("torch_dtype"),
         change={"torch_dtype": "float32", "fp16": False, "bf16": False},
         why="float32 is what every CPU computes; ms-swift would add fp16 mixed precision to it",
         source="ms-swift 4.6 model_args.py, _init_mixed_precision",
@@ -57,15 +101,15 @@ RULES = (
     ),
     Rule(
         "cpu-attention",
-        when=lambda draft: not draft.hardware.gpus and draft.flash,
+        when=lambda plan: not plan.hardware.gpus and plan.flash,
         change={"attn_impl": "sdpa"},
         why="flash-attn runs on NVIDIA GPUs only",
         source="https://github.com/Dao-AILab/flash-attention",
     ),
     Rule(
         "no-sdpa",
-        when=lambda draft: (
-            draft.model.family == "gpt_oss" and draft.get("attn_impl") not in ("eager", "flex_attention")
+        when=lambda plan: (
+            plan.model.family == "gpt_oss" and plan.get("attn_impl") not in ("eager", "flex_attention")
         ),
         change={"attn_impl": "eager", "packing": False},
         why="gpt-oss has attention sinks, which sdpa and flash-attn 2 cannot compute",
@@ -73,28 +117,28 @@ RULES = (
     ),
     Rule(
         "flash-old-gpu",
-        when=lambda draft: draft.flash and draft.weak((8, 0)),
+        when=lambda plan: plan.flash and plan.weaker_than((8, 0)),
         change={"attn_impl": "sdpa"},
         why="flash-attn 2 needs an Ampere GPU (compute capability 8.0) or newer",
         source="https://github.com/Dao-AILab/flash-attention#nvidia-cuda-support",
     ),
     Rule(
         "flash-missing",
-        when=lambda draft: draft.get("attn_impl") in FLASH[:2] and draft.missing("flash_attn"),
+        when=lambda plan: plan.get("attn_impl") in FLASH[:2] and plan.missing("flash_attn"),
         change={"attn_impl": "sdpa"},
         why='flash-attn is not installed: pip install --no-build-isolation "tunekit[flash]"',
         source="transformers raises ImportError when the model is loaded",
     ),
     Rule(
         "packing-needs-flash",
-        when=lambda draft: draft.get("packing") is True and not draft.flash,
+        when=lambda plan: plan.flag("packing") and not plan.flash,
         change={"packing": False},
         why="ms-swift packs rows only with a flash attention",
         source="ms-swift 4.6 sft_args.py, _check_padding_free",
     ),
     Rule(
         "packing-lazy",
-        when=lambda draft: draft.get("packing") is True and draft.get("lazy_tokenize") is True,
+        when=lambda plan: plan.flag("packing") and plan.flag("lazy_tokenize"),
         refuse=True,
         why="--packing and --lazy_tokenize exclude each other: packs are made of tokenized rows",
         hint="drop --lazy_tokenize, or say --packing false",
@@ -102,21 +146,21 @@ RULES = (
     ),
     Rule(
         "no-bfloat16",
-        when=lambda draft: draft.get("torch_dtype") == "bfloat16" and draft.weak((8, 0)),
+        when=lambda plan: plan.get("torch_dtype") == "bfloat16" and plan.weaker_than((8, 0)),
         change={"torch_dtype": "float16"},
         why="this GPU has no bfloat16 (it came with Ampere, compute capability 8.0)",
         source="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities",
     ),
     Rule(
         "quant-method",
-        when=lambda draft: draft.get("quant_bits") is not None and draft.get("quant_method") is None,
+        when=lambda plan: plan.get("quant_bits") is not None and plan.get("quant_method") is None,
         change={"quant_method": "bnb"},
         why="without it ms-swift ignores quant_bits and trains plain LoRA, silently",
         source="seen on ms-swift 4.6: no Linear4bit layer in the model",
     ),
     Rule(
         "qlora-full",
-        when=lambda draft: draft.get("quant_method") == "bnb" and draft.get("tuner_type") == "full",
+        when=lambda plan: plan.quantized and plan.full,
         refuse=True,
         why="a quantized model cannot be trained in full: its weights have no gradient",
         hint="use --tuner_type lora, or drop --quant_bits and --quant_method",
@@ -124,7 +168,7 @@ RULES = (
     ),
     Rule(
         "qlora-zero3",
-        when=lambda draft: draft.get("quant_method") == "bnb" and draft.zero(3),
+        when=lambda plan: plan.quantized and plan.zero_stage == 3,
         refuse=True,
         why="4-bit weights and DeepSpeed ZeRO-3 exclude each other: ZeRO-3 cannot shard quantized weights",
         hint="use --deepspeed zero2, or drop the quantization",
@@ -132,7 +176,7 @@ RULES = (
     ),
     Rule(
         "ddp-backend-alone",
-        when=lambda draft: draft.get("ddp_backend") is not None and draft.hardware.world == 1,
+        when=lambda plan: plan.get("ddp_backend") is not None and plan.hardware.world == 1,
         refuse=True,
         why="--ddp_backend needs several processes, and this plan has one",
         hint="drop --ddp_backend",
@@ -140,58 +184,22 @@ RULES = (
     ),
     Rule(
         "ddp-backend-cpu",
-        when=lambda draft: not draft.hardware.gpus and draft.hardware.world > 1 and draft.get("ddp_backend") is None,
+        when=lambda plan: not plan.hardware.gpus and plan.hardware.world > 1 and plan.get("ddp_backend") is None,
         change={"ddp_backend": "gloo"},
         why="processes on a CPU talk through gloo",
         source="https://pytorch.org/docs/stable/distributed.html#backends",
     ),
     Rule(
         "streaming-steps",
-        when=lambda draft: draft.get("streaming") is True and draft.get("max_steps") is None,
+        when=lambda plan: plan.flag("streaming") and plan.get("max_steps") is None,
         refuse=True,
         why="--streaming needs --max_steps: the length of a stream is not known",
         hint="add --max_steps, or drop --streaming",
         source="ms-swift 4.6 data_args.py",
     ),
-    Rule(
-        "bitsandbytes-missing",
-        when=lambda draft: draft.get("quant_method") == "bnb" and draft.missing("bitsandbytes"),
-        refuse=True,
-        why="quantized training needs bitsandbytes, which is not installed",
-        hint='pip install "tunekit[qlora]"',
-        source="transformers quantizer_bnb_4bit.py",
-    ),
-    Rule(
-        "deepspeed-missing",
-        when=lambda draft: draft.get("deepspeed") is not None and draft.missing("deepspeed"),
-        refuse=True,
-        why="--deepspeed was asked for, and DeepSpeed is not installed",
-        hint='pip install "tunekit[deepspeed]"',
-        source="ms-swift 4.6 sft_args.py, _init_deepspeed",
-    ),
-    Rule(
-        "liger-missing",
-        when=lambda draft: draft.get("use_liger_kernel") is True and draft.missing("liger_kernel"),
-        refuse=True,
-        why="--use_liger_kernel was asked for, and liger-kernel is not installed",
-        hint='pip install "tunekit[liger]"',
-        source="ms-swift 4.6 trainers/arguments.py, _init_liger",
-    ),
-    Rule(
-        "swanlab-missing",
-        when=lambda draft: "swanlab" in draft.trackers and draft.missing("swanlab"),
-        refuse=True,
-        why="--report_to swanlab was asked for, and SwanLab is not installed",
-        hint='pip install "tunekit[swanlab]"',
-        source="ms-swift 4.6 sft_args.py, _init_swanlab",
-    ),
-    Rule(
-        "wandb-missing",
-        when=lambda draft: "wandb" in draft.trackers and draft.missing("wandb"),
-        refuse=True,
-        why="--report_to wandb was asked for, and wandb is not installed",
-        hint="pip install wandb",
-        source="transformers integrations",
+    *(
+        Rule(f"{name}-missing", when=when, refuse=True, why=why, hint=hint, source=source)
+        for name, when, why, hint, source in NEEDED
     ),
     *STAGE_RULES,
     *TUNING_RULES,
@@ -214,13 +222,13 @@ RESERVED = {
 }
 """Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""
 
-WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
-    (
-        lambda draft: draft.get("save_only_model") is True,
+WARNINGS = (
+    Warn(
+        lambda plan: plan.flag("save_only_model"),
         "--save_only_model leaves the optimizer out of checkpoints: a retry starts over instead of resuming",
     ),
-    (
-        lambda draft: draft.get("group_by_length") is True,
+    Warn(
+        lambda plan: plan.flag("group_by_length"),
         "--group_by_length forms other micro-batches after a retry: the effective batch holds, the samples of a "
         "step do not",
     ),
@@ -230,31 +238,34 @@ WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
 """What the plan says without changing anything."""
 
 
-def apply(draft: Draft) -> list[str]:
-    """Apply every rule to `draft`, in order, and return the warnings.
+def apply_rules(plan: Plan) -> Plan:
+    """The plan after every rule, in order, with the warnings that hold for it.
 
     Raises:
         TunekitError: a rule refuses, or it would have to change what the user typed.
     """
     for rule in RULES:
-        if not rule.when(draft):
+        if not rule.when(plan):
             continue
         if rule.refuse:
             raise TunekitError(rule.why, rule.hint)
-        for flag, value in rule.change.items():
-            _change(draft, rule, flag, value(draft) if callable(value) else value)
-    return [message for when, message in WARNINGS if when(draft)]
+        made = {flag: value(plan) if callable(value) else value for flag, value in rule.change.items()}
+        changes = {flag: value for flag, value in made.items() if _value(plan, flag) != value}
+        _refuse_typed(plan, rule, changes)
+        if changes:
+            plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
+    return replace(plan, warnings=(*plan.warnings, *(row.message for row in WARNINGS if row.when(plan))))
 
 
-def _change(draft: Draft, rule: Rule, flag: str, value: Value | None) -> None:
-    old = draft.settings.get(flag)
-    if (old.value if old else None) == value:
-        return
-    if old is not None and old.explicit:
-        wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
-        raise TunekitError(f"--{flag} {text(old.value)} cannot be kept: {rule.why}", f"drop the flag; {wanted}")
-    if value is None:
-        del draft.settings[flag]
-    else:
-        draft.settings[flag] = Setting(value, f"rule:{rule.id}", rule.why)
-    draft.changes.append(Change(flag, old.value if old else None, value, rule.why, f"rule:{rule.id}", rule.quiet))
+def _value(plan: Plan, flag: str) -> Value | None:
+    setting = plan.settings.get(flag)
+    return setting.value if setting else None
+
+
+def _refuse_typed(plan: Plan, rule: Rule, changes: Mapping[str, Value | None]) -> None:
+    """Raise TunekitError where a rule would have to change what the user typed."""
+    for flag, value in changes.items():
+        if plan.typed(flag):
+            wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
+            typed = text(plan.settings[flag].value)
+            raise TunekitError(f"--{flag} {typed} cannot be kept: {rule.why}", f"drop the flag; {wanted}")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tunekit.plan.draft import Rule
+from tunekit.errors import TunekitError
 from tunekit.plan.images import side_of
-from tunekit.plan.parts import ALIGNER, FREEZES, VIT, trained
+from tunekit.plan.models.parameters import check_prefix, layers_of
+from tunekit.plan.parts import ALIGNER, FREEZES, VIT, trained_parts
+from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.strategies import is_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tunekit.plan.configuration import Configuration
 
-    from tunekit.plan.draft import Draft
+BY_NAME = ("freeze_parameters", "trainable_parameters")
+"""Flags of ms-swift that hold the beginnings of names."""
 
 BY_PARAMETER = (
     "freeze_parameters",
@@ -39,35 +42,31 @@ STARTS = ("true", "false", "gaussian", "pissa", "olora", "orthogonal", "lora-ga"
 PARTS = tuple(flag for flag, _ in FREEZES.values())
 
 
-def _parts(draft: Draft) -> dict[str, str]:
-    return trained(draft.settings, multimodal=draft.model.multimodal)
+def _any(plan: Configuration, flags: tuple[str, ...]) -> bool:
+    return any(flag in plan.settings for flag in flags)
 
 
-def _any(draft: Draft, flags: tuple[str, ...]) -> bool:
-    return any(flag in draft.settings for flag in flags)
-
-
-def _starts_unknown(draft: Draft) -> bool:
+def _starts_unknown(plan: Configuration) -> bool:
     """Whether ``--init_weights`` is none that works."""
-    start = draft.get("init_weights")
+    start = plan.get("init_weights")
     return start is not None and start not in STARTS and not re.fullmatch(r"pissa_niter_\d+", str(start))
 
 
-def _sees(draft: Draft) -> bool:
-    return draft.model.multimodal
+def _sees(plan: Configuration) -> bool:
+    return plan.model.multimodal
 
 
-def _by_name_into_vision(draft: Draft) -> bool:
+def _by_name_into_vision(plan: Configuration) -> bool:
     """Adapters by name, while the vision part is meant to be frozen."""
-    targets = draft.get("target_modules")
-    named = isinstance(targets, list) and "all-linear" not in targets
-    return _sees(draft) and draft.get("tuner_type") != "full" and named and draft.get("freeze_vit") is not False
+    targets = plan.words("target_modules")
+    named = bool(targets) and "all-linear" not in targets
+    return _sees(plan) and not plan.full and named and plan.flag("freeze_vit", default=True)
 
 
 TUNING_RULES = (
     Rule(
         "vision-missing",
-        when=lambda draft: side_of(draft.model) is not None and any(draft.missing(name) for name in VISION_PACKAGES),
+        when=lambda plan: side_of(plan.model) is not None and any(plan.missing(name) for name in VISION_PACKAGES),
         refuse=True,
         why="this model sees, and wants torchvision and qwen_vl_utils, which are not both installed",
         hint='pip install "tunekit[vlm]"',
@@ -75,7 +74,7 @@ TUNING_RULES = (
     ),
     Rule(
         "text-lora-llm",
-        when=lambda draft: draft.get("tuner_type") == "lora_llm" and is_text(draft.model),
+        when=lambda plan: plan.get("tuner_type") == "lora_llm" and is_text(plan.model),
         refuse=True,
         why="--tuner_type lora_llm is for models with a vision part, and this model has none",
         hint="use --tuner_type lora",
@@ -83,21 +82,21 @@ TUNING_RULES = (
     ),
     Rule(
         "text-parts",
-        when=lambda draft: is_text(draft.model) and _any(draft, PARTS),
+        when=lambda plan: is_text(plan.model) and _any(plan, PARTS),
         change=dict.fromkeys(PARTS),
         why="this model has no vision part: ms-swift would ignore it",
         source="seen on ms-swift 4.6: --freeze_llm true trains every weight of a text model",
     ),
     Rule(
         "text-rates",
-        when=lambda draft: is_text(draft.model) and _any(draft, ("vit_lr", "aligner_lr")),
+        when=lambda plan: is_text(plan.model) and _any(plan, ("vit_lr", "aligner_lr")),
         change={"vit_lr": None, "aligner_lr": None},
         why="this model has no vision part that could have a learning rate of its own",
         source="ms-swift 4.6 optimizers/multimodal.py: AttributeError",
     ),
     Rule(
         "lora-llm-plain",
-        when=lambda draft: draft.get("tuner_type") == "lora_llm" and _any(draft, NOT_IN_LORA_LLM),
+        when=lambda plan: plan.get("tuner_type") == "lora_llm" and _any(plan, NOT_IN_LORA_LLM),
         change=dict.fromkeys(NOT_IN_LORA_LLM),
         why="with --tuner_type lora_llm ms-swift reads rank and alpha of the adapter, and would ignore this",
         source="ms-swift 4.6 tuner_plugin/lora_llm.py, prepare_model",
@@ -113,7 +112,7 @@ TUNING_RULES = (
     ),
     Rule(
         "pissa-quantized",
-        when=lambda draft: draft.get("quant_method") is not None and str(draft.get("init_weights")).startswith("pissa"),
+        when=lambda plan: plan.get("quant_method") is not None and plan.text("init_weights").startswith("pissa"),
         refuse=True,
         why="PiSSA starts from the weights themselves, and they are quantized here",
         hint="use --init_weights olora, or drop the quantization",
@@ -121,14 +120,14 @@ TUNING_RULES = (
     ),
     Rule(
         "parameters-full",
-        when=lambda draft: draft.get("tuner_type") != "full" and _any(draft, BY_PARAMETER),
+        when=lambda plan: not plan.full and _any(plan, BY_PARAMETER),
         change=dict.fromkeys(BY_PARAMETER),
         why="ms-swift reads it in full training alone (--tuner_type full), and would ignore it",
         source="ms-swift 4.6 pipelines/train/tuner.py, TunerMixin.prepare_model",
     ),
     Rule(
         "all-frozen",
-        when=lambda draft: _sees(draft) and not _parts(draft),
+        when=lambda plan: _sees(plan) and not trained_parts(plan),
         refuse=True,
         why="language model, ViT and aligner are all frozen: there would be nothing to train",
         hint="ViT and aligner are frozen unless --freeze_vit false, --freeze_aligner false say otherwise; "
@@ -137,14 +136,14 @@ TUNING_RULES = (
     ),
     Rule(
         "vit-rate-frozen",
-        when=lambda draft: _sees(draft) and draft.get("vit_lr") is not None and VIT not in _parts(draft),
+        when=lambda plan: _sees(plan) and plan.get("vit_lr") is not None and VIT not in trained_parts(plan),
         change={"vit_lr": None},
         why="the ViT is frozen, so a learning rate of its own (--learning-rate-vit) would be ignored",
         source="ms-swift 4.6 optimizers/multimodal.py",
     ),
     Rule(
         "aligner-rate-frozen",
-        when=lambda draft: _sees(draft) and draft.get("aligner_lr") is not None and ALIGNER not in _parts(draft),
+        when=lambda plan: _sees(plan) and plan.get("aligner_lr") is not None and ALIGNER not in trained_parts(plan),
         change={"aligner_lr": None},
         why="the aligner is frozen, so a learning rate of its own (--learning-rate-aligner) would be ignored",
         source="ms-swift 4.6 optimizers/multimodal.py",
@@ -153,20 +152,37 @@ TUNING_RULES = (
 """Spliced into `tunekit.plan.rules.table.RULES`."""
 
 
-def _ratio(draft: Draft) -> bool:
-    return 0 < float(str(draft.get("freeze_parameters_ratio") or 0)) < 1
-
-
-TUNING_WARNINGS: tuple[tuple[Callable[[Draft], bool], str], ...] = (
-    (
+TUNING_WARNINGS = (
+    Warn(
         _by_name_into_vision,
         "--target_modules by name reaches into ViT and aligner where modules there have the same name: --freeze_vit "
         "and --freeze_aligner hold for all-linear",
     ),
-    (
-        _ratio,
+    Warn(
+        lambda plan: 0 < plan.number("freeze_parameters_ratio", 0) < 1,
         "--freeze_parameters_ratio counts parameters from the embedding on and may cut a layer in two: "
         "--tuning-strategy freeze --trainable-layers N cuts between layers",
     ),
 )
 """Spliced into `tunekit.plan.rules.table.WARNINGS`."""
+
+
+def check_names(plan: Configuration) -> None:
+    """Refuse prefixes that mean other parameters than they seem to, where the names of the model are known.
+
+    Raises:
+        TunekitError: with the prefix, and what is wrong with it.
+    """
+    named = [(flag, prefix) for flag in BY_NAME for prefix in plan.words(flag)]
+    if not named:
+        return
+    try:
+        layers = layers_of(plan.model)
+    except TunekitError:
+        return  # nothing is known of its names
+    for flag, prefix in named:
+        wrong = check_prefix(prefix, layers, multimodal=plan.model.multimodal)
+        if wrong:
+            raise TunekitError(
+                f"--{flag} {prefix}: {wrong}", "ms-swift compares the beginnings of names, and says nothing"
+            )

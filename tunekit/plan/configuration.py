@@ -1,0 +1,138 @@
+"""What is trained, on what, with which settings: what rules and predictions look at, and typed answers about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
+
+from tunekit.plan.settings import UNSET, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tunekit.hardware import Hardware
+    from tunekit.plan.batch import Batch
+    from tunekit.plan.models.find import Model
+    from tunekit.plan.settings import Setting, Value
+    from tunekit.stages import Stage
+
+FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+"""Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
+
+ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zero3_offload": 3}
+"""The names by which ms-swift knows its configurations of DeepSpeed, and their stages (sft_args.py, _init_deepspeed)."""
+
+BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What one run computes.
+
+    Attributes:
+        stage: what is trained.
+        batch: micro-batch, accumulation, data parallel size.
+        settings: ms-swift's flags, in the order in which they are written.
+        env: environment variables to set.
+        packages: import names of what is installed where it runs; None where that machine cannot be seen.
+        memory_correction: measured ÷ predicted memory of earlier runs on this machine; 1 where there were none.
+        loss_share: of the tokens, those that carry loss, measured on the data; None where it was not looked at.
+        row_tokens: of the longest row, or of a pack, likewise.
+    """
+
+    stage: Stage
+    model: Model
+    hardware: Hardware
+    batch: Batch
+    settings: Mapping[str, Setting]
+    env: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] | None = None
+    memory_correction: float = 1.0
+    loss_share: float | None = None
+    row_tokens: int | None = None
+
+    @overload
+    def get(self, flag: str) -> Value | None: ...
+    @overload
+    def get(self, flag: str, default: Value) -> Value: ...
+    def get(self, flag: str, default: Value | None = None) -> Value | None:
+        """The value of a flag, or `default` where it is left to ms-swift."""
+        setting = self.settings.get(flag)
+        return default if setting is None or setting.value == UNSET else setting.value
+
+    @overload
+    def whole(self, flag: str) -> int | None: ...
+    @overload
+    def whole(self, flag: str, default: int) -> int: ...
+    def whole(self, flag: str, default: int | None = None) -> int | None:
+        """The whole number that a flag is set to, or `default`."""
+        value = self.get(flag)
+        return default if value is None else whole_number(value)
+
+    def number(self, flag: str, default: float) -> float:
+        """The number that a flag is set to, or `default`."""
+        value = self.get(flag, default)
+        if isinstance(value, list):
+            raise TypeError(f"--{flag} is no number")
+        return float(value)
+
+    def flag(self, flag: str, *, default: bool = False) -> bool:
+        """Whether a flag is switched on; `default` where it is not set."""
+        return self.get(flag, default) is True
+
+    def text(self, flag: str, default: str = "") -> str:
+        """The word that a flag is set to, or `default`."""
+        return str(self.get(flag, default))
+
+    def words(self, flag: str) -> list[str]:
+        """The words of a flag that takes several; none where it is not set."""
+        value = self.get(flag)
+        return value if isinstance(value, list) else [] if value is None else [str(value)]
+
+    def typed(self, flag: str) -> bool:
+        """Whether the user said the flag for this run."""
+        return flag in self.settings and self.settings[flag].explicit
+
+    @property
+    def full(self) -> bool:
+        """Whether weights of the model itself are trained, and no adapter."""
+        return self.get("tuner_type") == "full"
+
+    @property
+    def flash(self) -> bool:
+        """Whether attention is a flash implementation."""
+        return self.get("attn_impl") in FLASH
+
+    @property
+    def packed(self) -> bool:
+        """Whether a row holds several samples."""
+        return self.flag("packing")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether bitsandbytes quantizes the frozen weights as they are loaded."""
+        return self.get("quant_method") == "bnb"
+
+    @property
+    def quant_bits(self) -> int | None:
+        """Bits of those weights; None where they are not quantized, or ms-swift's default counts."""
+        word = self.text("quant_bits")  # a choice of words, float8 among them
+        return int(word) if self.quantized and word.isdigit() else None
+
+    @property
+    def zero_stage(self) -> int:
+        """The stage of DeepSpeed ZeRO, offloaded or not; 0 without it, and for a configuration of the user's."""
+        return ZERO.get(self.text("deepspeed"), 0)
+
+    @property
+    def trackers(self) -> list[str]:
+        """What ``--report_to`` names."""
+        return self.words("report_to")
+
+    def missing(self, package: str) -> bool:
+        """Whether a package is known to be absent."""
+        return self.packages is not None and package not in self.packages
+
+    def weaker_than(self, capability: tuple[int, int]) -> bool:
+        """Whether a GPU's compute capability is known to be below `capability`."""
+        return self.hardware.capability is not None and self.hardware.capability < capability

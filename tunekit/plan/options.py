@@ -1,0 +1,277 @@
+"""What tunekit itself takes: one row an option, wherever it may stand.
+
+The parameters of ``tunekit sft`` and ``tunekit fit`` and their help, the keys of a recipe's ``[[stage]]``, those of
+``config.toml`` and ``TUNEKIT_*``, and docs/cli.md are all made from these rows. Beside them every flag of ms-swift may
+stand in each of these places, by its own name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunekit.plan.strategies import STRATEGIES
+from tunekit.stages import STAGES, USUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TRAIN, FIT = "train", "fit"
+"""Commands that take options of this table: those of the stages, and ``tunekit fit``."""
+
+BOTH = (TRAIN, FIT)
+
+TEXT, FILE, WHOLE, WORDS, SWITCH = "text", "file", "whole number", "words", "switch"
+"""What an option holds: one word, a path, a whole number, several words, or nothing."""
+
+WHAT = "What to train"
+HOW = "How"
+PARTS = "Which parts, and images"
+WHERE = "Where"
+LOOK = "Look first, train nothing"
+SHOW = "What to show"
+RETRY = "Out of memory"
+
+LINE, RECIPE, ALL = 1, 2, 3
+"""How far an option reaches: the command line alone, a stage of a recipe too, or also the user's configuration."""
+
+SAID_ONCE = "it is said once for the whole recipe, on the command line of tunekit run"
+
+RETRY_POLICIES = ("neutral", "lossy", "off")
+
+QLORA = {"tuner_type": ("lora",), "quant_method": ("bnb",), "quant_bits": ("4",)}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of tunekit.
+
+    Attributes:
+        name: as files write it; the command line has dashes for its ``_``.
+        kind: what it holds.
+        panel: of the help in which it stands.
+        help: one line for people.
+        flag: of ms-swift, where it is another name for one.
+        commands: that take it.
+        reach: where it may stand beside the command line.
+        elsewhere: what to say where it is written in a place that it does not reach.
+        required: a run must be given it.
+        choices: the words it takes; empty where any is allowed.
+        means: flags of ms-swift with their words, by the word that stands for them.
+        scored_by: of the stages that it is for; empty where it is for all.
+    """
+
+    name: str
+    kind: str
+    panel: str
+    help: str
+    flag: str = ""
+    commands: tuple[str, ...] = (TRAIN,)
+    reach: int = RECIPE
+    elsewhere: str = SAID_ONCE
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    means: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None
+    scored_by: str = ""
+
+    @property
+    def spelled(self) -> str:
+        """As it stands on a command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+_ROWS = (
+    Option(
+        "model",
+        TEXT,
+        WHAT,
+        "A short name (Qwen2.5-7B), a hub id or a folder.",
+        commands=BOTH,
+        required=True,
+    ),
+    Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", commands=(FIT,), reach=LINE),
+    Option(
+        "dataset",
+        WORDS,
+        WHAT,
+        "JSON lines files or hub ids; several may follow.",
+        flag="dataset",
+        commands=BOTH,
+        reach=ALL,
+    ),
+    Option(
+        "loss_percent",
+        WHOLE,
+        WHAT,
+        "Of the tokens, those that carry loss: 100 counts all.",
+        commands=(FIT,),
+        reach=LINE,
+    ),
+    Option(
+        "format",
+        TEXT,
+        WHAT,
+        "FILE.py:FUNCTION that makes ms-swift's row out of one of yours.",
+        elsewhere="a run or a recipe names the functions that it was written for",
+    ),
+    Option(
+        "reward",
+        WORDS,
+        WHAT,
+        "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several may follow.",
+        elsewhere="a run or a recipe names the functions that it was written for",
+        scored_by="functions",
+    ),
+    Option(
+        "preset",
+        TEXT,
+        HOW,
+        "A name (see tunekit presets list) or a file. Default: auto.",
+        commands=BOTH,
+        reach=ALL,
+    ),
+    Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", commands=BOTH, reach=ALL),
+    Option(
+        "tuner",
+        TEXT,
+        HOW,
+        "lora, qlora or full. Default: the preset's.",
+        commands=(FIT,),
+        reach=LINE,
+        choices=("lora", "qlora", "full"),
+        means={"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}},
+    ),
+    Option(
+        "effective_batch",
+        WHOLE,
+        HOW,
+        "Rows an optimizer step, 32 or more. Default: the preset's.",
+        reach=ALL,
+    ),
+    Option(
+        "micro_batch",
+        WHOLE,
+        HOW,
+        "Rows one GPU computes at once. Default: the preset's.",
+        flag="per_device_train_batch_size",
+        commands=BOTH,
+        reach=ALL,
+    ),
+    Option("max_length", TEXT, HOW, "Tokens a row.", flag="max_length", commands=BOTH, reach=ALL),
+    Option("lora_rank", TEXT, HOW, "Size of the adapter.", flag="lora_rank", commands=BOTH, reach=ALL),
+    Option("learning_rate", TEXT, HOW, "As in 2e-4.", flag="learning_rate", reach=ALL),
+    Option("epochs", TEXT, HOW, "Passes over the data.", flag="num_train_epochs", reach=ALL),
+    Option("report_to", WORDS, HOW, "Trackers: swanlab, wandb, tensorboard, none.", flag="report_to", reach=ALL),
+    Option("tuning_strategy", TEXT, PARTS, f"{', '.join(STRATEGIES)}.", reach=ALL),
+    Option("llm_frozen_layers", WHOLE, PARTS, "Of partial_llm_full_vit: freeze the first N layers."),
+    Option("trainable_layers", WHOLE, PARTS, "Of freeze: train the last N layers."),
+    Option("learning_rate_llm", TEXT, PARTS, "Of the language model alone.", flag="learning_rate"),
+    Option(
+        "learning_rate_vit",
+        TEXT,
+        PARTS,
+        "Of the part that sees (ms-swift: vit_lr).",
+        flag="vit_lr",
+        reach=ALL,
+    ),
+    Option(
+        "learning_rate_aligner",
+        TEXT,
+        PARTS,
+        "Of what joins both (ms-swift: aligner_lr).",
+        flag="aligner_lr",
+        reach=ALL,
+    ),
+    Option(
+        "max_pixels",
+        TEXT,
+        PARTS,
+        "Larger images are scaled down. Default: 1,280 tokens of them.",
+        flag="max_pixels",
+        reach=ALL,
+    ),
+    Option(
+        "gpus",
+        TEXT,
+        WHERE,
+        "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.",
+        commands=BOTH,
+        reach=ALL,
+    ),
+    Option(
+        "name",
+        TEXT,
+        WHERE,
+        "The run's name: it is kept in runs/NAME.",
+        reach=LINE,
+        elsewhere="a stage's name is its folder, and the recipe's is its file's",
+    ),
+    Option(
+        "output_dir",
+        TEXT,
+        WHERE,
+        "The run's folder, instead of runs/NAME.",
+        reach=LINE,
+        elsewhere="each stage has a folder of its own: runs/RECIPE/STAGE; tunekit run --name NAME takes another RECIPE",
+    ),
+    Option("dry_run", SWITCH, LOOK, "Print the swift command.", reach=LINE),
+    Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", reach=LINE),
+    Option("trace", SWITCH, SHOW, "Follow the model's own code on fake tensors: seconds.", commands=(FIT,), reach=LINE),
+    Option("what_if", SWITCH, SHOW, "A table over GPU sizes, tuners and Liger.", commands=(FIT,), reach=LINE),
+    Option("plot", FILE, SHOW, "Draw it: FILE.png, .svg or .pdf.", commands=(FIT,), reach=LINE),
+    Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", commands=BOTH, reach=LINE),
+    Option(
+        "spec",
+        FILE,
+        SHOW,
+        "JSON lines of configurations: one answer a line, as JSON.",
+        commands=(FIT,),
+        reach=LINE,
+    ),
+    Option("write", FILE, LOOK, "Write the command to an executable script.", reach=LINE),
+    Option(
+        "oom_retry",
+        TEXT,
+        RETRY,
+        "neutral: the same optimisation (default). lossy: may change what is learned. off.",
+        reach=ALL,
+        choices=RETRY_POLICIES,
+    ),
+    Option("max_attempts", WHOLE, RETRY, "Starts at the most. Default: 5.", reach=ALL),
+    Option("force", SWITCH, RETRY, "Start although the prediction says that it does not fit.", reach=LINE),
+)
+
+OPTIONS: Mapping[str, Option] = {option.name: option for option in _ROWS}
+"""Every option by name, in the order of the help."""
+
+RESERVED: Mapping[str, tuple[str, str | None]] = {
+    "gradient_accumulation_steps": (
+        "it is solved so that the effective batch holds on any number of GPUs and after every retry",
+        "say --effective-batch N, and --micro-batch N for what one GPU computes at once",
+    ),
+    "auto_find_batch_size": (
+        "it shrinks the batch by a tenth and leaves accumulation alone, so the effective batch would drift",
+        "tunekit retries by itself, see --oom-retry",
+    ),
+    "add_version": ("tunekit keeps each run in a folder of its own", "name it with --name or --output-dir"),
+    "resume_from_checkpoint": ("tunekit finds the newest complete checkpoint itself", "tunekit resume RUN"),
+    "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
+}
+"""Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""
+
+
+def options_of(command: str) -> list[Option]:
+    """The options that a command takes: `TRAIN` or `FIT`."""
+    return [option for option in OPTIONS.values() if command in option.commands]
+
+
+def canonical(name: str) -> str:
+    """The one name of an option or a flag: an option that is another name for a flag goes by the flag's."""
+    option = OPTIONS.get(name)
+    return option.flag or name if option else name
+
+
+def spelled(name: str) -> str:
+    """An option or a flag as it stands on a command line, in its shortest form."""
+    short = next((option for option in OPTIONS.values() if option.flag == name), OPTIONS.get(name))
+    return short.spelled if short else f"--{name}"

@@ -1,0 +1,45 @@
+"""What a rule is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tunekit.plan.configuration import Configuration
+    from tunekit.plan.settings import Value
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a table of rules.
+
+    Attributes:
+        id: short name; settings carry ``rule:<id>`` as their source.
+        when: whether the rule applies.
+        why: the reason, for people.
+        source: where the fact comes from.
+        change: flags and their new values, or what makes them; None drops the flag.
+        refuse: whether nothing can be changed, so that the user must decide.
+        hint: what to do, for refusals.
+        quiet: not worth a line in the plan.
+    """
+
+    id: str
+    when: Callable[[Configuration], bool]
+    why: str
+    source: str
+    change: Mapping[str, Value | Callable[[Configuration], Value | None] | None] = field(default_factory=dict)
+    refuse: bool = False
+    hint: str | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Warn:
+    """What a plan says without changing anything."""
+
+    when: Callable[[Configuration], bool]
+    message: str

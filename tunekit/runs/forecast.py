@@ -1,0 +1,243 @@
+"""What a run will take of a GPU, before one is touched: the prediction that ``tunekit fit`` shows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tunekit.console import say
+from tunekit.data import lengths
+from tunekit.data.lengths import Unmeasured
+from tunekit.errors import Exit, TunekitError, did_you_mean
+from tunekit.hardware import GIB_PER_GB
+from tunekit.memory.estimate import estimate
+from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
+from tunekit.memory.spec import Spec, Unknown
+from tunekit.memory.trace.client import Tracer, trace
+from tunekit.plan.measured import question_of, rows_measured
+from tunekit.plan.predict import loss_share_of, spec_of
+from tunekit.plan.request import Said, Words, read_request, whole_taken
+from tunekit.runs.fetch import find_config
+from tunekit.runs.preflight import check_data
+from tunekit.runs.prepare import gather_facts, look_around, prepare
+from tunekit.stages import STAGES, USUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tunekit.memory.search import Lever
+    from tunekit.memory.spec import Prediction
+    from tunekit.plan.measured import Measured
+    from tunekit.plan.plan import Plan
+
+METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": trace}
+
+CLASSES = (16, 24, 32, 40, 48, 80, 96, 141, 192)
+"""GPU memory in GB as sold, for `Forecast.what_if`."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A configuration and what it takes.
+
+    Attributes:
+        plan: decided.
+        spec: what one GPU computes.
+        by_trace: whether the model's own code is followed, where that can be done.
+        rows: of the dataset, where they were measured.
+        typed_share: of the tokens, those that carry loss, as given by hand; 0 to 1.
+        notes: for people, why the rows were not measured among them.
+    """
+
+    plan: Plan
+    spec: Spec
+    by_trace: bool = False
+    rows: Measured | None = None
+    typed_share: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def card_gib(self) -> float:
+        """What the GPU has. Raises TunekitError without one."""
+        if not self.plan.hardware.gpu_gib:
+            raise TunekitError("there is no GPU here to fit on", "name one: --gpus 24GB, --gpus H100")
+        return self.plan.hardware.gpu_gib
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The peak: by the trace if asked for and it can tell, else by the estimate. Raises Unknown."""
+        if not self.by_trace:
+            return estimate(self.spec)
+        try:
+            return trace(self.spec)
+        except Unknown as error:
+            found = estimate(self.spec)
+            note = f"the trace cannot tell ({error.message}): this is the estimate"
+            return replace(found, notes=(note, *found.notes))
+
+    @property
+    def verdict(self) -> str:
+        """``fits``, ``tight`` or ``does not fit``."""
+        return verdict(self.prediction, self.card_gib)
+
+    @cached_property
+    def largest_micro_batch(self) -> int:
+        """The largest that fits the card, 0 where not even one row does."""
+        return largest_micro_batch(self.spec, self.card_gib)
+
+    @cached_property
+    def levers(self) -> list[Lever]:
+        """What would help, the largest saving first; nothing where it fits."""
+        return levers(self.spec) if self.verdict != FITS else []
+
+    @property
+    def loss_share(self) -> float:
+        """Of the tokens, those that are counted as carrying loss."""
+        return self.spec.loss_share
+
+    @property
+    def assumed(self) -> bool:
+        """Whether that share is neither measured nor typed."""
+        return self.typed_share is None and not (self.rows and self.rows.heaviest_share)
+
+    def alternatives(self) -> Iterator[tuple[str, Prediction, str]]:
+        """The configuration and what would take less, by the same method: name, prediction and verdict of each."""
+        yield "as asked", self.prediction, self.verdict
+        seen = [self.spec]
+        traced = self.prediction.method == "trace"
+        with Tracer() as worker:
+            for lever in sorted(levers(self.spec), key=lambda lever: -lever.needs_gib):
+                if lever.spec in seen:
+                    continue  # half of micro-batch 2 is micro-batch 1
+                seen.append(lever.spec)
+                name, found = lever.name, None
+                if traced:
+                    try:
+                        found = trace(lever.spec, worker=worker)
+                    except Unknown:
+                        name = f"{name}, estimated"
+                found = found or estimate(lever.spec)
+                yield name, found, verdict(found, self.card_gib)
+
+    def what_if(self) -> dict[int, dict[str, int]]:
+        """The largest micro-batch for each size of GPU in GB, by tuner with and without Liger."""
+        kinds = {
+            f"{tuner}{' + Liger' if liger else ''}": replace(
+                self.spec, tuner=tuner, quant_bits=4 if tuner == "qlora" else None, liger=liger
+            )
+            for tuner in ("lora", "qlora", "full")
+            for liger in (False, True)
+        }
+        return {
+            size: {name: largest_micro_batch(spec, size * GIB_PER_GB) for name, spec in kinds.items()}
+            for size in CLASSES
+        }
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        helps = [{"name": item.name, "saves_gib": item.saves_gib, "needs_gib": item.needs_gib} for item in self.levers]
+        return {
+            **asdict(self.prediction),
+            "notes": [*self.notes, *self.prediction.notes],
+            "card_gib": self.card_gib,
+            "verdict": self.verdict,
+            "micro_batch": self.spec.micro_batch,
+            "largest_micro_batch": self.largest_micro_batch,
+            "loss_share": self.loss_share,
+            "seq_len": self.spec.seq_len,
+            "data": _data(self.rows) if self.rows else None,
+            "levers": helps,
+        }
+
+
+def _data(rows: Measured) -> dict[str, Any]:
+    found = rows.lengths
+    return {
+        "rows": found.total,
+        "measured": len(found.rows),
+        "loss_share": rows.loss_share,
+        "heaviest_share": rows.heaviest_share,
+        "longest": found.longest,
+        "mean": found.mean,
+        "median": found.median,
+        "p95": found.p95,
+        "over_max_length": rows.over,
+        "samples_per_row": rows.samples_per_row,
+        "unusable": found.unusable,
+    }
+
+
+def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
+    """What the configuration that words mean takes.
+
+    Raises:
+        TunekitError: it cannot be planned, its model is not known, or its dataset cannot be trained on.
+    """
+    share = _typed_share(words)
+    around = look_around()
+    name = " ".join(words.said["stage"].words) if "stage" in words.said else USUAL
+    if name not in STAGES:
+        raise TunekitError(f"--stage takes {', '.join(STAGES)}, not {name}", did_you_mean(name, STAGES))
+    stage = STAGES[name]
+    stand_ins = {flag: Said(flag, word) for flag, word in stage.stand_ins.items()}
+    words = replace(words, said={**stand_ins, **words.said})
+    request = read_request(stage, words, around.others, around.flags)
+    plan = prepare(request, gather_facts(request, around)).plan
+    config = find_config(plan.model)
+    rows, notes = _rows(plan)
+    counted = share if share is not None or rows is None else rows.heaviest_share or None
+    spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
+    spec.check()
+    return Forecast(plan, spec, by_trace, rows, share, tuple(notes))
+
+
+def _typed_share(words: Words) -> float | None:
+    if "loss_percent" not in words.said:
+        return None
+    percent = whole_taken(words.said["loss_percent"])
+    if not 0 <= percent <= 100:
+        raise TunekitError(f"--loss-percent takes 0 to 100, not {percent}")
+    return percent / 100
+
+
+def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
+    """The rows of a plan's dataset, measured where that can be done here; else why not."""
+    if not plan.get("dataset"):
+        return None, []
+    check_data(plan)
+    try:
+        question = question_of(plan)
+        if sys.stderr.isatty() and lengths.known_lengths(question) is None:
+            say("tokenizing a sample of the dataset …")
+        return rows_measured(plan, lengths.measure_lengths(question)), []
+    except Unmeasured as error:
+        return None, [f"the dataset was not measured: {error.message}"]
+
+
+def answers_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The prediction for each configuration in a file of JSON lines; a bad one gets ``error`` in its place.
+
+    Raises:
+        TunekitError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TunekitError(f"{path} cannot be read: {error}", code=Exit.DATA) from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _answer(line, number)
+
+
+def _answer(line: str, number: int) -> dict[str, Any]:
+    try:
+        spec = Spec.from_json(json.loads(line))
+        return asdict(METHODS[spec.method](spec))
+    except ValueError as error:
+        return {"error": f"line {number}: not JSON: {error}"}
+    except TunekitError as error:
+        return {"error": f"line {number}: {error.message}"}

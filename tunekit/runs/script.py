@@ -1,0 +1,82 @@
+"""The command of a run as a shell script that says where it comes from, and what it needs beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tunekit
+from tunekit.engine.command import build_command
+from tunekit.engine.plugin import Files, with_files
+from tunekit.errors import TunekitError
+from tunekit.files import write_atomically
+from tunekit.runs.functions import write_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunekit.engine.command import Command
+    from tunekit.plan.plan import Plan
+    from tunekit.runs.folder import Run
+
+MARK = "# Written by tunekit"
+
+
+def command_of(run: Run, files: Files | None = None) -> Command:
+    """The command of a run, for people: with the files it needs where they are, or will be once it begins."""
+    plan = with_files(run.plan, files or Files.of_run(run.path))
+    return build_command(plan, run.path / "output")
+
+
+def write_own_script(run: Run) -> None:
+    """Write ``command.sh`` into the folder of a run. Raises TunekitError where it cannot be written."""
+    _write(run, run.path / "command.sh", Files.of_run(run.path))
+
+
+def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
+    """Write the command as an executable script of the user's, and beside it what it needs.
+
+    Returns:
+        Lines for people, each with its title.
+
+    Raises:
+        TunekitError: a file is there that tunekit did not write, or one cannot be written.
+    """
+    files = Files.beside(path)
+    _check_target(path)
+    if run.plan.rewards:
+        _check_target(files.plugin)
+    if run.plan.row_format and files.data.exists() and not path.exists():
+        raise TunekitError(f"{files.data} exists already, and tunekit did not write it", "take another name")
+    _write(run, path, files)
+    return write_files(run.plan, files, anew=True)
+
+
+def _write(run: Run, path: Path, files: Files) -> None:
+    plan = run.plan
+    comments = [
+        f"{MARK[2:]} {tunekit.__version__} for ms-swift {plan.engine}.",
+        f"Preset {' + '.join((plan.preset, *plan.overlays))}; batch {plan.batch.equation(plan.hardware.device)}.",
+        *(f"Changed: {line}" for line in plan.changed_lines()),
+        *(f"Needs {words}" for words in _needs(plan, files)),
+    ]
+    try:
+        write_atomically(path, command_of(run, files).script(comments), mode=0o755)
+    except OSError as error:
+        raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _needs(plan: Plan, files: Files) -> list[str]:
+    """What a script needs beside ms-swift, for its head."""
+    own = [reward.file for reward in plan.rewards]
+    return [
+        *([f"{files.plugin} and {', '.join(dict.fromkeys(own))}: the rewards."] if own else []),
+        *([f"{files.data}: the rows that {plan.row_format.spec} made."] if plan.row_format else []),
+    ]
+
+
+def _check_target(path: Path) -> None:
+    """A script may replace an older one of tunekit, and nothing else; a folder is not made for it."""
+    if not path.parent.is_dir():
+        raise TunekitError(f"the folder {path.parent} does not exist")
+    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        raise TunekitError(f"{path} exists already, and tunekit did not write it", "take another name, or delete it")
