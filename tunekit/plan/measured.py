@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data import lengths
-from tunekit.data.lengths import Lengths, Question, Unmeasured
+from tunekit.data.lengths import Question, Unmeasured
 from tunekit.plan.models.find import cached
 
 if TYPE_CHECKING:
+    from tunekit.data.tokens import Lengths
     from tunekit.plan.plan import Plan
 
 FLAGS = (
@@ -77,13 +78,13 @@ def measure(plan: Plan) -> Measured:
         Unmeasured: it cannot be done here; the message says why.
         TunekitError: exit code 4; a dataset does not exist.
     """
-    return _measured(plan, lengths.measure(question_of(plan)))
+    return _measured(plan, lengths.measure_rows(question_of(plan)))
 
 
 def known(plan: Plan) -> Measured | None:
     """What `measure` has found before; nothing is computed. None where it has not been asked."""
     try:
-        found = lengths.known(question_of(plan))
+        found = lengths.measured_before(question_of(plan))
     except Unmeasured:
         return None
     return None if found is None else _measured(plan, found)

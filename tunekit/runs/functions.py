@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import ROWS, local_file, read_rows
+from tunekit.data.files import ROWS, local_file, read_rows
 from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
 from tunekit.data.rows import BROUGHT, arrive
@@ -20,6 +20,7 @@ from tunekit.engine.rewards import PACKAGES, built_in, words_of
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import write_atomically
 from tunekit.plan.planner import GRPO_GENERATIONS
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from tunekit.data.functions.find import Function
@@ -76,7 +77,7 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
         for name in words_of(plan.get(flag)):
             if plan.row_format:
                 path = rows_of(bare(name))
-                rows = try_format(plan.row_format, path, plan.loss, ROWS)
+                rows = try_format(plan.row_format, path, STAGES[plan.loss], ROWS)
                 _check_columns(plan, rows, f"what {plan.row_format.spec} makes of {path}")
                 lines.append(("Rows", f"{plan.row_format.spec} works on {path}: {', '.join(rows[0])}"))
             else:
@@ -154,7 +155,7 @@ def _check_enough(plan: Plan) -> None:
 
 
 def _format(row_format: Function, source: str, target: Path, loss: str) -> str:
-    rows, dropped = write_formatted(row_format, rows_of(source), target, loss)
+    rows, dropped = write_formatted(row_format, rows_of(source), target, STAGES[loss].rows)
     left_out = f", {dropped:,} left out" if dropped else ""
     return f"{target}: {rows:,} rows by {row_format.spec}{left_out}"
 

@@ -11,6 +11,7 @@ from tunekit.data.check import check_datasets
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError
 from tunekit.runs.functions import check_rewards, settled
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from tunekit.plan.plan import Plan
@@ -36,7 +37,7 @@ def check_data(plan: Plan) -> None:
         names = plan.get(flag)
         if isinstance(names, list):
             mapped = plan.get("columns") is not None or plan.row_format is not None
-            check_datasets(names, plan.loss, mapped=mapped)
+            check_datasets(names, STAGES[plan.loss], mapped=mapped)
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     check_rewards(plan)

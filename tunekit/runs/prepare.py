@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tunekit import hardware
 from tunekit.console import say
-from tunekit.data.functions.find import FORMAT, Function, find
+from tunekit.data.functions.find import FORMAT, Function, find_function
 from tunekit.data.lengths import Unmeasured
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import installed_packages, liger_models
@@ -205,7 +205,7 @@ def _functions(asked: Asked, typed: dict[str, Value]) -> tuple[tuple[Function, .
     Raises:
         TunekitError: there is no such function, or what is trained takes no rewards.
     """
-    row_format = find(asked.row_format, FORMAT) if asked.row_format else None
+    row_format = find_function(asked.row_format, FORMAT) if asked.row_format else None
     if not asked.rewards:
         return (), row_format
     loss = str(typed.get("rlhf_type", asked.command))

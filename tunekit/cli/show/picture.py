@@ -16,7 +16,8 @@ from tunekit.files import write_atomically
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, NOT, TIGHT, levers, verdict
 from tunekit.memory.spec import Prediction, Spec, Unknown
-from tunekit.memory.trace.client import Worker, trace
+from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ def draw_prediction(
     """
     bars = [Bar("as asked", prediction)]
     seen = [asked]
-    with Worker() as worker:
+    with trace_worker() as worker:
         for lever in sorted(levers(asked), key=lambda lever: -lever.needs_gib):
             if lever.spec in seen:
                 continue  # half of micro-batch 2 is micro-batch 1
