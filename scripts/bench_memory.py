@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,7 +33,10 @@ from tunekit.hardware import CARDS  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.geometry import Geometry  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
-from tunekit.memory.trace.client import LIBRARIES, Worker, trace  # noqa: E402
+from tunekit.memory.trace.client import LIBRARIES, trace, trace_worker  # noqa: E402
+
+if TYPE_CHECKING:
+    from tunekit.worker import Worker
 
 PAGE = ROOT / "docs/memory.md"
 MARKS = ("<!-- tables: written by scripts/bench-memory -->", "<!-- end of tables -->")
@@ -333,7 +336,7 @@ def times() -> str:
 def tables(*, quick: bool) -> str:
     """Everything between the marks."""
     rows = [row for path in sorted((ROOT / "benchmarks").glob("*.csv")) for row in rows_of(path)]
-    with Worker() as worker:
+    with trace_worker() as worker:
         methods = predictions(rows, worker)
         precise = [row for row in rows if row.loop == PLAIN]
         coarse = [row for row in rows if row.file == "measured" and row.loop != PLAIN]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -27,13 +28,16 @@ from tunekit.files import shipped_presets, write_atomically  # noqa: E402
 from tunekit.hardware import GIB_PER_GB, choose  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
-from tunekit.memory.trace.client import Worker, trace  # noqa: E402
+from tunekit.memory.trace.client import trace, trace_worker  # noqa: E402
 from tunekit.plan.models.find import config_of, resolve  # noqa: E402
 from tunekit.plan.planner import Facts, make_plan  # noqa: E402
 from tunekit.plan.predict import SPARE, spec_of  # noqa: E402
 from tunekit.plan.presets.fits import MARKS, Fits, by_model, with_fits  # noqa: E402
 from tunekit.plan.presets.library import Library  # noqa: E402
 from tunekit.plan.request import Request  # noqa: E402
+
+if TYPE_CHECKING:
+    from tunekit.worker import Worker
 
 MODELS = {
     "Qwen2.5-3B": "Qwen/Qwen2.5-3B",
@@ -202,7 +206,7 @@ def main() -> int:
         return 2
     shelf = library()
     stale = 0
-    with Worker() as worker:
+    with trace_worker() as worker:
         for preset in named or PRESETS:
             if not check:
                 write(shelf, preset, worker)

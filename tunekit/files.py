@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 
@@ -15,6 +16,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def shipped_presets() -> Path:
@@ -66,7 +69,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is none."""
+    """The JSON object in a file; empty where there is none, or it is damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -106,3 +109,9 @@ def line_of(text: str, key: str, table: str | None = None, nth: int = 1) -> int:
         elif bare.split("=")[0].strip().strip("\"'") == key and (table is None or (table == current and seen == nth)):
             return number
     return 1
+
+
+def keep_answer(place: Path, answer: Mapping[str, Any]) -> None:
+    """Write a JSON object that `read_object` finds next time. A cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        write_atomically(place, json.dumps(answer))

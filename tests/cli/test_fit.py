@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_lengths import make_model, row, write
+from tokenized import make_tokenized, row, write_lines
 
 from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
@@ -157,9 +157,9 @@ def test_the_shape_of_a_quantized_model_is_not_taken_from_its_base():
 
 @pytest.mark.engine
 def test_the_data_decides_where_it_can_be_measured(tmp_path):
-    make_model(tmp_path / "m")
+    make_tokenized(tmp_path / "m")
     rows = [row(2, 88)] * 30 + [row(100, 40)]  # 88 + 1 of 96 tokens carry loss, and 41 of 146
-    write(tmp_path / "d.jsonl", *rows)
+    write_lines(tmp_path / "d.jsonl", *rows)
     words = ("--model", "m", "--gpus", "24GB", "--preset", "7b", "--dataset", "d.jsonl", "--json")
     packed = json.loads(fit(tmp_path, *words).stdout)
     assert packed["data"]["rows"] == packed["data"]["measured"] == 31
@@ -186,7 +186,7 @@ def dry_run(folder: Path, *words: str) -> str:
 
 
 def test_data_that_cannot_be_measured_is_one_note(tmp_path):
-    write(tmp_path / "d.jsonl", row(2, 3))
+    write_lines(tmp_path / "d.jsonl", row(2, 3))
     done = fit(tmp_path, "--model", "Qwen2.5-7B", "--gpus", "A100", "--preset", "7b", "--dataset", "d.jsonl")
     assert done.returncode == 0
     assert "25% of the tokens carry loss (assumed" in done.stderr

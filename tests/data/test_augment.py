@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tunekit.data.augment import Copies, augment, reasons
+from tunekit.data.augment import Copies, augment_dataset, reasons
 from tunekit.errors import TunekitError
 
 Image = pytest.importorskip("PIL.Image")
@@ -52,7 +52,7 @@ def sides(path):
 
 def test_a_mirrored_copy_stands_behind_its_row(dataset, tmp_path):
     data, out = dataset("What is this?", "Which animal?"), tmp_path / "out"
-    done = augment(data, out, FLIP)
+    done = augment_dataset(data, out, FLIP)
     rows = written(out)
     assert (done.rows, done.added, done.left, len(rows)) == (2, 2, {}, 4)
     original = [json.loads(line) for line in data.read_text().splitlines()]
@@ -68,7 +68,7 @@ def test_a_photograph_stays_one_and_is_turned_upright(dataset, tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # the camera was held upright
     image.save(tmp_path / "photo.bin", "JPEG", exif=exif)
-    augment(dataset("What is this?", images=[str(tmp_path / "photo.bin")]), tmp_path / "out", FLIP)
+    augment_dataset(dataset("What is this?", images=[str(tmp_path / "photo.bin")]), tmp_path / "out", FLIP)
     (name,) = written(tmp_path / "out")[1]["images"]
     with Image.open(name) as copy:
         assert (copy.format, copy.size, name.endswith("000001-0.jpg")) == ("JPEG", (10, 20), True)
@@ -76,18 +76,18 @@ def test_a_photograph_stays_one_and_is_turned_upright(dataset, tmp_path):
 
 def test_one_picture_by_another_column(dataset, tmp_path):
     data = dataset("What is this?", images=[], image=str(tmp_path / "cat.png"))
-    augment(data, tmp_path / "out", FLIP)
+    augment_dataset(data, tmp_path / "out", FLIP)
     assert written(tmp_path / "out")[1]["image"] == str(tmp_path / "out/images/000001-0.png")
 
 
 def test_a_crop_keeps_its_share(dataset, tmp_path):
-    augment(dataset(*["What is this?"] * 8), tmp_path / "out", Copies(crop=0.8))
+    augment_dataset(dataset(*["What is this?"] * 8), tmp_path / "out", Copies(crop=0.8))
     sizes = {Image.open(row["images"][0]).size for row in written(tmp_path / "out")[1::2]}
     assert sizes == {(16, 8)}
 
 
 def test_half_are_mirrored_where_both_are_asked_for(dataset, tmp_path):
-    augment(dataset(*["What is this?"] * 40), tmp_path / "out", Copies(flip=True, crop=0.9))
+    augment_dataset(dataset(*["What is this?"] * 40), tmp_path / "out", Copies(flip=True, crop=0.9))
     mirrored = [sides(row["images"][0]) == LEFT_RED[::-1] for row in written(tmp_path / "out")[1::2]]
     assert 10 < sum(mirrored) < 30
 
@@ -95,7 +95,7 @@ def test_half_are_mirrored_where_both_are_asked_for(dataset, tmp_path):
 def test_a_seed_makes_the_same_copies(dataset, tmp_path):
     data = dataset(*["What is this?"] * 6)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        augment(data, tmp_path / name, Copies(flip=True, crop=0.6, seed=seed))
+        augment_dataset(data, tmp_path / name, Copies(flip=True, crop=0.6, seed=seed))
     made = {name: [file.read_bytes() for file in sorted((tmp_path / name / "images").iterdir())] for name in "abc"}
     assert made["a"] == made["b"] != made["c"]
 
@@ -115,21 +115,21 @@ def test_a_seed_makes_the_same_copies(dataset, tmp_path):
 )
 def test_rows_that_a_copy_would_spoil_are_kept_alone(question, more, why, dataset, tmp_path):
     with pytest.raises(TunekitError, match="no row can be copied") as refused:
-        augment(dataset(question, **more), tmp_path / "out", FLIP)
+        augment_dataset(dataset(question, **more), tmp_path / "out", FLIP)
     assert why in refused.value.message
     assert list(tmp_path.glob("out*")) == []
     good = json.loads(dataset("What is this?").read_text())
     data = dataset(question, **more)
     with data.open("a") as file:
         file.write(json.dumps(good) + "\n")
-    done = augment(data, tmp_path / "out", FLIP)
+    done = augment_dataset(data, tmp_path / "out", FLIP)
     assert (done.rows, done.added, len(written(tmp_path / "out"))) == (2, 1, 3)
     assert reasons(done).endswith("(line 1)")
 
 
 def test_text_can_be_copied_all_the_same_and_sides_need_no_crop(dataset, tmp_path):
-    assert augment(dataset("Read the sign."), tmp_path / "a", Copies(flip=True, with_text=True)).added == 1
-    assert augment(dataset("Who stands on the left?"), tmp_path / "b", Copies(crop=0.9)).added == 1
+    assert augment_dataset(dataset("Read the sign."), tmp_path / "a", Copies(flip=True, with_text=True)).added == 1
+    assert augment_dataset(dataset("Who stands on the left?"), tmp_path / "b", Copies(crop=0.9)).added == 1
 
 
 @pytest.mark.parametrize(
@@ -142,21 +142,21 @@ def test_text_can_be_copied_all_the_same_and_sides_need_no_crop(dataset, tmp_pat
 )
 def test_what_makes_no_sense(copies, says, dataset, tmp_path):
     with pytest.raises(TunekitError, match=says):
-        augment(dataset("What is this?"), tmp_path / "out", copies)
+        augment_dataset(dataset("What is this?"), tmp_path / "out", copies)
 
 
 def test_pictures_that_are_not_there_or_none(dataset, tmp_path):
     with pytest.raises(TunekitError, match=r"line 1: there is no image gone\.png"):
-        augment(dataset("What is this?", images=["gone.png"]), tmp_path / "out", FLIP)
+        augment_dataset(dataset("What is this?", images=["gone.png"]), tmp_path / "out", FLIP)
     (tmp_path / "bad.png").write_text("not a picture")
     with pytest.raises(TunekitError, match="cannot be read as an image"):
-        augment(dataset("What is this?", images=[str(tmp_path / "bad.png")]), tmp_path / "out", FLIP)
+        augment_dataset(dataset("What is this?", images=[str(tmp_path / "bad.png")]), tmp_path / "out", FLIP)
     (tmp_path / "data.csv").write_text("a,b\n")
     with pytest.raises(TunekitError, match="it holds none"):
-        augment(tmp_path / "data.csv", tmp_path / "out", FLIP)
+        augment_dataset(tmp_path / "data.csv", tmp_path / "out", FLIP)
     (tmp_path / "out").mkdir()
     with pytest.raises(TunekitError, match="exists already"):
-        augment(dataset("What is this?"), tmp_path / "out", FLIP)
+        augment_dataset(dataset("What is this?"), tmp_path / "out", FLIP)
 
 
 def test_the_command(dataset, tmp_path, tunekit):

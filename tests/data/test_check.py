@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from running import SFT, make_rows, make_workplace, tunekit
 
-from tunekit.data.check import ROWS, SHAPES, check_datasets, local_file, read_rows
+from tunekit.data.check import check_datasets
+from tunekit.data.files import ROWS, local_file
 from tunekit.errors import Exit, TunekitError
-from tunekit.stages import STAGES
+from tunekit.stages import PAIRS, STAGES, Stage
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
@@ -31,7 +32,7 @@ def refused(rows: list[Any], loss: str = "sft") -> str:
     """The message with which rows are refused; one line and a hint."""
     make_rows(Path("data.jsonl"), *rows)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], loss)
+        check_datasets(["data.jsonl"], STAGES[loss])
     assert raised.value.code == Exit.DATA
     assert raised.value.message.startswith("data.jsonl line ")
     assert "\n" not in raised.value.message
@@ -41,7 +42,7 @@ def refused(rows: list[Any], loss: str = "sft") -> str:
 def accept(rows: list[Any], loss: str = "sft") -> None:
     """Rows that are taken: it would raise otherwise."""
     make_rows(Path("data.jsonl"), *rows)
-    check_datasets(["data.jsonl"], loss)
+    check_datasets(["data.jsonl"], STAGES[loss])
 
 
 SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
@@ -81,13 +82,13 @@ def test_good_rows(loss: str, row: dict[str, Any]) -> None:
 
 
 def test_every_loss_has_a_good_row() -> None:
-    assert {loss for loss, _ in GOOD} == set(SHAPES)
+    assert {loss for loss, _ in GOOD} == set(STAGES)
 
 
-@pytest.mark.parametrize("loss", sorted(SHAPES))
+@pytest.mark.parametrize("loss", sorted(STAGES))
 def test_the_example_of_each_loss_is_one(loss: str) -> None:
     """The row that an error message shows must itself be taken."""
-    example = SHAPES[loss].example.partition(" or ")[0]
+    example = STAGES[loss].rows.example.partition(" or ")[0]
     accept([json.loads(example)], loss)
 
 
@@ -127,13 +128,13 @@ def test_bad_rows(loss: str, row: dict[str, Any], said: str) -> None:
 
 
 def test_every_loss_has_a_bad_row() -> None:
-    assert {loss for loss, _, _ in BAD} == set(SHAPES)
+    assert {loss for loss, _, _ in BAD} == set(STAGES)
 
 
 def test_the_hint_shows_a_row() -> None:
     make_rows(Path("data.jsonl"), CHAT)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], "kto")
+        check_datasets(["data.jsonl"], STAGES["kto"])
     assert (raised.value.hint or "").startswith("a row for kto: {")
 
 
@@ -141,7 +142,7 @@ def test_the_line_of_the_bad_row_is_named() -> None:
     text = f"{json.dumps(CHAT)}\n\n\n{json.dumps(PROMPT)}\n"
     Path("data.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError, match=r"data\.jsonl line 4: "):
-        check_datasets(["data.jsonl"], "sft")
+        check_datasets(["data.jsonl"], STAGES["sft"])
 
 
 def test_only_the_first_rows_are_read() -> None:
@@ -165,7 +166,7 @@ def test_only_the_first_rows_are_read() -> None:
 def test_rows_of_another_stage_are_refused_and_that_stage_is_named(row: Any, loss: str, suits: str) -> None:
     make_rows(Path("data.jsonl"), row)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], loss)
+        check_datasets(["data.jsonl"], STAGES[loss])
     assert raised.value.hint
     assert raised.value.hint.endswith(f"such rows suit tunekit {suits}")
     accept([row], suits)
@@ -176,8 +177,10 @@ def test_pairs_do_not_train_silently_on_the_chosen_answers() -> None:
     accept([PAIR], "dpo")
 
 
-def test_every_stage_has_a_shape() -> None:
-    assert SHAPES.keys() == STAGES.keys()
+def test_a_new_stage_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "dream", Stage("dream", "sft", "To dream.", rows=PAIRS))
+    assert "dream needs a rejected answer" in refused([CHAT], "dream")
+    accept([PAIR], "dream")
 
 
 # Files.
@@ -197,7 +200,7 @@ def test_every_stage_has_a_shape() -> None:
 def test_a_line_that_is_no_object(text: str, line: int) -> None:
     Path("data.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError, match=rf"^data\.jsonl line {line}: ") as raised:
-        check_datasets(["data.jsonl"], "sft")
+        check_datasets(["data.jsonl"], STAGES["sft"])
     assert raised.value.code == Exit.DATA
     assert "\n" not in raised.value.message
 
@@ -212,42 +215,35 @@ def test_a_line_that_is_no_object(text: str, line: int) -> None:
 def test_an_empty_file(name: str, content: str) -> None:
     Path(name).write_text(content, encoding="utf-8")
     with pytest.raises(TunekitError, match="is empty") as raised:
-        check_datasets([name], "sft")
+        check_datasets([name], STAGES["sft"])
     assert raised.value.code == Exit.DATA
     assert raised.value.hint
-
-
-def test_a_byte_order_mark_and_blank_lines() -> None:
-    text = f"\ufeff\n{json.dumps(CHAT)}\n\n{json.dumps(CHAT)}\n\n"
-    Path("data.jsonl").write_text(text, encoding="utf-8")
-    assert [line for line, _ in read_rows(Path("data.jsonl"))] == [2, 4]
-    check_datasets(["data.jsonl"], "sft")
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
 def test_a_file_that_is_no_text(name: str) -> None:
     Path(name).write_bytes(b"\xff\xfe{\x00")
     with pytest.raises(TunekitError, match="not UTF-8") as raised:
-        check_datasets([name], "sft")
+        check_datasets([name], STAGES["sft"])
     assert raised.value.code == Exit.DATA
 
 
 def test_an_array() -> None:
     Path("data.json").write_text(json.dumps([CHAT, CHAT], indent=1), encoding="utf-8")
-    check_datasets(["data.json"], "sft")
+    check_datasets(["data.json"], STAGES["sft"])
     Path("data.json").write_text(json.dumps([CHAT, PROMPT]), encoding="utf-8")
     with pytest.raises(TunekitError, match=r"2: .*ends with"):
-        check_datasets(["data.json"], "sft")
+        check_datasets(["data.json"], STAGES["sft"])
     Path("data.json").write_text(json.dumps([CHAT, 3]), encoding="utf-8")
     with pytest.raises(TunekitError, match="row 2"):
-        check_datasets(["data.json"], "sft")
+        check_datasets(["data.json"], STAGES["sft"])
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "{", "3", '"text"'])
 def test_a_json_file_that_holds_no_rows(text: str) -> None:
     Path("data.json").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.json"], "sft")
+        check_datasets(["data.json"], STAGES["sft"])
     assert raised.value.code == Exit.DATA
 
 
@@ -262,13 +258,13 @@ def test_a_json_file_that_holds_no_rows(text: str) -> None:
 def test_what_the_ending_does_not_tell(name: str, text: str) -> None:
     """``datasets``, with which ms-swift reads, takes JSON lines and arrays under either ending (seen on 4.8.4)."""
     Path(name).write_text(text, encoding="utf-8")
-    check_datasets([name], "sft")
+    check_datasets([name], STAGES["sft"])
 
 
 @pytest.mark.parametrize("name", ["table.csv", "text.txt", "table.parquet"])
 def test_other_types_are_left_to_ms_swift(name: str) -> None:
     Path(name).write_bytes(b"\xff anything")
-    check_datasets([name], "sft")
+    check_datasets([name], STAGES["sft"])
 
 
 # Names.
@@ -290,22 +286,10 @@ def test_other_types_are_left_to_ms_swift(name: str) -> None:
 )
 def test_a_file_that_is_missing(name: str) -> None:
     with pytest.raises(TunekitError) as raised:
-        check_datasets([name], "sft")
+        check_datasets([name], STAGES["sft"])
     assert raised.value.code == Exit.DATA
     assert name.partition("#")[0] in raised.value.message
     assert raised.value.hint
-
-
-def test_near_names_are_offered() -> None:
-    Path("data").mkdir()
-    for path in ("data/train.jsonl", "data/other.txt", "training.jsonl"):
-        Path(path).write_text("x", encoding="utf-8")
-    with pytest.raises(TunekitError) as raised:
-        local_file("data/trian.jsonl")
-    assert raised.value.hint == "did you mean data/train.jsonl?"
-    with pytest.raises(TunekitError) as raised:
-        local_file("train.jsonl")
-    assert raised.value.hint == "did you mean training.jsonl?"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +304,7 @@ def test_near_names_are_offered() -> None:
 )
 def test_ids_on_a_hub_are_left_alone(name: str) -> None:
     assert local_file(name) is None
-    check_datasets([name], "sft")
+    check_datasets([name], STAGES["sft"])
 
 
 def test_a_folder_is_left_to_ms_swift() -> None:
@@ -334,7 +318,7 @@ def test_a_folder_is_left_to_ms_swift() -> None:
 def test_a_kind_of_file_that_nobody_reads() -> None:
     make_rows(Path("data.jsn"))
     with pytest.raises(TunekitError, match="unknown kind of file") as raised:
-        check_datasets(["data.jsn"], "sft")
+        check_datasets(["data.jsn"], STAGES["sft"])
     assert raised.value.code == Exit.DATA
 
 
@@ -343,14 +327,14 @@ def test_a_sample_of_a_file() -> None:
     assert local_file("data.jsonl#500") == Path("data.jsonl")
     Path("data.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(TunekitError, match="is empty"):
-        check_datasets(["data.jsonl#500"], "sft")
+        check_datasets(["data.jsonl#500"], STAGES["sft"])
 
 
 def test_every_dataset_is_checked() -> None:
     make_rows(Path("good.jsonl"), CHAT)
     make_rows(Path("bad.jsonl"), {})
     with pytest.raises(TunekitError, match=r"bad\.jsonl"):
-        check_datasets(["good.jsonl", "bad.jsonl"], "sft")
+        check_datasets(["good.jsonl", "bad.jsonl"], STAGES["sft"])
 
 
 # Through the command line.

@@ -6,7 +6,7 @@ import pytest
 
 from tunekit.memory.estimate import estimate
 from tunekit.memory.spec import Spec
-from tunekit.memory.trace.client import prediction
+from tunekit.memory.trace.client import prediction_of
 
 SHAPE = {
     "hidden_size": 1024,
@@ -90,7 +90,7 @@ def worker():
 )
 def test_the_estimate_says_what_the_trace_says(worker, family, tuner, change):
     spec = replace(Spec(config={**SHAPE, **FAMILIES[family]}, tuner=tuner), **change)
-    traced = prediction(worker.reply({"spec": asdict(spec), "loop": "swift"}), spec)
+    traced = prediction_of(worker.answer_trace({"spec": asdict(spec), "loop": "swift"}), spec)
     assert estimate(spec).allocated_gib == pytest.approx(
         traced.allocated_gib, rel=CLOSE if spec.gradient_checkpointing else NEAR
     )

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.memory.activations import targeted
-from tunekit.memory.card import MIB, context, workspace
+from tunekit.memory.card import MIB, cublas_workspace, cuda_context
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import CHOICES, GIB, Spec, Unknown, loss_tokens
 from tunekit.memory.states import OPTIMIZERS
+from tunekit.stages import PAIRS, STAGES, Stage
 
 CONFIGS = json.loads((Path(__file__).parents[2] / "tunekit/plan/models/configs.json").read_text())
 CONFIGS["dense-20b"] = {
@@ -89,7 +90,7 @@ specs = st.builds(
     optimizer=st.sampled_from(list(OPTIMIZERS)),
     precision=st.sampled_from(CHOICES["precision"]),
     liger=st.booleans(),
-    stage=st.sampled_from(CHOICES["stage"]),
+    stage=st.sampled_from(list(STAGES)),
     gpus=st.integers(1, 16),
     zero_stage=st.sampled_from(CHOICES["zero_stage"]),
     expandable_segments=st.booleans(),
@@ -231,7 +232,7 @@ def test_the_card():
     beside = [round((part.process_gib - part.reserved_gib) * 1024, 3) for part in parts]
     assert beside == [600, 140.875, 600, 600]
     assert parts[3].allocated_gib - parts[2].allocated_gib == pytest.approx(2 * (32 - 8.125) / 1024)
-    assert (context((7, 5)), workspace((9, 0))) == (140.875 * MIB, 32 * MIB)
+    assert (cuda_context((7, 5)), cublas_workspace((9, 0))) == (140.875 * MIB, 32 * MIB)
     assert "assumption" in parts[0].notes[0]
     assert "measured" in parts[1].notes[0]
 
@@ -306,3 +307,13 @@ def test_adapters_on_named_modules():
 def test_what_is_not_known_is_named(change, word):
     with pytest.raises(Unknown, match=word):
         estimate(of(QWEN, **change))
+
+
+def test_a_new_stage_is_a_row(monkeypatch):
+    dream = Stage("dream", "sft", "To dream.", rows=PAIRS, reference=True, teacher=True, drops_out=True)
+    monkeypatch.setitem(STAGES, "dream", dream)
+    spec = Spec.from_json({"config": CONFIGS[QWEN], "stage": "dream", "tuner": "full"})
+    found, sft = estimate(spec), estimate(replace(spec, stage="sft"))
+    assert found.breakdown["weights"] == 2 * sft.breakdown["weights"], "the model of before stands beside it"
+    assert found.breakdown["checkpoints"] == 2 * sft.breakdown["checkpoints"], "a row is two texts"
+    assert {"dream was not traced: rough", "the teacher's weights are not counted"} <= set(found.notes)

@@ -244,7 +244,7 @@ def predict(
     dry_run: Dry = False,
 ) -> None:
     """Answer rows. The help texts are in `HELP`."""
-    from tunekit.data.check import local_file
+    from tunekit.data.files import local_file
     from tunekit.engine.after import answers
     from tunekit.files import write_atomically
 

@@ -27,9 +27,9 @@ def augment_command(
 
     Rows about text in pictures, about left and right (with --flip), or with coordinates are kept, and not copied.
     """
-    from tunekit.data.augment import Copies, augment, reasons
+    from tunekit.data.augment import Copies, augment_dataset, reasons
 
-    done = augment(data, out, Copies(flip, crop, seed, with_text))
+    done = augment_dataset(data, out, Copies(flip, crop, seed, with_text))
     say(f"wrote {out / 'data.jsonl'}: {done.rows} rows and {done.added} copies")
     if done.left:
         say(f"not copied: {reasons(done)}")

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import read_rows
+from tunekit.data.files import read_rows
 from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Done:
     left: dict[str, list[int]] = field(default_factory=dict)
 
 
-def augment(data: Path, out: Path, copies: Copies) -> Done:
+def augment_dataset(data: Path, out: Path, copies: Copies) -> Done:
     """Write `out`/data.jsonl with every row of `data` and its copies, and the copied pictures to `out`/images.
 
     Args:

@@ -1,33 +1,23 @@
-"""Tokenize a sample of a dataset; started by `tunekit.data.lengths` in the engine's interpreter.
+"""Tokenize a sample of a dataset, as `tunekit.data.lengths` asks from another process. No weights are loaded.
 
-Reads one JSON object from standard input and writes one to standard output: the rows with their tokens, or
-``{"unknown": reason}``. No weights are loaded.
+The sample stands for all rows: evenly spread, and beside it the largest ones.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
-import os
-import sys
-import warnings
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import load_dataset as read_table
-from swift.arguments import BaseArguments
-from swift.dataset import load_dataset
+from tunekit.data.files import is_array
 
-from tunekit.data.lengths_sample import Lines, Table, shares, spread
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "pt": {"use_chat_template": False, "loss_scale": "all"},
-    "orpo": {"loss_scale": "default"},
-    **{stage: {"loss_scale": "last_round"} for stage in ("dpo", "simpo", "cpo", "kto", "rm")},
-}
-"""What the arguments of a stage set before the template is made (swift/arguments/pretrain_args.py and rlhf_args.py)."""
-
-MODES = {"pt": "train", "sft": "train", "kto": "kto"}
-"""Modes of the template (swift/pipelines/train/rlhf.py); pairs are ``rlhf``."""
+LARGEST = 8
+"""Rows of a file that are looked at since they are the largest on disk: a sample seldom meets the longest row."""
 
 TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {"na_filter": False}),
@@ -39,14 +29,26 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {
 """Readers of the library ``datasets`` and their options, by ending."""
 
 
-def measure(question: dict[str, Any]) -> dict[str, Any]:
-    """The rows of the sample in tokens."""
-    flags = {**DEFAULTS.get(question["stage"], {}), **question["flags"]}
-    arguments = BaseArguments(model=question["model"], **flags)
+def answer_lengths(question: dict[str, Any]) -> dict[str, Any]:
+    """The rows of the sample in tokens, or ``{"unknown": reason}``."""
+    import swift.arguments  # noqa: F401 - where that fails, it is not the rows
+
+    try:
+        return tokenize_sample(question)
+    except Exception as error:  # noqa: BLE001 - whatever a tokenizer or a dataset does, it is not known then
+        first = (str(error).strip().split("\n") or [""])[0][:200]
+        return {"unknown": f"ms-swift cannot read them ({type(error).__name__}: {first})"}
+
+
+def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
+    """The rows of the sample in tokens, those that ms-swift leaves out, and the lengths of the largest ones."""
+    from swift.arguments import BaseArguments
+
+    arguments = BaseArguments(model=question["model"], **question["flags"])
     template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
     if template.use_model:
         return {"unknown": f"the template {arguments.template} needs the weights of the model"}
-    template.set_mode(MODES.get(question["stage"], "rlhf"))
+    template.set_mode(question["template_mode"])
     scratch = Path(question["scratch"])
     files = [_rows(Path(file["path"])) for file in question["datasets"]]
     totals = [
@@ -81,14 +83,18 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 def _rows(path: Path) -> Lines | Table:
     if path.suffix not in TABLES:
         return Lines(path)
+    from datasets import load_dataset
+
     kind, options = TABLES[path.suffix]
-    return Table(read_table(kind, data_files=str(path), split="train", **options))
+    return Table(load_dataset(kind, data_files=str(path), split="train", **options))
 
 
 def _encode(
     template: Any, arguments: Any, place: Path, count: int, max_length: int | None
 ) -> tuple[list[list[list[int]]], list[str]]:
     """The rows of a file in tokens, and for each row that is left out why, as far as ms-swift says."""
+    from swift.dataset import load_dataset
+
     try:
         table, _ = load_dataset([str(place)], **arguments.get_dataset_kwargs())
     except ZeroDivisionError:  # what ms-swift 4.6 makes of a file without one row that it can use
@@ -129,21 +135,65 @@ def _because(problems: list[str]) -> str:
     return f": {known}" if known else ""
 
 
-def main() -> None:
-    """Answer one question."""
-    warnings.filterwarnings("ignore")
-    question = json.load(sys.stdin)
-    os.chdir(question["folder"])  # pictures of a dataset may be named from there
-    answer, sys.stdout = sys.stdout, sys.stderr  # libraries print
-    try:
-        result = measure(question)
-    except Exception as error:  # noqa: BLE001 - whatever a tokenizer or a dataset does, it cannot be told
-        first = (str(error).strip().split("\n") or [""])[0][:200]
-        result = {"unknown": f"ms-swift cannot read them ({type(error).__name__}: {first})"}
-    finally:
-        sys.stdout = answer
-    json.dump(result, answer)
+def spread(total: int, count: int) -> list[int]:
+    """`count` of the numbers below `total`, evenly spread; all where there are no more."""
+    if count >= total:
+        return list(range(total))
+    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
 
 
-if __name__ == "__main__":
-    main()
+def shares(totals: list[int], count: int) -> list[int]:
+    """How many of `count` rows to take from each file: as many as it has of all rows, and one at least."""
+    whole = max(1, sum(totals))
+    return [min(total, max(1, round(count * total / whole))) if total else 0 for total in totals]
+
+
+class Lines:
+    """The rows of a JSON Lines or JSON file, read again each time: the file may be larger than the memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Rows of `path`."""
+        self.path = path
+        self.array = is_array(path)
+        self.total = sum(1 for _ in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if self.array:
+            yield from (json.dumps(row) for row in json.loads(self.path.read_text(encoding="utf-8-sig")))
+            return
+        with self.path.open(encoding="utf-8-sig") as file:
+            yield from (line for line in file if line.strip())
+
+    def take(self, numbers: list[int]) -> list[str]:
+        """The rows of these numbers, in ascending order."""
+        wanted = iter(numbers)
+        next_one = next(wanted, None)
+        found = []
+        for number, line in enumerate(self._lines()):
+            if number == next_one:
+                found.append(line.strip())
+                next_one = next(wanted, None)
+            if next_one is None:
+                break
+        return found
+
+    def largest(self) -> list[str]:
+        """The rows that are largest on disk."""
+        return [line.strip() for line in heapq.nlargest(LARGEST, self._lines(), key=len)]
+
+
+class Table:
+    """The rows of another kind of file, as the library ``datasets`` has read them."""
+
+    def __init__(self, rows: Any) -> None:
+        """Rows of a ``datasets.Dataset``."""
+        self.rows = rows
+        self.total = len(rows)
+
+    def take(self, numbers: list[int]) -> list[str]:
+        """The rows of these numbers."""
+        return [json.dumps(row) for row in self.rows.select(numbers)]
+
+    def largest(self) -> list[str]:
+        """The largest among the first rows that can be looked at in a moment."""
+        return heapq.nlargest(LARGEST, (json.dumps(row) for row in islice(self.rows, 20_000)), key=len)

@@ -1,4 +1,4 @@
-"""What becomes of a row on its way to a reward: which columns ms-swift takes for the conversation, which are left.
+"""The columns of a row, and what becomes of them on the way to a reward: what ms-swift takes for the conversation.
 
 As in ms-swift 4.6 dataset/preprocessor/core.py (AutoPreprocessor); a test compares it with the real one.
 """
@@ -11,10 +11,28 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunekit.data.check import ANSWER, ASSISTANTS, CONTENTS, MESSAGES, QUESTION, ROLES
-
+MESSAGES = ("messages", "conversations", "conversation")
+ROLES = ("role", "from")
+CONTENTS = ("content", "value")
+QUESTION = ("query", "prompt", "input", "instruction", "question", "problem")
+ANSWER = (
+    "response",
+    "answer",
+    "output",
+    "targets",
+    "target",
+    "answer_key",
+    "answers",
+    "solution",
+    "text",
+    "completion",
+    "content",
+)
+REJECTED = ("rejected_response", "rejected_messages", "rejected")
+ASSISTANTS = ("assistant", "gpt", "bot", "tool_call", "tool-call", "function_call", "function-call")
 SYSTEM = ("system", "system_prompt")
 USERS = ("user", "human")
+"""Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 
 BROUGHT = (
     "messages",
@@ -63,6 +81,14 @@ def arrive(row: dict[str, Any], renamed: dict[str, str] | None = None) -> Sample
     return Sample(sample.messages, str(solution), {**sample.columns, "solution": solution})
 
 
+def messages_in(cell: Any) -> Any:
+    """The list in a column of messages, which a table's cell holds as text; anything else as it is."""
+    if isinstance(cell, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(cell)
+    return cell
+
+
 def _rename(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Give columns their standard names; where two would get the same one, both keep their own."""
     found = {name: names[name.lower()] for name in row if name.lower() in names}
@@ -71,10 +97,7 @@ def _rename(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _conversation(row: dict[str, Any]) -> Sample:
-    turns = row.pop("messages", None) or []
-    if isinstance(turns, str):  # a table's cell holds the list as text
-        with contextlib.suppress(ValueError):
-            turns = json.loads(turns)
+    turns = messages_in(row.pop("messages", None)) or []
     messages = [turn for item in turns if isinstance(item, dict) for turn in _turns(item)]
     system = row.pop("system", None)
     if system is not None and (not messages or messages[0]["role"] != "system"):

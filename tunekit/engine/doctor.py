@@ -222,10 +222,10 @@ def _torch(facts: Facts) -> Iterator[Check]:
     if state.status == "broken":
         yield Check("torch", "problem", f"{version}, but the import fails: {state.line}", reinstall)
         return
-    cuda, hip, seen = state.told.get("cuda"), state.told.get("hip"), int(state.told.get("gpus", 0))
+    cuda, hip, seen = state.found.get("cuda"), state.found.get("hip"), int(state.found.get("gpus", 0))
     build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"
     found = f"{version}, {build}"
-    error = str(state.told.get("gpu_error", ""))
+    error = str(state.found.get("gpu_error", ""))
     if facts.gpus and not cuda:
         yield Check("torch", "problem", f"{found}: it cannot use the GPU of this machine", reinstall)
     elif facts.gpus and not seen:
@@ -242,7 +242,7 @@ def _torch(facts: Facts) -> Iterator[Check]:
 
 def _gpus(facts: Facts) -> Iterator[Check]:
     torch = facts.imports.get("torch")
-    seen = int(torch.told.get("gpus", 0)) if torch else 0
+    seen = int(torch.found.get("gpus", 0)) if torch else 0
     if facts.gpus:
         yield Check("GPU", "ok", Hardware(facts.gpus).summary())
     elif seen:

@@ -55,7 +55,7 @@ def register(alias: str, file: str, name: str) -> None:
 
     def make(*_: Any, **__: Any) -> Callable[..., list[float | None]]:
         path = (HERE / file).resolve()
-        reward = as_reward(getattr(load(path), name), f"{path}:{name}")
+        reward = as_reward(getattr(load_file(path), name), f"{path}:{name}")
         reward.__name__ = alias  # what logs call it
         return reward
 

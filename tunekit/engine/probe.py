@@ -5,17 +5,15 @@ It is not given the tokens of the environment.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunekit.engine.locate import find_package
 from tunekit.plan import secrets
+from tunekit.worker import WorkerFailed, ask_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,19 +21,16 @@ if TYPE_CHECKING:
 TIME_LIMIT = 120.0
 """Seconds that one import may take. From a local disk it is 2 to 12; from a cold network disk far more."""
 
-MARK = "tunekit-doctor:"
-"""Starts the line in which an import tells how it went; whatever else a package prints is passed over."""
-
 TORCH = """
 import torch
-told = {"cuda": torch.version.cuda or "", "hip": getattr(torch.version, "hip", None) or "", "gpus": 0}
+found = {"cuda": torch.version.cuda or "", "hip": getattr(torch.version, "hip", None) or "", "gpus": 0}
 if torch.cuda.is_available():
-    told["gpus"] = torch.cuda.device_count()
-    for index in range(told["gpus"]):
+    found["gpus"] = torch.cuda.device_count()
+    for index in range(found["gpus"]):
         try:
             (torch.ones(1, device=f"cuda:{index}") + 1).item()
         except Exception as error:
-            told["gpu_error"] = f"GPU {index}: {type(error).__name__}: {str(error).splitlines()[0]}"
+            found["gpu_error"] = f"GPU {index}: {type(error).__name__}: {str(error).splitlines()[0]}"
             break
 """
 """A GPU that is listed may still not compute: this torch has no code for it, or it has fallen off the bus."""
@@ -60,16 +55,6 @@ IMPORTS: Mapping[str, str] = {
 }
 """What is run to see whether a package works, by import name. The slowest comes first."""
 
-WRAPPER = """
-import json, sys
-mark, code, told = sys.argv.pop(), sys.argv.pop(), {}
-try:
-    exec(code)
-except BaseException as error:
-    told["error"] = f"{type(error).__name__}: {error}"
-print("\\n" + mark + json.dumps(told), flush=True)
-"""
-
 
 @dataclass(frozen=True)
 class Import:
@@ -78,12 +63,12 @@ class Import:
     Attributes:
         status: ``slow`` when the time limit ended it.
         error: the whole error text of a broken one.
-        told: what the code in `IMPORTS` found out.
+        found: what the code in `IMPORTS` found out.
     """
 
     status: Literal["works", "broken", "slow"]
     error: str = ""
-    told: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -108,29 +93,26 @@ def try_imports() -> dict[str, Import]:
 
 def try_import(code: str, limit: float = TIME_LIMIT) -> Import:
     """Run `code` in an interpreter of its own."""
-    command = [sys.executable, "-c", WRAPPER, code, MARK]
     try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit,
-            check=False,
-            env=_without_secrets(os.environ),
-        )
-    except subprocess.TimeoutExpired:
-        return Import("slow")
-    except OSError as error:
-        return Import("broken", str(error))
-    line = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(MARK)), None)
-    if line is None:
-        return Import("broken", secrets.redact(_death(ended.returncode, ended.stderr), secrets.values(os.environ)))
-    told = json.loads(line.removeprefix(MARK))
-    if "error" in told:
-        return Import("broken", secrets.redact(told["error"], secrets.values(os.environ)))
-    return Import("works", told=told)
+        found = ask_once("tunekit.engine.probe:run_import", code, limit, _without_secrets(os.environ))
+        error = found.get("error")
+    except WorkerFailed as failed:
+        if failed.late:
+            return Import("slow")
+        found, error = {}, _death(failed)
+    if error is None:
+        return Import("works", found=found)
+    return Import("broken", secrets.redact(error, secrets.values(os.environ)))
+
+
+def run_import(code: str) -> dict[str, Any]:
+    """What `code` leaves in its variable ``found``, or its ``error``; `try_import` asks for it from another process."""
+    names: dict[str, Any] = {"found": {}}
+    try:
+        exec(code, names)  # noqa: S102 - a row of `IMPORTS`
+    except BaseException as error:  # noqa: BLE001 - a package may raise anything, SystemExit too
+        return {"error": f"{type(error).__name__}: {error}"}
+    return dict(names["found"])
 
 
 def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
@@ -139,9 +121,10 @@ def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
-def _death(status: int, stderr: str) -> str:
-    """Why an interpreter ended without telling: the signal, or the last line it wrote."""
-    if status < 0:
-        return f"the interpreter was ended by {signal.Signals(-status).name}"
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else f"the interpreter ended with status {status}"
+def _death(failed: WorkerFailed) -> str:
+    """Why an interpreter ended without an answer: the signal, or the last line it wrote."""
+    if failed.status is None:
+        return str(failed)
+    if failed.status < 0:
+        return f"the interpreter was ended by {signal.Signals(-failed.status).name}"
+    return failed.printed or f"the interpreter ended with status {failed.status}"

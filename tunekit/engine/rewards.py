@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.data.functions.find import REWARD, Function, find, is_function, named_apart
+from tunekit.data.functions.find import REWARD, Function, find_function, is_function, named_apart
 from tunekit.engine.locate import find_package
 from tunekit.errors import TunekitError, did_you_mean
 
@@ -50,7 +50,7 @@ def choose(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]
         if not is_function(word) and word not in known:
             hint = did_you_mean(word, known) or f"ms-swift has {', '.join(known)}; a function is FILE.py:FUNCTION"
             raise TunekitError(f"{word} is not a reward of ms-swift", hint)
-    functions = named_apart([find(word, REWARD) for word in words if is_function(word)], set(known))
+    functions = named_apart([find_function(word, REWARD) for word in words if is_function(word)], set(known))
     aliases = iter([function.alias for function in functions])
     return [next(aliases) if is_function(word) else word for word in words], functions
 

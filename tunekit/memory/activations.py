@@ -139,7 +139,7 @@ def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerBytes:
     """One decoder layer, in bytes.
 
     Attributes:
@@ -153,7 +153,7 @@ class Layer:
     moment: str
 
 
-def positions(geometry: Geometry) -> int:
+def position_bytes(geometry: Geometry) -> int:
     """Bytes a token that all layers share: POSITIONS, and the cosines and sines of rotary embeddings."""
     return POSITIONS + (2 if geometry.family.sinks else 4) * geometry.head_dim
 
@@ -163,7 +163,7 @@ def padded(spec: Spec, rows: int) -> bool:
     return spec.attn == "sdpa" and rows > 1 and not spec.packing and not spec.outputs_kept
 
 
-def mask(spec: Spec, rows: int) -> int:
+def mask_bytes(spec: Spec, rows: int) -> int:
     """Bytes of the mask that all layers share."""
     numbers = rows * spec.seq_len**2
     if spec.attn == "eager":
@@ -171,7 +171,7 @@ def mask(spec: Spec, rows: int) -> int:
     return SDPA_MASK * numbers if padded(spec, rows) else 0
 
 
-def layer(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Layer:
+def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> LayerBytes:
     """One layer of `rows` rows; `experts`: whether it has some."""
     widths = Widths.of(spec)
     adapters = Adapters.of(spec, geometry, widths)
@@ -199,7 +199,7 @@ def layer(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Layer:
     alive = moments[moment] - spared * hidden * tokens + inner
     if trained:  # a matrix's new gradient, before it is added to the one that stands there
         alive += widths.stream * hidden * max(geometry.query, geometry.intermediate, 2 * geometry.expert_width)
-    return Layer(attention + kept_mlp * tokens + inner, alive, moment)
+    return LayerBytes(attention + kept_mlp * tokens + inner, alive, moment)
 
 
 def _norms(spec: Spec, geometry: Geometry) -> tuple[int, int]:

@@ -26,17 +26,19 @@ WORKSPACE_ELSEWHERE = (2 * 4096 + 8 * 16) * 1024
 """... and ``:4096:2:16:8`` everywhere else (the same function)."""
 
 
-def context(capability: tuple[int, int] | None) -> int:
+def cuda_context(capability: tuple[int, int] | None) -> int:
     """Bytes of the CUDA context on a card of this compute capability, None where it is not known."""
     return CONTEXT.get(capability, CONTEXT_ASSUMED) if capability else CONTEXT_ASSUMED
 
 
 def context_note(capability: tuple[int, int] | None) -> str:
-    """The same in words."""
+    """`cuda_context` in words, and whether it was measured."""
     measured = capability in CONTEXT
-    return f"{context(capability) / MIB:.0f} MiB for the CUDA context, {'measured' if measured else 'an assumption'}"
+    return (
+        f"{cuda_context(capability) / MIB:.0f} MiB for the CUDA context, {'measured' if measured else 'an assumption'}"
+    )
 
 
-def workspace(capability: tuple[int, int] | None) -> int:
+def cublas_workspace(capability: tuple[int, int] | None) -> int:
     """Bytes of one cuBLAS workspace on a card of this compute capability, None where it is not known."""
     return WORKSPACE.get(capability, WORKSPACE_ELSEWHERE) if capability else WORKSPACE_ELSEWHERE

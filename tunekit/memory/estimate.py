@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunekit.memory.activations import FINAL_NORM, Widths, layer, mask, positions
-from tunekit.memory.card import context, context_note, workspace
+from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
+from tunekit.memory.card import context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import GIB, PAIRS, Prediction, Unknown, loss_tokens
+from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
 from tunekit.memory.states import (
     BOTTOM,
     EMBEDDING,
@@ -22,11 +22,12 @@ from tunekit.memory.states import (
     static_bytes,
     step_bytes,
 )
+from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.memory.activations import Layer
+    from tunekit.memory.activations import LayerBytes
     from tunekit.memory.spec import Spec
 
 CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
@@ -34,9 +35,9 @@ CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
 layer's; without expandable segments also 0.7 of what a layer or the loss needs, whichever is less: blocks cut for one
 are of no use to the other. Fitted to 26 replays of traces through a model of PyTorch's allocator; docs/memory.md says
 how far it is from 216 others and from measured rows. Rows of many lengths need more."""
-LOGITS, LOGITS_PAIRS = 12, 16
+LOGITS, LOGITS_RLHF = 12, 16
 """Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
-log-probabilities of pairs hold one more (trl.trainer.utils.selective_log_softmax)."""
+log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax)."""
 SOFTCAP = 2
 """More of one logit where it went through a tanh, which keeps its output."""
 
@@ -53,7 +54,7 @@ def estimate(spec: Spec) -> Prediction:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
     passing = _passing(spec, geometry)
-    stepping = {"other": step_bytes(spec, geometry) + 2 * workspace(spec.capability)}
+    stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
@@ -64,7 +65,7 @@ def estimate(spec: Spec) -> Prediction:
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
-        process_gib=(reserved + context(spec.capability)) / GIB,
+        process_gib=(reserved + cuda_context(spec.capability)) / GIB,
         breakdown=parts,
         method="estimate",
         peak_at=peak_at,
@@ -83,16 +84,16 @@ def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
 
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     """What comes and goes in forward and backward, by moment, in bytes."""
-    rows = spec.micro_batch * (2 if spec.stage in PAIRS else 1)
+    rows = spec.micro_batch * (2 if spec.kind.rows.pairs else 1)
     tokens = rows * spec.seq_len
     stream = Widths.of(spec).stream
     dense, moe = geometry.layers - geometry.moe_layers, geometry.moe_layers
-    kinds: list[tuple[Layer, int]] = []
+    kinds: list[tuple[LayerBytes, int]] = []
     for count, experts in ((dense, False), (moe, True)):
         if count:
-            kinds.append((layer(spec, geometry, rows, experts), count))
+            kinds.append((layer_bytes(spec, geometry, rows, experts), count))
     worst = max((kind for kind, _ in kinds), key=lambda kind: kind.peak)
-    other = 2 * workspace(spec.capability) + positions(geometry) * tokens + mask(spec, rows)
+    other = 2 * cublas_workspace(spec.capability) + position_bytes(geometry) * tokens + mask_bytes(spec, rows)
     kept: float
     if spec.gradient_checkpointing:
         kept, peak = float(stream * geometry.layers * geometry.hidden * tokens), worst.peak
@@ -121,15 +122,15 @@ def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
     """Bytes from the last norm to the loss."""
     tokens, hidden = rows * spec.seq_len, geometry.hidden
     states = (8 if spec.tuner == "full" else 4) * hidden * tokens
-    if spec.stage == "rm":
+    if spec.kind.gives == REWARD_MODEL:
         return states  # a head of one number
     if spec.fused_loss:
         # liger_kernel.ops.fused_linear_cross_entropy: as many chunks as the vocabulary is wider than the model.
         lossy = loss_tokens(spec, rows)
         chunk: int = 2 ** math.ceil(math.log2(max(1, math.ceil(lossy / math.ceil(geometry.vocab / hidden)))))
         return 2 * min(chunk, lossy) * geometry.vocab + 2 * hidden * lossy + states
-    each = LOGITS if spec.stage in ("pt", "sft") else LOGITS_PAIRS
-    if spec.stage == "gkd":
+    each = LOGITS_RLHF if spec.kind.rlhf_type else LOGITS
+    if spec.kind.teacher:
         each += LOGITS  # of the teacher
     if spec.outputs_kept:
         each += Widths.of(spec).stream
@@ -142,6 +143,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
     """What was assumed."""
     plain = spec.outputs_kept
     suffix = spec.loss_share < 1 and spec.micro_batch > 1 and not spec.packing
+    stage = spec.kind
     said = {
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
@@ -152,11 +154,10 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(
             geometry.moe_layers and spec.bits
         ),
-        f"{spec.stage} was not traced: rough": spec.stage in ("ppo", "grpo", "gkd", "kto", "rm"),
-        "reward and value model of the same size": spec.stage == "ppo",
-        "generating completions, and an engine for that on the same GPU, are not counted": spec.stage
-        in ("ppo", "grpo", "gkd"),
-        "the teacher's weights are not counted": spec.stage == "gkd",
+        f"{spec.stage} was not traced: rough": stage.rough,
+        "reward and value model of the same size": stage.value_model,
+        "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,
+        "the teacher's weights are not counted": stage.teacher,
         "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": spec.zero_stage > 0,
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
         "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
+
+    from tunekit.stages import Stage
 
 GIB = 2**30
 
-CHOICES: Mapping[str, tuple[Any, ...]] = {
+CHOICES: Mapping[str, Collection[Any]] = {
     "tuner": ("lora", "qlora", "full"),
     "quant_bits": (None, 4, 8),
     "lora_dtype": (None, "float16", "bfloat16", "float32"),
     "attn": ("eager", "sdpa", "flash"),
     "precision": ("fp16", "bf16", "fp32"),
-    "stage": ("pt", "sft", "rm", "dpo", "kto", "orpo", "simpo", "cpo", "ppo", "grpo", "gkd"),
+    "stage": STAGES,
     "zero_stage": (0, 1, 2, 3),
     "method": ("estimate", "trace"),
 }
@@ -73,17 +76,6 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 """Other fields: when their value is wrong, and what it must be."""
 
 
-PAIRS = ("rm", "dpo", "orpo", "simpo", "cpo")
-"""Stages whose rows are pairs: the chosen answer and the rejected one."""
-REFERENCE = ("dpo", "kto", "ppo", "grpo")
-"""Stages that compare with the model before training: a copy of it where there is no adapter to switch off
-(ms-swift's swift/pipelines/train/rlhf.py, _prepare_model_tokenizer)."""
-NO_DROPOUT = ("rm", "dpo", "kto", "orpo", "simpo", "cpo", "gkd")
-"""Stages that switch dropout off (``disable_dropout`` of trl's configurations and ms-swift's RLHFTrainerMixin)."""
-FUSED_LOSS = ("pt", "sft", "grpo", "gkd")
-"""Stages in which Liger makes no logits; the others ask the model for them (ms-swift's swift/rlhf_trainers)."""
-
-
 @dataclass(frozen=True)
 class Spec:
     """One training configuration. What is not said takes ms-swift 4.6's default.
@@ -105,7 +97,7 @@ class Spec:
         optimizer: torch's name in ms-swift: ``adamw_torch_fused``, ``adamw_torch``, ``adamw_8bit``, ``sgd``, ...
         precision: of weights and computation.
         liger: Liger's fused cross-entropy and kernels.
-        stage: what is trained.
+        stage: what is trained, a key of `STAGES`.
         gpus: that share the work.
         zero_stage: of DeepSpeed, 0 without it.
         expandable_segments: of PyTorch's allocator.
@@ -182,7 +174,7 @@ class Spec:
         """Raise TunekitError where a value is impossible."""
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed or isinstance(value, bool):
+            if value not in list(allowed) or isinstance(value, bool):
                 words = ", ".join("null" if word is None else str(word) for word in allowed)
                 raise TunekitError(f"{name} must be one of {words}, not {value!r}")
         for name, least in LEAST.items():
@@ -207,14 +199,19 @@ class Spec:
         return max(self.lengths, default=self.seq_len)
 
     @property
+    def kind(self) -> Stage:
+        """All that is known of the stage."""
+        return STAGES[self.stage]
+
+    @property
     def dropout(self) -> float:
         """`lora_dropout`, as far as the stage leaves it on."""
-        return 0.0 if self.stage in NO_DROPOUT else self.lora_dropout
+        return self.lora_dropout if self.kind.drops_out else 0.0
 
     @property
     def fused_loss(self) -> bool:
         """Whether Liger computes the loss without making all logits."""
-        return self.liger and self.stage in FUSED_LOSS
+        return self.liger and self.kind.fused_loss
 
     @property
     def bits(self) -> int | None:
@@ -249,7 +246,7 @@ class Prediction:
     retries: int = 0
 
 
-class Unknown(TunekitError):  # noqa: N818 - it is an answer: this cannot be told
+class Unknown(TunekitError):  # noqa: N818 - it is an answer: this is not known
     """The memory of this configuration cannot be predicted by this method; the message says why."""
 
 

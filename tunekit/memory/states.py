@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import Widths, targeted
-from tunekit.memory.spec import REFERENCE, Unknown
+from tunekit.memory.spec import Unknown
+from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ LAYER, BOTTOM = "", ", first layer"
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerBytes:
     """What an optimizer holds, in bytes a trained number.
 
     Attributes:
@@ -58,20 +59,20 @@ EIGHT_BIT = 1 + 4 / 256
 """A state of bitsandbytes in 8 bits: a byte, and a float32 scale for each block of 256 (bitsandbytes.optim.optimizer,
 init_state)."""
 
-OPTIMIZERS: Mapping[str, Optimizer] = {
-    "adamw_torch_fused": Optimizer(own=2),
-    "adamw_torch": Optimizer(own=2, step=1),  # foreach: the square roots of all second moments at once
-    "adamw_torch_8bit": Optimizer(fixed=2 * EIGHT_BIT),  # torchao's blocks are of 256 too
-    "adamw_8bit": Optimizer(fixed=2 * EIGHT_BIT),
-    "adamw_bnb_8bit": Optimizer(fixed=2 * EIGHT_BIT),
-    "paged_adamw_8bit": Optimizer(fixed=2 * EIGHT_BIT, paged=True),
-    "paged_adamw_32bit": Optimizer(fixed=8, paged=True),
-    "lion_32bit": Optimizer(fixed=4),
-    "lion_8bit": Optimizer(fixed=EIGHT_BIT),
-    "sgd": Optimizer(),
+OPTIMIZERS: Mapping[str, OptimizerBytes] = {
+    "adamw_torch_fused": OptimizerBytes(own=2),
+    "adamw_torch": OptimizerBytes(own=2, step=1),  # foreach: the square roots of all second moments at once
+    "adamw_torch_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),  # torchao's blocks are of 256 too
+    "adamw_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),
+    "adamw_bnb_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),
+    "paged_adamw_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT, paged=True),
+    "paged_adamw_32bit": OptimizerBytes(fixed=8, paged=True),
+    "lion_32bit": OptimizerBytes(fixed=4),
+    "lion_8bit": OptimizerBytes(fixed=EIGHT_BIT),
+    "sgd": OptimizerBytes(),
     # transformers.optimization.Adafactor keeps a float32 a row and a column; its step has the gradient, its square, the
     # update and the weight in float32, one matrix at a time
-    "adafactor": Optimizer(fixed=0.01, largest=16),
+    "adafactor": OptimizerBytes(fixed=0.01, largest=16),
 }
 """By ``--optim``."""
 
@@ -80,7 +81,7 @@ def base_bytes(spec: Spec, geometry: Geometry) -> float:
     """The model's own weights."""
     number = 4 if spec.precision == "fp32" else 2
     # a reward model has a head of one number (ms-swift's model for sequence classification)
-    no_head = spec.stage == "rm" and not geometry.tied
+    no_head = spec.kind.gives == REWARD_MODEL and not geometry.tied
     parameters = geometry.parameters - (geometry.vocab * geometry.hidden if no_head else 0)
     bits = spec.bits
     if not bits:
@@ -94,7 +95,7 @@ def base_bytes(spec: Spec, geometry: Geometry) -> float:
 
 def trained_numbers(spec: Spec, geometry: Geometry) -> int:
     """Parameters that get a gradient."""
-    models = 2 if spec.stage == "ppo" else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
+    models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
     if spec.tuner == "full":
         return models * geometry.parameters
     layers = targeted(spec, geometry)
@@ -138,9 +139,9 @@ def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
 
 
 def _copies(spec: Spec) -> int:
-    """Models of this size on the GPU; PPO has a reward and a value model, taken to be as large."""
-    reference = 1 if spec.stage in REFERENCE and spec.tuner == "full" else 0
-    return 1 + reference + (2 if spec.stage == "ppo" else 0)
+    """Models of this size on the GPU; a reward and a value model are taken to be as large."""
+    stage = spec.kind
+    return 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
 
 
 def _small_numbers(spec: Spec, geometry: Geometry) -> int:

@@ -11,7 +11,7 @@ from tunekit.errors import counted
 from tunekit.plan.models.find import cached_model
 
 if TYPE_CHECKING:
-    from tunekit.data.lengths import Lengths
+    from tunekit.data.tokens import Lengths
     from tunekit.plan.plan import Plan
 
 FLAGS = (

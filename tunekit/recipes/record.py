@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.data.check import local_file
+from tunekit.data.files import local_file
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.plan.configuration import BATCH_FLAGS

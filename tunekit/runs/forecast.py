@@ -16,7 +16,7 @@ from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.memory.trace.client import Tracer, trace
+from tunekit.memory.trace.client import trace, trace_worker
 from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.predict import loss_share_of, spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
@@ -109,7 +109,7 @@ class Forecast:
         yield "as asked", self.prediction, self.verdict
         seen = [self.spec]
         traced = self.prediction.method == "trace"
-        with Tracer() as worker:
+        with trace_worker() as worker:
             for lever in sorted(levers(self.spec), key=lambda lever: -lever.needs_gib):
                 if lever.spec in seen:
                     continue  # half of micro-batch 2 is micro-batch 1
@@ -211,9 +211,9 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
     check_data(plan)
     try:
         question = question_of(plan)
-        if sys.stderr.isatty() and lengths.known_lengths(question) is None:
+        if sys.stderr.isatty() and lengths.measured_before(question) is None:
             say("tokenizing a sample of the dataset …")
-        return rows_measured(plan, lengths.measure_lengths(question)), []
+        return rows_measured(plan, lengths.measure_rows(question)), []
     except Unmeasured as error:
         return None, [f"the dataset was not measured: {error.message}"]
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import ROWS, local_file, read_rows
+from tunekit.data.files import ROWS, local_file, read_rows
 from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
 from tunekit.data.rows import BROUGHT, arrive

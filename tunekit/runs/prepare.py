@@ -125,10 +125,10 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
         return None
     try:
         question = question_of(plan)
-        found = lengths.known_lengths(question)
+        found = lengths.measured_before(question)
         if found is None and look:
             say("Looking at the dataset: tokenizing a sample of it …")
-            found = lengths.measure_lengths(question)
+            found = lengths.measure_rows(question)
     except Unmeasured as error:
         if look:
             say(f"The dataset was not measured ({error.message}); a share of tokens with loss is assumed.")

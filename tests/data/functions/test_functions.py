@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tunekit.data.files import read_all
-from tunekit.data.functions.call import as_reward, question, scores
-from tunekit.data.functions.find import FORMAT, REWARD, Function, find, named_apart, signature
-from tunekit.data.functions.trial import patience, rows_of, try_format, try_reward, write_formatted
+from tunekit.data.functions.call import as_reward, as_scores, last_question
+from tunekit.data.functions.find import FORMAT, REWARD, Function, find_function, named_apart, signature
+from tunekit.data.functions.trial import rows_of, time_limit, try_format, try_reward, write_formatted
 from tunekit.data.rows import arrive
 from tunekit.errors import Exit, TunekitError
+from tunekit.stages import STAGES
 
 ASKED = [{"role": "user", "content": "7 + 5?"}]
 
@@ -33,11 +33,11 @@ def rows(path: str, *values: dict[str, Any]) -> Path:
 
 
 def reward(text: str, name: str = "score") -> Function:
-    return find(f"{write('my/rewards.py', text)}:{name}", REWARD)
+    return find_function(f"{write('my/rewards.py', text)}:{name}", REWARD)
 
 
 def row_format(text: str, name: str = "made") -> Function:
-    return find(f"{write('my/fmt.py', text)}:{name}", FORMAT)
+    return find_function(f"{write('my/fmt.py', text)}:{name}", FORMAT)
 
 
 def refused(call: Any, *args: Any) -> TunekitError:
@@ -52,13 +52,13 @@ def refused(call: Any, *args: Any) -> TunekitError:
 
 def test_a_function_is_found_without_running_its_file():
     file = write("my/rewards.py", "raise SystemExit\ndef score(prompts, responses, **columns): ...\n")
-    function = find(f"{file}:score", REWARD)
+    function = find_function(f"{file}:score", REWARD)
     assert (function.file, function.name, function.spec) == (file, "score", "my/rewards.py:score")
 
 
 def test_a_module_name_is_understood():
     write("src/utils/rewards.py", "def score(prompts, responses): ...\n")
-    assert find("src.utils.rewards:score", REWARD).file == "src/utils/rewards.py"
+    assert find_function("src.utils.rewards:score", REWARD).file == "src/utils/rewards.py"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_no_reward(spec: str, message: str, hint: str):
         def none(): ...
         """,
     )
-    error = refused(find, spec, REWARD)
+    error = refused(find_function, spec, REWARD)
     assert error.code == Exit.USAGE
     assert re.search(message, error.message), error.message
     assert hint in str(error.hint)
@@ -98,7 +98,7 @@ def test_what_is_no_reward(spec: str, message: str, hint: str):
 
 def test_a_file_with_a_mistake_is_told_by_its_line():
     write("bad.py", "x = 1\ndef score(:\n")
-    assert refused(find, "bad.py:score", REWARD).message.startswith("bad.py line 2: ")
+    assert refused(find_function, "bad.py:score", REWARD).message.startswith("bad.py line 2: ")
 
 
 def test_what_a_function_needs():
@@ -158,9 +158,11 @@ def test_a_reward_without_a_double_star_gets_what_it_names():
 
 def test_the_question_is_the_last_turn_of_the_user():
     parts = [{"type": "image"}, {"type": "text", "text": "What "}, {"type": "text", "text": "is it?"}]
-    assert question([*ASKED, {"role": "assistant", "content": "12"}, {"role": "user", "content": "Sure?"}]) == "Sure?"
-    assert question([{"role": "user", "content": parts}]) == "What is it?"
-    assert question([{"role": "system", "content": "Be brief."}]) == ""
+    assert (
+        last_question([*ASKED, {"role": "assistant", "content": "12"}, {"role": "user", "content": "Sure?"}]) == "Sure?"
+    )
+    assert last_question([{"role": "user", "content": parts}]) == "What is it?"
+    assert last_question([{"role": "system", "content": "Be brief."}]) == ""
 
 
 class Number:
@@ -171,8 +173,8 @@ class Number:
 
 
 def test_numbers_of_any_kind_are_scores():
-    assert scores((True, 2, None, Number()), 4, "it") == [1.0, 2.0, None, 0.5]
-    assert scores((value for value in (1, 2)), 2, "it") == [1.0, 2.0]
+    assert as_scores((True, 2, None, Number()), 4, "it") == [1.0, 2.0, None, 0.5]
+    assert as_scores((value for value in (1, 2)), 2, "it") == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_numbers_of_any_kind_are_scores():
 )
 def test_what_is_no_score(returned: Any, message: str):
     with pytest.raises(ValueError, match=message):
-        scores(returned, 2, "it")
+        as_scores(returned, 2, "it")
 
 
 # --- what becomes of a row
@@ -210,7 +212,7 @@ def test_what_is_no_score(returned: Any, message: str):
 )  # fmt: skip
 def test_a_row_arrives(row: dict[str, Any], prompt: str, answer: str, columns: set[str]):
     sample = arrive(row)
-    assert question(sample.messages) == prompt
+    assert last_question(sample.messages) == prompt
     assert sample.answer == answer
     assert set(sample.columns) == columns
 
@@ -324,9 +326,9 @@ def test_a_reward_that_crashes():
 
 
 def test_the_time_limit_is_a_number(monkeypatch):
-    assert patience() == 30
+    assert time_limit() == 30
     monkeypatch.setenv("TUNEKIT_FUNCTION_SECONDS", "soon")
-    assert "must be a number" in refused(patience).message
+    assert "must be a number" in refused(time_limit).message
 
 
 # --- a format
@@ -342,14 +344,14 @@ RAW = ({"q": "7 + 5?", "a": 12}, {"q": "skip", "a": 0}, {"q": "Ünter?", "a": 1}
 
 
 def test_a_format_is_tried_on_the_first_rows():
-    made = try_format(row_format(CHATS), rows("raw.jsonl", *RAW), "sft", 20)
+    made = try_format(row_format(CHATS), rows("raw.jsonl", *RAW), STAGES["sft"], 20)
     assert [row["messages"][1]["content"] for row in made] == ["12", "1"]
     assert not list(Path().glob("made*"))
 
 
 def test_a_format_writes_all_rows():
     target = Path("runs/x/data/raw.jsonl")
-    assert write_formatted(row_format(CHATS), rows("raw.jsonl", *RAW), target, "sft") == (2, 1)
+    assert write_formatted(row_format(CHATS), rows("raw.jsonl", *RAW), target, STAGES["sft"].rows) == (2, 1)
     lines = target.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["messages"][0]["content"] for line in lines] == ["7 + 5?", "Ünter?"]
     assert [path.name for path in target.parent.iterdir()] == ["raw.jsonl"]
@@ -366,7 +368,7 @@ def test_a_format_writes_all_rows():
 )
 def test_a_text_is_learned_whole_or_is_the_question(loss: str, made: dict[str, Any]):
     function = row_format("def made(row): return row['q']\n")
-    assert try_format(function, rows("raw.jsonl", RAW[0]), loss, 20) == [made]
+    assert try_format(function, rows("raw.jsonl", RAW[0]), STAGES[loss], 20) == [made]
 
 
 @pytest.mark.parametrize(
@@ -381,14 +383,14 @@ def test_a_text_is_learned_whole_or_is_the_question(loss: str, made: dict[str, A
     ],
 )  # fmt: skip
 def test_a_format_that_fails_is_told_by_its_line_and_row(text: str, loss: str, message: str):
-    assert refused(try_format, row_format(text), rows("raw.jsonl", *RAW), loss, 20).message.startswith(message)
+    assert refused(try_format, row_format(text), rows("raw.jsonl", *RAW), STAGES[loss], 20).message.startswith(message)
 
 
 def test_a_row_that_cannot_be_trained_on_is_named_by_its_source():
     text = (
         "def made(row): return None if row['q'] == 'skip' else {'messages': [{'role': 'user', 'content': row['q']}]}\n"
     )
-    error = refused(try_format, row_format(text), rows("raw.jsonl", RAW[1], RAW[0]), "sft", 20)
+    error = refused(try_format, row_format(text), rows("raw.jsonl", RAW[1], RAW[0]), STAGES["sft"], 20)
     assert "of row 2 of raw.jsonl" in error.message
     assert "a row for sft" in str(error.hint)
     assert error.code == Exit.DATA
@@ -397,19 +399,9 @@ def test_a_row_that_cannot_be_trained_on_is_named_by_its_source():
 def test_a_failing_row_leaves_nothing_behind():
     target = Path("data/raw.jsonl")
     text = "def made(row): return {'messages': [{'role': 'assistant', 'content': 10 / row['a']}]}\n"
-    error = refused(write_formatted, row_format(text), rows("raw.jsonl", *RAW), target, "sft")
+    error = refused(write_formatted, row_format(text), rows("raw.jsonl", *RAW), target, STAGES["sft"].rows)
     assert error.message == "my/fmt.py line 1, in made: ZeroDivisionError: division by zero, row 2 of raw.jsonl"
     assert list(target.parent.iterdir()) == []
-
-
-def test_rows_of_tables_and_arrays():
-    Path("a.csv").write_text('q,a\n"7 + 5?",12\n', encoding="utf-8")
-    Path("a.tsv").write_text("q\ta\n7?\t7\n", encoding="utf-8")
-    Path("a.json").write_text('[{"q": 1}, {"q": 2}]', encoding="utf-8")
-    assert list(read_all(Path("a.csv"), 9)) == [(1, {"q": "7 + 5?", "a": "12"})]
-    assert list(read_all(Path("a.tsv"), 9)) == [(1, {"q": "7?", "a": "7"})]
-    assert list(read_all(Path("a.json"), 1)) == [(1, {"q": 1})]
-    assert "JSON Lines" in str(refused(list, read_all(Path("a.parquet"), 9)).hint)
 
 
 def test_a_dataset_on_a_hub_cannot_be_formatted():

@@ -9,7 +9,8 @@ import pytest
 from tunekit.memory.spec import GIB, Spec, Unknown
 from tunekit.memory.trace import client as module
 from tunekit.memory.trace.allocator import rounded
-from tunekit.memory.trace.client import Worker, fingerprint, prediction, refuse, trace
+from tunekit.memory.trace.client import check_traceable, prediction_of, trace, trace_fingerprint, trace_worker
+from tunekit.worker import Worker
 
 HIDDEN, LAYERS, INNER, VOCABULARY = 64, 2, 128, 512
 TINY = {
@@ -54,7 +55,7 @@ def _in_this_process(monkeypatch):
     """The worker without its process: the libraries are loaded once for all tests."""
     worker = pytest.importorskip("tunekit.memory.trace.worker", exc_type=ImportError)
     pytest.importorskip("peft")
-    monkeypatch.setattr(Worker, "ask", lambda _, question, __: worker.reply(json.loads(question)))
+    monkeypatch.setattr(Worker, "ask", lambda _, question, __: worker.answer_trace(question))
 
 
 def sizes(told):
@@ -183,7 +184,7 @@ def answers(monkeypatch):
     answer = {"allocated": GIB, "reserved": 2 * GIB, "phase": "backward", "op": "aten.mm.default"}
 
     def ask(_worker, question, _time_limit):
-        asked.append(json.loads(question))
+        asked.append(question)
         return {**answer, "breakdown": {"weights": GIB}}
 
     monkeypatch.setattr(Worker, "ask", ask)
@@ -214,9 +215,9 @@ def test_a_cache_that_cannot_be_written_is_no_error(answers, tmp_path, monkeypat
 
 
 def test_other_libraries_are_another_question(monkeypatch):
-    before = fingerprint("{}")
+    before = trace_fingerprint({})
     monkeypatch.setattr(module.metadata, "version", lambda name: "0")
-    assert fingerprint("{}") != before
+    assert trace_fingerprint({}) != before
 
 
 def test_what_is_not_installed(monkeypatch):
@@ -238,13 +239,7 @@ def test_what_is_not_installed(monkeypatch):
 )
 def test_what_the_trace_does_not_model(change, reason):
     with pytest.raises(Unknown, match=reason):
-        refuse(replace(SPEC, **change))
-
-
-def test_a_worker_that_dies(monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(Unknown, match="the trace failed: status 1"), Worker() as worker:
-        worker.ask("{}", 10)
+        check_traceable(replace(SPEC, **change))
 
 
 def program(path, text):
@@ -253,30 +248,34 @@ def program(path, text):
     return str(path)
 
 
-def test_one_worker_answers_many_questions(tmp_path, monkeypatch):
-    echo = program(tmp_path / "echo", 'echo begun >&2; echo x >> begun; while read line; do echo "$line"; done')
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("exit 1", "the trace failed: status 1"),
+        ("echo begun >&2; while read line; do echo no JSON; done", "the trace failed: begun"),
+        ("echo begun >&2; while read line; do echo []; done", "the trace failed: its worker answered no object"),
+        ("exec sleep 60", r"the trace did not end within 0\.2 s"),
+    ],
+)
+def test_a_worker_that_fails(tmp_path, monkeypatch, text, reason):
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr(sys, "executable", program(tmp_path / "python", text))
+    with pytest.raises(Unknown, match=reason):
+        trace(SPEC, 0.2 if "sleep" in text else 10)
+    assert not list(tmp_path.glob("cache/memory/*"))
+
+
+def test_one_worker_traces_many(tmp_path, monkeypatch):
+    answer = {"allocated": GIB, "reserved": GIB, "phase": "backward", "op": "aten.mm.default", "breakdown": {}}
+    echo = program(tmp_path / "echo", f"echo x >> begun; while read line; do echo '{json.dumps(answer)}'; done")
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
     monkeypatch.setattr(sys, "executable", echo)
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c" / "d"))
-    with Worker() as worker:
-        assert [worker.ask(json.dumps({"number": number}), 10)["number"] for number in range(3)] == [0, 1, 2]
-        process = worker._process
-        with pytest.raises(Unknown, match="the trace failed: begun"):
-            worker.ask("no JSON", 10)
-        assert worker.ask('{"number": 4}', 10) == {"number": 4}  # of a new process
-        with pytest.raises(Unknown, match="answered no object"):
-            worker.ask("[]", 10)
-    assert process.poll() is not None
-    assert (tmp_path / "begun").read_text() == "x\nx\n"
-
-
-def test_a_worker_that_takes_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", program(tmp_path / "sleep", "exec sleep 60"))
-    with Worker() as worker:
-        with pytest.raises(Unknown, match=r"did not end within 0\.2 s"):
-            worker.ask("{}", 0.2)
-        assert worker._process is None
+    with trace_worker() as worker:
+        for length in (64, 128, 256):
+            assert trace(replace(SPEC, seq_len=length), 10, worker=worker).allocated_gib == 1
+    assert (tmp_path / "begun").read_text() == "x\n"
 
 
 def test_an_answer_of_the_worker():
     with pytest.raises(Unknown, match="because"):
-        prediction({"unknown": "because"}, SPEC)
+        prediction_of({"unknown": "because"}, SPEC)

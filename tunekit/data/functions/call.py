@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def load(file: str | Path) -> ModuleType:
+def load_file(file: str | Path) -> ModuleType:
     """Run a Python file, once. Its folder comes first meanwhile, so that it finds its neighbours; behind all others
     later, so that nothing in it stands before an installed package.
     """  # noqa: D205
@@ -44,7 +44,7 @@ def load(file: str | Path) -> ModuleType:
     return module
 
 
-def question(conversation: list[dict[str, Any]]) -> str:
+def last_question(conversation: list[dict[str, Any]]) -> str:
     """The text of the last turn of the user."""
     content = next((turn["content"] for turn in reversed(conversation) if turn["role"] == "user"), "")
     if isinstance(content, str):
@@ -52,7 +52,7 @@ def question(conversation: list[dict[str, Any]]) -> str:
     return "".join(part.get("text", "") for part in content if isinstance(part, dict))
 
 
-def scores(returned: Any, responses: int, label: str) -> list[float | None]:
+def as_scores(returned: Any, responses: int, label: str) -> list[float | None]:
     """What a reward returned, as numbers; None for a response that it does not judge.
 
     Raises:
@@ -92,11 +92,11 @@ def as_reward(function: Callable[..., Any], label: str) -> Callable[..., list[fl
         columns["messages"] = [turns[:-1] for turns in columns["messages"]]  # the last turn is the response
         wanted = {name: value for name, value in columns.items() if everything or name in takes}
         named = {name: value for name, value in wanted.items() if name not in first}
-        prompts = [question(turns) for turns in columns["messages"]]
-        return scores(function(prompts, list(completions), **named), len(completions), label)
+        prompts = [last_question(turns) for turns in columns["messages"]]
+        return as_scores(function(prompts, list(completions), **named), len(completions), label)
 
     return reward
 
 
-PLUGIN = (load, question, scores, as_reward)
+PLUGIN = (load_file, last_question, as_scores, as_reward)
 """What the plugin of a run is made of."""

@@ -63,7 +63,7 @@ def is_function(word: str) -> bool:
     return ":" in word or word.endswith(".py")
 
 
-def find(spec: str, kind: str) -> Function:
+def find_function(spec: str, kind: str) -> Function:
     """The function that ``file.py:function`` names. A module's name as in ``src.rewards:score`` is understood too.
 
     Raises:
@@ -79,7 +79,7 @@ def signature(function: Function, kind: str) -> Signature:
     """What a function takes, read from its file.
 
     Raises:
-        TunekitError: as `find`.
+        TunekitError: as `find_function`.
     """
     tree = _parse(function.file)
     found = next((node for node in reversed(tree.body) if function.name in _names(node)), None)

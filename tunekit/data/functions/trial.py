@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import SHAPES, Shape, local_file, row_problem
+from tunekit.data.check import row_problem
+from tunekit.data.files import local_file
 from tunekit.data.functions.find import EXAMPLES, FORMAT, REWARD, Function, signature
 from tunekit.errors import Exit, TunekitError
+from tunekit.worker import WorkerFailed, ask_once
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tunekit.data.rows import Sample
+    from tunekit.stages import Shape, Stage
 
-PATIENCE = 30.0
+TIME_LIMIT = 30.0
 """Seconds that a check may take. ``TUNEKIT_FUNCTION_SECONDS`` says otherwise."""
-
-PROGRAM = (
-    "import sys; sys.path[:] = [*filter(None, sys.path), sys.argv[1]]; "
-    "from tunekit.data.functions.worker import main; main()"
-)
-"""The current folder is taken from the path: a torch.py there is not torch. tunekit's stands last."""
 
 
 def try_reward(function: Function, samples: list[Sample]) -> list[float | None]:
@@ -36,30 +29,30 @@ def try_reward(function: Function, samples: list[Sample]) -> list[float | None]:
         TunekitError: it cannot be loaded or called, or does not return one number for each response.
     """
     job = {"job": "reward", **_named(function, REWARD), "samples": [asdict(sample) for sample in samples]}
-    found: list[float | None] = ask(job, patience())["scores"]
+    found: list[float | None] = _ask(job, time_limit())["scores"]
     return found
 
 
-def try_format(function: Function, path: Path, loss: str, limit: int) -> list[dict[str, Any]]:
+def try_format(function: Function, path: Path, stage: Stage, limit: int) -> list[dict[str, Any]]:
     """The rows that a format makes of the first `limit` of a file, checked as those of a dataset are.
 
     Raises:
         TunekitError: it cannot be loaded or called, or what it makes cannot be trained on.
     """
-    job = {"job": "preview", **_named(function, FORMAT), "data": str(path), "loss": loss, "limit": limit}
-    made = ask(job, patience())["rows"]
+    job = {"job": "preview", **_formats(function, path, stage.rows), "limit": limit}
+    made = _ask(job, time_limit())["rows"]
     if not made:
         raise TunekitError(f"{function.spec} left out each of the first {limit} rows of {path}", code=Exit.DATA)
     for item in made:
-        problem = row_problem(item["row"], loss)
+        problem = row_problem(item["row"], stage.rows, stage.name)
         if problem:
-            message = f"{function.spec} makes no row for {loss} of row {item['line']} of {path}: {problem}"
-            raise TunekitError(message, f"a row for {loss}: {SHAPES.get(loss, Shape()).example}", Exit.DATA)
+            message = f"{function.spec} makes no row for {stage.name} of row {item['line']} of {path}: {problem}"
+            raise TunekitError(message, f"a row for {stage.name}: {stage.rows.example}", Exit.DATA)
     return [item["row"] for item in made]
 
 
-def write_formatted(function: Function, path: Path, target: Path, loss: str) -> tuple[int, int]:
-    """Format a whole file. The target is there when it is complete.
+def write_formatted(function: Function, path: Path, target: Path, shape: Shape) -> tuple[int, int]:
+    """Format a whole file into rows of a shape. The target is there when it is complete.
 
     Returns:
         How many rows were written, and how many left out.
@@ -67,9 +60,8 @@ def write_formatted(function: Function, path: Path, target: Path, loss: str) -> 
     Raises:
         TunekitError: the function fails at a row, or the file cannot be read.
     """
-    job = {"job": "write", **_named(function, FORMAT), "data": str(path), "target": str(target), "loss": loss}
-    told = ask(job, None)
-    return told["rows"], told["dropped"]
+    answer = _ask({"job": "write", **_formats(function, path, shape), "target": str(target)}, None)
+    return answer["rows"], answer["dropped"]
 
 
 def rows_of(name: str) -> Path:
@@ -86,48 +78,32 @@ def rows_of(name: str) -> Path:
     return path
 
 
-def patience() -> float:
+def time_limit() -> float:
     """Seconds that a check may take. Raises TunekitError where the variable holds no number."""
     word = os.environ.get("TUNEKIT_FUNCTION_SECONDS", "")
     try:
-        return float(word or PATIENCE)
+        return float(word or TIME_LIMIT)
     except ValueError:
         raise TunekitError(f"TUNEKIT_FUNCTION_SECONDS must be a number, not {word}") from None
 
 
-def ask(job: dict[str, Any], seconds: float | None) -> dict[str, Any]:
-    """What the worker answers.
+def _ask(job: dict[str, Any], seconds: float | None) -> dict[str, Any]:
+    """What the worker answers. Raises TunekitError where it took too long, died, or says what is wrong."""
+    try:
+        answer = ask_once("tunekit.data.functions.worker:do_job", job, seconds)
+    except WorkerFailed as failed:
+        if failed.late:
+            hint = "TUNEKIT_FUNCTION_SECONDS=120 gives it more time"
+            raise TunekitError(f"{job['label']} did not answer within {seconds:g} s", hint) from None
+        last = failed.printed or "no word"
+        raise TunekitError(f"{job['label']} ended its process (status {failed.status}): {last:.200}") from None
+    if "error" in answer:
+        raise TunekitError(answer["error"], answer.get("hint"), Exit(answer.get("code", Exit.USAGE)))
+    return answer
 
-    Raises:
-        TunekitError: exit code 2; it took too long, died, or says what is wrong.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[3])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        answer, printed = process.communicate(json.dumps(job), timeout=seconds)
-    except subprocess.TimeoutExpired:
-        hint = "TUNEKIT_FUNCTION_SECONDS=120 gives it more time"
-        raise TunekitError(f"{job['label']} did not answer within {seconds:g} s", hint) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what the user's code started ends with it
-        process.wait()
-    try:
-        told = json.loads(answer)
-    except ValueError:
-        last = printed.strip().splitlines()[-1:] or ["no word"]
-        raise TunekitError(f"{job['label']} ended its process (status {process.returncode}): {last[0]:.200}") from None
-    if "error" in told:
-        raise TunekitError(told["error"], told.get("hint"), Exit(told.get("code", Exit.USAGE)))
-    return dict(told)
+
+def _formats(function: Function, path: Path, shape: Shape) -> dict[str, str]:
+    return {**_named(function, FORMAT), "data": str(path), "bare_text": shape.bare_text}
 
 
 def _named(function: Function, kind: str) -> dict[str, str]:

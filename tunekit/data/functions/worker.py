@@ -1,8 +1,4 @@
-"""Run a function of the user's; started by `tunekit.data.functions.trial` in a process of its own.
-
-Reads one JSON object from standard input and writes one to standard output: what came out, or ``{"error": …}`` with the
-line of the user's file. What the function prints goes to standard error.
-"""
+"""Run a function of the user's, as `tunekit.data.functions.trial` asks from another process."""
 
 from __future__ import annotations
 
@@ -15,29 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import MESSAGES
 from tunekit.data.files import read_all
-from tunekit.data.functions.call import as_reward, load
-from tunekit.data.rows import BROUGHT
+from tunekit.data.functions.call import as_reward, load_file
+from tunekit.data.rows import BROUGHT, MESSAGES
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WHOLE_TEXT = ("pt", "sft")
-PROMPT_ONLY = ("grpo", "ppo")
-"""What a text that a format returns means: all of it is learned, or it is the question."""
-
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not an accident
-    """What is told instead of a result, and a hint."""
+    """An answer instead of a result: what is wrong, and a hint."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
 
 
-def reward(job: dict[str, Any]) -> dict[str, Any]:
+def _score(job: dict[str, Any]) -> dict[str, Any]:
     """Score the samples of a job with their own answers as responses, called as ms-swift would."""
     function = _function(job)
     samples = job["samples"]
@@ -58,13 +49,13 @@ def reward(job: dict[str, Any]) -> dict[str, Any]:
     return {"scores": _guarded(job, lambda: called(answers, **columns), names=[*columns])}
 
 
-def preview(job: dict[str, Any]) -> dict[str, Any]:
+def _preview(job: dict[str, Any]) -> dict[str, Any]:
     """The first rows that a format makes, each with the line of its source."""
     made = [{"line": line, "row": row} for line, row in _formatted(job, job["limit"]) if row is not None]
     return {"rows": made}
 
 
-def write(job: dict[str, Any]) -> dict[str, Any]:
+def _write(job: dict[str, Any]) -> dict[str, Any]:
     """Write all rows that a format makes; the file is there when it is complete."""
     target = Path(job["target"])
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,37 +78,40 @@ def write(job: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "dropped": dropped}
 
 
-JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"reward": reward, "preview": preview, "write": write}
-
-
 def _formatted(job: dict[str, Any], limit: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
     function = _function(job)
     for line, row in read_all(Path(job["data"]), limit):
         where = f", row {line} of {job['data']}"
         made = _guarded(job, partial(function, dict(row)), where, names=[*row])
         try:
-            standard = _row(made, row, job["loss"])
+            standard = _row(made, row, job["bare_text"])
             json.dumps(standard)
         except (TypeError, ValueError) as error:
             raise Refused(f"{job['label']} returned {error}{where}", job["example"]) from error
         yield line, standard
 
 
-def _row(made: Any, row: dict[str, Any], loss: str) -> dict[str, Any] | None:
-    """The row of ms-swift that a format means; None where it leaves the row out. Raises ValueError for a third."""
+def _row(made: Any, row: dict[str, Any], bare_text: str) -> dict[str, Any] | None:
+    """The row of ms-swift that a format means; None where it leaves the row out. Raises ValueError for a third.
+
+    Args:
+        made: what the format returned.
+        row: what it was given.
+        bare_text: what a text is, see `tunekit.stages.Shape`.
+    """
     if made is None or isinstance(made, dict):
         return made
-    if isinstance(made, str) and loss in WHOLE_TEXT:
+    if isinstance(made, str) and bare_text == "answer":
         return {"messages": [{"role": "assistant", "content": made}]}
-    if isinstance(made, str) and loss in PROMPT_ONLY:  # the other columns are for rewards
+    if isinstance(made, str) and bare_text == "question":  # the other columns are for rewards
         kept = {name: value for name, value in row.items() if name not in MESSAGES}
         return {**kept, "messages": [{"role": "user", "content": made}]}
-    text = " or a text" if loss in (*WHOLE_TEXT, *PROMPT_ONLY) else ""
+    text = " or a text" if bare_text else ""
     raise ValueError(f"{made!r:.60}, not a dict{text}")
 
 
 def _function(job: dict[str, Any]) -> Callable[..., Any]:
-    module = _guarded(job, lambda: load(job["file"]))
+    module = _guarded(job, lambda: load_file(job["file"]))
     function: Callable[..., Any] | None = getattr(module, job["name"], None)
     if not callable(function):
         raise Refused(f"{job['label']} is {function!r:.60}, not a function")
@@ -125,7 +119,7 @@ def _function(job: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _guarded(job: dict[str, Any], call: Callable[[], Any], where: str = "", names: list[str] | None = None) -> Any:
-    """Run code of the user's; what goes wrong is told with the line of their file.
+    """Run code of the user's; what goes wrong is said with the line of their file.
 
     Args:
         job: what is done.
@@ -139,11 +133,11 @@ def _guarded(job: dict[str, Any], call: Callable[[], Any], where: str = "", name
         at = _line(error, job)
         raise Refused(f"{at}: {error.name} is not installed, and there is no {error.name}.py beside it") from error
     except (Exception, SystemExit) as error:
-        told = " ".join(str(error).split())
-        if told.startswith(job["label"]):  # of what it returned, and it says so itself
-            raise Refused(f"{told}{where}", job["example"]) from error
+        words = " ".join(str(error).split())
+        if words.startswith(job["label"]):  # of what it returned, and it says so itself
+            raise Refused(f"{words}{where}", job["example"]) from error
         hint = f"there is {', '.join(names)}" if names and isinstance(error, KeyError) else None
-        raise Refused(f"{_line(error, job)}: {type(error).__name__}: {told:.200}{where}", hint) from error
+        raise Refused(f"{_line(error, job)}: {type(error).__name__}: {words:.200}{where}", hint) from error
 
 
 def _line(error: BaseException, job: dict[str, Any]) -> str:
@@ -159,17 +153,14 @@ def _line(error: BaseException, job: dict[str, Any]) -> str:
     return f"{job['file']} line {frame.lineno}{inside}"
 
 
-def main() -> None:
-    """Do one job."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # the user's prints are no answer
-    job = json.loads(sys.stdin.read())
+JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"reward": _score, "preview": _preview, "write": _write}
+
+
+def do_job(job: dict[str, Any]) -> dict[str, Any]:
+    """What came out of one of `JOBS`, or ``{"error": …}`` with the line of the user's file."""
     try:
-        answer = JOBS[job["job"]](job)
+        return JOBS[job["job"]](job)
     except Refused as refused:
-        answer = {"error": str(refused), "hint": refused.hint}
+        return {"error": str(refused), "hint": refused.hint}
     except TunekitError as error:
-        answer = {"error": error.message, "hint": error.hint, "code": int(error.code)}
-    with answers:
-        json.dump(answer, answers)
-    os._exit(0)  # threads that the user's code left would keep the process
+        return {"error": error.message, "hint": error.hint, "code": int(error.code)}

@@ -7,114 +7,40 @@ are read, no GPU is touched. Answers are kept, since a question has only one.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import threading
 from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tunekit.files import cache_folder, write_atomically
-from tunekit.memory.card import context, context_note
+from tunekit.files import cache_folder, keep_answer, read_object
+from tunekit.memory.card import context_note, cuda_context
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tunekit.stages import STAGES
+from tunekit.worker import Worker, WorkerFailed
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 """Distributions that decide what a model allocates."""
 
-SOURCES = ("allocator", "follow", "kernels", "model", "worker", "../card", "../spec")
+SOURCES = ("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../../stages")
 """Modules that decide what the worker answers, as seen from here."""
 
-STAGES = ("pt", "sft", "dpo")
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "USE_TF": "0",
+    "OMP_NUM_THREADS": "1",
+}
+"""Variables of the worker: nothing is computed, so that threads would only be in the way."""
 
 
-class Worker:
-    """The process that traces: it starts at the first question and answers any number of them.
-
-    Leave it by ``with``: it ends when no more questions can come.
-    """
-
-    def __init__(self) -> None:
-        """No process yet."""
-        self._process: subprocess.Popen[str] | None = None
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self._process.kill()  # it holds nothing that would have to be put away
-            self._process.communicate()
-        self._errors.close()
-
-    def ask(self, question: str, time_limit: float) -> dict[str, Any]:
-        """The answer to one line of JSON.
-
-        Raises:
-            Unknown: it took too long, or died.
-        """
-        if self._process is None:
-            self._process = self._start()
-        process = self._process
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        clock = threading.Timer(time_limit, end)
-        clock.start()
-        try:
-            with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-                process.stdin.write(question + "\n")
-                process.stdin.flush()
-            line = process.stdout.readline()
-        finally:
-            clock.cancel()
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            if line:  # it lives, and says what cannot be read
-                process.kill()
-            status = process.wait()
-            self._process = None  # the next question gets a new one
-            if late.is_set():
-                raise Unknown(f"the trace did not end within {time_limit:g} s") from None
-            self._errors.seek(0)
-            lines = self._errors.read().strip().splitlines()
-            raise Unknown(f"the trace failed: {lines[-1] if lines else f'status {status}'}") from None
-        if not isinstance(answer, dict):
-            raise Unknown("the trace failed: its worker answered no object")
-        return answer
-
-    def _start(self) -> subprocess.Popen[str]:
-        here = str(Path(__file__).parents[3])
-        paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-        quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "USE_TF": "0"}
-        return subprocess.Popen(
-            # -m puts the current folder on the path, and a torch.py there is not torch: it starts in tunekit's folder
-            [sys.executable, "-m", "tunekit.memory.trace.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(paths)},
-            cwd=here,
-        )
+def trace_worker() -> Worker:
+    """The process that traces, for any number of questions; leave it by ``with``."""
+    return Worker("tunekit.memory.trace.worker:answer_trace", {**os.environ, **QUIET})
 
 
 def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Worker | None = None) -> Prediction:
@@ -125,42 +51,47 @@ def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Wo
         time_limit: seconds that the worker may take.
         loop: ``swift``, or ``plain`` for a bare PyTorch loop without autocast and accelerate, on a GPU without flash
             attention, as published measurements were often made.
-        worker: to ask; None starts one. With many questions one worker saves its start, some seconds each.
+        worker: a `trace_worker`; None starts one. With many questions one saves the others' start, some seconds each.
 
     Raises:
-        Unknown: the trace cannot tell; the message says why.
+        Unknown: this cannot be traced; the message says why.
     """
-    refuse(spec)
+    check_traceable(spec)
     for library in ("torch", "transformers", *needed(spec)):
         if find_spec(library) is None:
             raise Unknown(f"the trace needs {library}, which is not installed here")
-    question = json.dumps({"spec": asdict(spec), "loop": loop}, sort_keys=True)
-    place = cache_folder() / "memory" / f"{fingerprint(question)}.json"
-    answer = _read(place)
-    if answer is None:
+    question = {"spec": asdict(spec), "loop": loop}
+    place = cache_folder() / "memory" / f"{trace_fingerprint(question)}.json"
+    answer = read_object(place)
+    if not answer:
         if worker is None:
-            with Worker() as own:
-                answer = own.ask(question, time_limit)
+            with trace_worker() as own:
+                answer = _ask(own, question, time_limit)
         else:
-            answer = worker.ask(question, time_limit)
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to withhold the answer
-            write_atomically(place, json.dumps(answer))
-    return prediction(answer, spec)
+            answer = _ask(worker, question, time_limit)
+        keep_answer(place, answer)
+    return prediction_of(answer, spec)
 
 
-def refuse(spec: Spec) -> None:
-    """Say no to what the worker does not model.
+def _ask(worker: Worker, question: dict[str, Any], time_limit: float) -> dict[str, Any]:
+    """What the worker answers. Raises Unknown where it took too long, or died."""
+    try:
+        return worker.ask(question, time_limit)
+    except WorkerFailed as failed:
+        reason = f"did not end within {time_limit:g} s" if failed.late else f"failed: {failed}"
+        raise Unknown(f"the trace {reason}") from None
 
-    Raises:
-        Unknown: with the reason.
-    """
+
+def check_traceable(spec: Spec) -> None:
+    """Raise Unknown, with the reason, for what the worker does not model."""
     config = spec.config
     if "auto_map" in config:
         raise Unknown("the model brings code of its own, which is not run to predict memory")
     if "quantization_config" in config:
         raise Unknown("the weights come quantized, in a format that the trace does not know")
-    if spec.stage not in STAGES:
-        raise Unknown(f"the trace knows the stages {', '.join(STAGES)}, not {spec.stage}")
+    if not spec.kind.traced:
+        traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
+        raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
     if spec.zero_stage:
         raise Unknown("the trace does not know DeepSpeed's shards and buckets")
     if spec.bits == 8:
@@ -176,9 +107,9 @@ def needed(spec: Spec) -> tuple[str, ...]:
     return ("peft", "bitsandbytes") if spec.bits else ("peft",)
 
 
-def fingerprint(question: str) -> str:
+def trace_fingerprint(question: dict[str, Any]) -> str:
     """A name for the question, the installed libraries and the worker's own source."""
-    digest = hashlib.sha256(question.encode())
+    digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode())
     for library in LIBRARIES:
         try:
             digest.update(f"{library} {metadata.version(library)}\n".encode())
@@ -189,23 +120,23 @@ def fingerprint(question: str) -> str:
     return digest.hexdigest()
 
 
-def prediction(answer: dict[str, Any], spec: Spec) -> Prediction:
+def prediction_of(answer: dict[str, Any], spec: Spec) -> Prediction:
     """The answer of the worker in GiB.
 
     Raises:
-        Unknown: the worker could not tell.
+        Unknown: the worker says why there is none.
     """
     if "unknown" in answer:
         raise Unknown(str(answer["unknown"]))
     notes = [context_note(spec.capability)]
-    if spec.stage == "dpo":
-        notes.append("the DPO step is traced roughly")
+    if spec.kind.rows.pairs:
+        notes.append(f"the {spec.stage.upper()} step is traced roughly")
     if spec.gpus > 1:
         notes.append("DDP: gradients are held twice, in buckets")
     return Prediction(
         allocated_gib=answer["allocated"] / GIB,
         reserved_gib=answer["reserved"] / GIB,
-        process_gib=(answer["reserved"] + context(spec.capability)) / GIB,
+        process_gib=(answer["reserved"] + cuda_context(spec.capability)) / GIB,
         breakdown={kind: size / GIB for kind, size in answer["breakdown"].items()},
         method="trace",
         peak_at=f"{answer['phase']}, in {answer['op'].removeprefix('aten.').removesuffix('.default')}",
@@ -213,12 +144,3 @@ def prediction(answer: dict[str, Any], spec: Spec) -> Prediction:
         gets_through=answer.get("gets_through"),
         retries=answer.get("retries", 0),
     )
-
-
-def _read(place: Path) -> dict[str, Any] | None:
-    """A kept answer; None where there is none, or it is damaged."""
-    try:
-        answer = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return answer if isinstance(answer, dict) else None

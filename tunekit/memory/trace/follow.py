@@ -98,7 +98,7 @@ class Follower(TorchDispatchMode):
         for tensor in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(tensor, torch.Tensor):
                 self.add(tensor, op, self._kind(tensor))
-        extra = workspace(op, args)
+        extra = kernel_workspace(op, args)
         if extra:
             self.give(self.take(extra, op, "layer"))
         return result
@@ -137,7 +137,7 @@ class Follower(TorchDispatchMode):
         self.events.append((name, 0))
 
 
-def workspace(op: str, args: Any) -> int:
+def kernel_workspace(op: str, args: Any) -> int:
     """Bytes that a CUDA kernel takes and gives back, which no fake kernel shows.
 
     * softmax backward: ``tmp = grad * output``

@@ -32,7 +32,7 @@ class Built:
     trainable: list[nn.Parameter]
 
 
-def build(spec: Spec, *, plain: bool) -> Built:
+def build_model(spec: Spec, *, plain: bool) -> Built:
     """The model of `spec` with its tuner.
 
     Args:

@@ -1,34 +1,27 @@
-"""Trace two micro-batches of a configuration; started by `tunekit.memory.trace.client` in the engine's interpreter.
-
-Reads ``{"spec": {...}, "loop": "swift" | "plain"}`` from each line of standard input and answers with one JSON object a
-line: the peak, or ``{"unknown": reason}``.
-"""
+"""Trace two micro-batches of a configuration, as `tunekit.memory.trace.client` asks from another process."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
-import sys
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tunekit.memory.card import workspace
-from tunekit.memory.spec import GIB, REFERENCE, Spec, Unknown, loss_tokens
+from tunekit.memory.card import cublas_workspace
+from tunekit.memory.spec import GIB, Spec, Unknown, loss_tokens
 from tunekit.memory.trace.allocator import replay
 from tunekit.memory.trace.follow import Follower
 from tunekit.memory.trace.kernels import LigerLoss, like_cuda, like_liger
-from tunekit.memory.trace.model import DTYPES, Built, build, scales
+from tunekit.memory.trace.model import DTYPES, Built, build_model, scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
+def trace_steps(spec: Spec, *, plain: bool) -> dict[str, Any]:
     """The peak of training `spec`, in bytes, as JSON.
 
     Args:
@@ -38,11 +31,11 @@ def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(like_cuda(plain=plain))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        built = build(spec, plain=plain)
+        built = build_model(spec, plain=plain)
         stack.enter_context(like_liger(built.base) if spec.liger else contextlib.nullcontext())
-        follower = Follower(built.base.config.vocab_size, workspace(spec.capability))
-        load(follower, built, spec, plain=plain)
-        optimizer = Optimizer(spec, built.trainable, plain=plain)
+        follower = Follower(built.base.config.vocab_size, cublas_workspace(spec.capability))
+        load_weights(follower, built, spec, plain=plain)
+        optimizer = TracedOptimizer(spec, built.trainable, plain=plain)
         watch_layers(follower, built, spec)
         gc.collect()
         gc.freeze()  # what is here stays: collections during the trace need not look at it
@@ -53,7 +46,7 @@ def trace(spec: Spec, *, plain: bool) -> dict[str, Any]:
             lengths = spec.lengths or (spec.seq_len,)
             # the optimizer's state is made at the end of the first step, so the peak comes after it
             for length in (lengths[0], *lengths):
-                step(follower, built, replace(spec, seq_len=length), optimizer, plain=plain)
+                train_step(follower, built, replace(spec, seq_len=length), optimizer, plain=plain)
     return outcome(follower, spec)
 
 
@@ -77,7 +70,7 @@ def outcome(follower: Follower, spec: Spec) -> dict[str, Any]:
     return answer
 
 
-def load(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
+def load_weights(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
     """Account for the weights, made in the order in which they are loaded.
 
     transformers first asks for one block as large as the model and frees it, so that weights are cut from it
@@ -110,7 +103,7 @@ def load(follower: Follower, built: Built, spec: Spec, *, plain: bool) -> None:
     for item, name in loaded:
         follower.add(item, "load", "weights")
         follower.give(name)
-    if spec.tuner == "full" and spec.stage in REFERENCE:  # a second model, which is not trained
+    if spec.tuner == "full" and spec.kind.reference:  # a second model, which is not trained
         follower.take(sum(item.numel() * item.element_size() for item in built.model.parameters()), "load", "weights")
     for item in built.model.parameters():
         follower.add(item, "load", "adapter")
@@ -122,7 +115,7 @@ def _quantized(built: Built) -> Iterator[Any]:
 
 
 def watch_layers(follower: Follower, built: Built, spec: Spec) -> None:
-    """Tell the follower when a decoder layer computes, and what checkpointing keeps."""
+    """Let the follower know when a decoder layer computes, and what checkpointing keeps."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     def enter(_module: Any, args: Any) -> None:
@@ -139,14 +132,14 @@ def watch_layers(follower: Follower, built: Built, spec: Spec) -> None:
             module.register_forward_hook(leave)
 
 
-def step(follower: Follower, built: Built, spec: Spec, optimizer: Optimizer, *, plain: bool) -> None:
+def train_step(follower: Follower, built: Built, spec: Spec, optimizer: TracedOptimizer, *, plain: bool) -> None:
     """One micro-batch, and an optimizer step after it.
 
     Where a step has several micro-batches, the gradients are left for the next one: what it finds are the gradients of
     its step's first ones and the optimizer's state, as in the middle of a later step.
     """
     follower.phase, follower.in_layer = "forward", 0
-    loss, outputs = dpo(built, spec) if spec.stage == "dpo" else sft(built, spec, plain=plain)
+    loss, outputs = preference_loss(built, spec) if spec.kind.rows.pairs else language_loss(built, spec, plain=plain)
     if not spec.outputs_kept:
         del outputs
     follower.phase = "backward"
@@ -162,7 +155,7 @@ def step(follower: Follower, built: Built, spec: Spec, optimizer: Optimizer, *, 
             item.grad = None
 
 
-def sft(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
+def language_loss(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
     """The loss of a micro-batch, and the model's outputs."""
     rows, length = (1, spec.micro_batch * spec.seq_len) if spec.packing else (spec.micro_batch, spec.seq_len)
     inputs, kept = _inputs(spec, rows, length, plain=plain)
@@ -181,7 +174,7 @@ def sft(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
     return outputs.loss, outputs
 
 
-def dpo(built: Built, spec: Spec) -> tuple[Any, Any]:
+def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
     """The loss of DPO, roughly: chosen and rejected rows together, a pass of the reference before
     (https://github.com/huggingface/trl/blob/main/trl/trainer/dpo_trainer.py, concatenated_forward).
     """  # noqa: D205
@@ -222,7 +215,7 @@ def _autocast(spec: Spec, *, plain: bool) -> Any:
     return torch.autocast("cpu", dtype=DTYPES[spec.precision])
 
 
-class Optimizer:
+class TracedOptimizer:
     """The optimizer of ms-swift's flag, or what it keeps where its step cannot run on fakes."""
 
     def __init__(self, spec: Spec, trainable: list[torch.nn.Parameter], *, plain: bool) -> None:
@@ -265,25 +258,16 @@ def _eight_bit_state(follower: Follower, numbers: int) -> None:
             follower.take(4 * -(-numbers // 256), "adamw_8bit", "optimizer")
 
 
-def main() -> None:
-    """Answer one question a line, until there are no more."""
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
-    for question in sys.stdin:
-        print(json.dumps(reply(json.loads(question))), file=answers, flush=True)
+def answer_trace(question: dict[str, Any]) -> dict[str, Any]:
+    """The peak, or ``{"unknown": reason}``.
 
-
-def reply(question: Any) -> dict[str, Any]:
-    """The peak, or why it cannot be told."""
+    Args:
+        question: ``{"spec": {...}, "loop": "swift" | "plain"}``.
+    """
     try:
-        return trace(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
+        return trace_steps(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
     except Unknown as error:
         return {"unknown": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever an architecture does to fakes, it cannot be told
+    except Exception as error:  # noqa: BLE001 - whatever an architecture does to fakes, it is not known then
         first = str(error).strip().split("\n")[0][:200]
         return {"unknown": f"this architecture cannot be traced ({type(error).__name__}: {first})"}
-
-
-if __name__ == "__main__":
-    main()

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.console import say
-from tunekit.data.check import ANSWER, MESSAGES, QUESTION, local_file, read_rows, row_problem
+from tunekit.data.check import row_problem
+from tunekit.data.files import local_file, read_rows
 from tunekit.data.functions.trial import write_formatted
+from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError
 from tunekit.runs.trained.use import Progress, supervised
+from tunekit.stages import PROMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,9 +43,6 @@ READ = frozenset(
 )
 """Columns that ms-swift 4.6 reads to answer a row, in small letters (dataset/preprocessor/core.py). It gets no other:
 a column whose values are of several kinds would keep the whole file from being read."""
-
-PROMPTS = "ppo"
-"""Rows are judged as those of that training are: a question is enough."""
 
 SHAPE = '{"messages": [{"role": "user", "content": "…"}]}'
 
@@ -145,7 +145,7 @@ def _formatted(target: Target, path: Path, made: Path) -> Path:
         TunekitError: exit code 4; neither way do they hold a question.
     """
     found = next(read_rows(path, 1), None)
-    problem = row_problem(found[1], PROMPTS) if found else None
+    problem = row_problem(found[1], PROMPTS, "predict") if found else None  # a question is enough
     if problem is None:
         return path
     row_format = target.plan.row_format if target.plan else None

@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.check import local_file
+from tunekit.data.files import local_file
 from tunekit.engine.plugin import bare
 from tunekit.errors import TunekitError, closest
-from tunekit.files import write_atomically
+from tunekit.files import read_object, write_atomically
 from tunekit.plan.secrets import redact, values
 from tunekit.runs.folder import now
 from tunekit.runs.supervisor import TICK, StopRequest
-from tunekit.runs.trained.targets import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

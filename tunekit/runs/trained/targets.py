@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunekit.engine import after as followups
 from tunekit.engine.after import CARRIED, FLASH, PATHS, Weights
 from tunekit.engine.logs import summary
 from tunekit.errors import TunekitError
+from tunekit.files import read_object
 from tunekit.plan.models.find import resolve
 from tunekit.runs.checkpoints import has_weights, step
 from tunekit.runs.folder import RUNS, RunFolder, find
@@ -208,12 +208,3 @@ def _short(path: Path) -> Path:
         return path.resolve().relative_to(Path.cwd())
     except ValueError:
         return path.resolve()
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where there is none."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

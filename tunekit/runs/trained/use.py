@@ -15,12 +15,12 @@ from tunekit import hardware
 from tunekit.console import forgiving, say
 from tunekit.engine.failures import classify
 from tunekit.errors import Exit, TunekitError
+from tunekit.files import read_object
 from tunekit.plan.predict import weights_gib
 from tunekit.plan.secrets import values
 from tunekit.runs.attempts import LOG_TAIL
 from tunekit.runs.checkpoints import has_weights
 from tunekit.runs.supervisor import StopRequest, supervise
-from tunekit.runs.trained.targets import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,0 +1,196 @@
+"""A Python process that answers questions: JSON in, JSON out, and whatever else happens in it stays there.
+
+What imports torch or ms-swift, and what runs code of the user's, runs in one: it may print, hang or crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+START = """
+import sys
+here, target = sys.argv[1:]
+del sys.argv[1:]
+sys.path[:] = [here, *filter(None, sys.path)]
+import tunekit
+sys.path.append(sys.path.pop(0))
+from tunekit.worker import serve
+serve(target)
+"""
+"""What the process runs. Python puts the current folder first on the path, and a torch.py there is not torch: it is
+taken away. This tunekit is imported, even where another one is installed; what stands beside it comes last."""
+
+
+class WorkerFailed(Exception):  # noqa: N818 - named as what happened
+    """A worker gave no answer; the message says why in a few words.
+
+    Attributes:
+        late: the time ran out.
+        status: of its process, as `subprocess` counts: negative for a signal; None where none could be started.
+        printed: the last line that it wrote beside its answers; empty where it wrote none.
+    """
+
+    def __init__(self, reason: str, *, late: bool = False, status: int | None = None, printed: str = "") -> None:
+        super().__init__(reason)
+        self.late = late
+        self.status = status
+        self.printed = printed
+
+
+class Worker:
+    """A process that calls one function of tunekit: it starts at the first question and answers any number of them.
+
+    Leave it by ``with``: it ends, and all that it started, when no more questions can come.
+    """
+
+    def __init__(self, target: str, env: Mapping[str, str] | None = None) -> None:
+        """No process yet.
+
+        Args:
+            target: the function, as ``tunekit.some.module:function``. It gets a question and returns a JSON object.
+            env: the whole environment of the process; None hands on this one's.
+        """
+        self._target, self._env = target, env
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._errors.close()
+
+    def ask(self, question: object, seconds: float | None = None) -> dict[str, Any]:
+        """What the function returns for a question; the two travel as JSON.
+
+        Args:
+            question: its argument.
+            seconds: after which the process is ended; None waits for as long as it takes.
+
+        Raises:
+            WorkerFailed: there is no answer. The next question gets a new process.
+        """
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _kill_group(process)
+
+        clock = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, give_up)
+        clock.daemon = True
+        clock.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                process.wait()  # for the status that it ends with by itself
+        finally:
+            clock.cancel()
+        answer = _json(line)
+        if isinstance(answer, dict) and not late.is_set():
+            return answer
+        status, printed = self._end(), self._printed()
+        if late.is_set():
+            reason = f"it did not answer within {seconds:g} s"
+        elif answer is not None or (line and not printed):
+            reason = "its worker answered no object"
+        else:
+            reason = printed or f"status {status}"
+        raise WorkerFailed(reason, late=late.is_set(), status=status, printed=printed)
+
+    def _start(self) -> subprocess.Popen[str]:
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", START, str(Path(__file__).parents[1]), self._target],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                encoding="utf-8",
+                errors="replace",
+                env=self._env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerFailed(str(error)) from error
+
+    def _end(self) -> int | None:
+        """End the process and what it started; its status."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        _kill_group(process)  # it holds nothing that would have to be put away
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+        return process.wait()
+
+    def _printed(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+def ask_once(
+    target: str, question: object, seconds: float | None = None, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a function returns for one question, in a process of its own; see `Worker`.
+
+    Raises:
+        WorkerFailed: there is no answer.
+    """
+    with Worker(target, env) as worker:
+        return worker.ask(question, seconds)
+
+
+def serve(target: str) -> None:
+    """The other side of a `Worker`: answer each line of standard input, and end the process after the last one.
+
+    Answers alone reach standard output: what the function and its libraries print there goes to standard error, and
+    nothing but this reads the questions.
+    """
+    questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    os.register_at_fork(after_in_child=answers.close)  # else a forked child would keep the one who asks waiting
+    try:
+        module, _, name = target.partition(":")
+        function = getattr(import_module(module), name)
+        for question in questions:
+            print(json.dumps(function(json.loads(question))), file=answers, flush=True)
+    except BaseException:  # noqa: BLE001 - the one who asks reads it in the last line
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)  # threads that are left would keep the process
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _json(line: str) -> Any:
+    """The value in a line; None where it is no JSON."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
