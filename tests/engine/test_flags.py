@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tunekit.engine.flags import SNAPSHOT, flag_table, from_json, read_flags, to_json
 from tunekit.engine.locate import Installation
 from tunekit.errors import TunekitError
-from tunekit.plan.flags import RENAMED, RENAMED_VALUES
+from tunekit.plan.renamed import RENAMED, RENAMED_VALUES, SAME, renamed_hint, renamed_value_hint
 from tunekit.plan.settings import Setting, text
 
 COMMANDS = ("sft", "pt", "rlhf")
@@ -59,24 +59,56 @@ OF_TUNEKIT = (
 )
 
 
-@pytest.mark.parametrize("old", RENAMED)
+OLD_NAMES = sorted({row.name for row in RENAMED})
+OLD_VALUES = [(row.name, row.value) for row in RENAMED_VALUES]
+
+
+@pytest.mark.parametrize("old", OLD_NAMES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_old_names_are_answered_with_todays(flags, old, command):
-    assert refusal(flags, old, command=command).hint == RENAMED[old]
+    hint = renamed_hint(old)
+    assert hint
+    assert refusal(flags, old, command=command).hint == hint
 
 
-@pytest.mark.parametrize("old", RENAMED)
+def is_known(flags, name):
+    return f"--{name}" in OF_TUNEKIT or name in flags.by_command["sft"]
+
+
+@pytest.mark.parametrize("old", OLD_NAMES)
 def test_todays_names_exist(flags, old):
     """Each `--name` in a hint is a flag of ms-swift or an option of tunekit."""
-    named = [word.strip(".,()") for word in RENAMED[old].split() if word.startswith("--")]
+    named = [word.strip(".,()") for word in renamed_hint(old).split() if word.startswith("--")]
     assert named
     for word in named:
-        assert word in OF_TUNEKIT or word[2:] in flags.by_command["sft"]
+        assert is_known(flags, word[2:])
 
 
-@pytest.mark.parametrize(("flag", "word"), RENAMED_VALUES)
+@pytest.mark.parametrize("row", [*RENAMED, *RENAMED_VALUES], ids=lambda row: f"{row.name}-{row.value}")
+def test_what_an_old_option_is_today_can_be_passed_on(flags, row):
+    """For imports: the names exist, and ms-swift takes the values."""
+    for name, value in row.now.items():
+        assert is_known(flags, name)
+        if "-" not in name and SAME not in value:
+            flags.parse(name, [value], "sft")
+
+
+def test_the_data_makes_the_hint():
+    assert renamed_hint("train_type") == "it is --tuner_type since ms-swift 4.0"
+    assert renamed_hint("cutoff_len") == "it is --max_length"
+    assert renamed_hint("q_lora") == "it is --tuner_type lora --quant_method bnb --quant_bits 4"
+    assert renamed_hint("bits") == "it is --quant_method bnb --quant_bits 4, or 8"
+    assert renamed_hint("vision_lr") == "it is --learning-rate-vit (ms-swift: --vit_lr)"
+    assert renamed_hint("freeze_trainable_layers") == "it is --tuning-strategy freeze --trainable-layers N"
+    assert renamed_value_hint("tuner_type", "freeze") == "it is --tuning-strategy freeze --trainable-layers N"
+    assert renamed_hint("target_modules") is None, "a flag of which only a value is gone"
+
+
+@pytest.mark.parametrize(("flag", "word"), OLD_VALUES)
 def test_old_values_are_answered_with_todays(flags, flag, word):
-    assert refusal(flags, flag, [word]).hint == RENAMED_VALUES[flag, word]
+    hint = renamed_value_hint(flag, word)
+    assert hint
+    assert refusal(flags, flag, [word]).hint == hint
 
 
 def test_renamed_train_type(flags):
@@ -288,6 +320,15 @@ def _uncached():
     for cache in (reader._module, reader._class, reader._stand_in):
         cache.cache_clear()
     return flag_table()
+
+
+def test_the_file_of_a_table_is_read_once_until_it_changes(sources, tmp_path):
+    assert flag_table() == flag_table()
+    assert flag_table() is flag_table()
+    (kept,) = (tmp_path / "cache").iterdir()
+    document = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps(document | {"version": "4.9.1.post1"}), encoding="utf-8")
+    assert flag_table().version == "4.9.1.post1"
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(sources, monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunekit.engine.locate import find_package
-from tunekit.plan import secrets
+from tunekit.plan.secrets import is_secret, redact, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,16 +126,16 @@ def try_import(code: str, limit: float = TIME_LIMIT) -> Import:
         return Import("broken", str(error))
     line = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(MARK)), None)
     if line is None:
-        return Import("broken", secrets.redact(_death(ended.returncode, ended.stderr), secrets.values(os.environ)))
+        return Import("broken", redact(_death(ended.returncode, ended.stderr), secret_values(os.environ)))
     told = json.loads(line.removeprefix(MARK))
     if "error" in told:
-        return Import("broken", secrets.redact(told["error"], secrets.values(os.environ)))
+        return Import("broken", redact(told["error"], secret_values(os.environ)))
     return Import("works", told=told)
 
 
 def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of an import: no tokens, and no hub, which some packages ask meanwhile."""
-    kept = {name: value for name, value in environ.items() if not secrets.is_secret(name)}
+    kept = {name: value for name, value in environ.items() if not is_secret(name)}
     return {**kept, "HF_HUB_OFFLINE": "1"}
 
 

@@ -31,7 +31,7 @@ PACKAGES = {"accuracy": "math_verify", "cosine": "math_verify"}
 """What a reward of ms-swift imports, and ms-swift does not require."""
 
 
-def choose(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]:
+def choose_rewards(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]:
     """What ``--reward`` names: the names by which ms-swift knows the rewards, and those that are the user's functions.
 
     Args:

@@ -141,7 +141,7 @@ def _sort(
             raise TunekitError(f"{where[name]}{name} is neither an option of tunekit nor a flag of ms-swift", hint)
         if name in flags.by_command[command]:
             try:
-                secrets.refuse(name)
+                secrets.refuse_secret(name)
                 values[name] = flags.parse(name, parts, command)
             except TunekitError as error:
                 raise TunekitError(f"{where[name]}{error.message}", error.hint) from error

@@ -16,7 +16,7 @@ from tunekit.engine.plugin import Files, placed
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.plan.predict import peak_of
-from tunekit.plan.secrets import values
+from tunekit.plan.secrets import secret_values
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import Attempt, RunFolder, RunState
 from tunekit.runs.ladder import seen
@@ -198,7 +198,7 @@ class _Runner:
             command.argv,
             inherited | dict(command.env),
             place / "train.log",
-            secrets=values(os.environ),
+            secrets=secret_values(os.environ),
             on_tick=look,
             inherit=(folder.lock_fd,),
             stop=self._stop,

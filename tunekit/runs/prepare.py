@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from tunekit import hardware
 from tunekit.console import say
@@ -12,7 +13,7 @@ from tunekit.data.functions.find import FORMAT, Function, find
 from tunekit.data.lengths import Unmeasured
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import installed_packages, liger_models
-from tunekit.engine.rewards import check_weights, choose, words_of
+from tunekit.engine.rewards import check_weights, choose_rewards, words_of
 from tunekit.errors import Exit, TunekitError, did_you_mean
 from tunekit.files import config_folder, shipped_presets
 from tunekit.memory.search import FITS, NOT
@@ -28,13 +29,13 @@ from tunekit.plan.settings import COMMAND_LINE, Setting, Value
 from tunekit.plan.strategies import Tuning
 from tunekit.runs import learned
 from tunekit.runs.folder import place
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunekit.plan.plan import Plan
-    from tunekit.plan.measured import Measured
-    from tunekit.plan.flags import FlagTable
     from pathlib import Path
+
+    from tunekit.plan.flags import FlagTable
+    from tunekit.plan.measured import Measured
+    from tunekit.plan.plan import Plan
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
 DEFAULT_ATTEMPTS = 5
@@ -97,7 +98,7 @@ def prepare(asked: Asked, *, look: bool = False, at: tuple[str, Path] | None = N
     """
     flags = flag_table()
     defaults = user_defaults(asked.command, flags, os.environ, config_folder() / "config.toml")
-    machine = hardware.choose(asked.gpus or _option(defaults, "gpus"))
+    machine = hardware.choose_hardware(asked.gpus or _option(defaults, "gpus"))
     typed = _typed(asked, flags)
     rewards, row_format = _functions(asked, typed)
     overlays = asked.overlays or _option(defaults, "with") or ""
@@ -191,7 +192,7 @@ def _typed(asked: Asked, flags: FlagTable) -> dict[str, Value]:
     """The flags of ms-swift on the command line, with their types."""
     typed: dict[str, Value] = {}
     for flag, words in asked.words.items():
-        secrets.refuse(flag)
+        secrets.refuse_secret(flag)
         if flag in RESERVED and not (flag == "rlhf_type" and asked.command == "rlhf"):
             reason, hint = RESERVED[flag]
             raise TunekitError(f"--{flag} is tunekit's to set: {reason}", hint)
@@ -214,7 +215,7 @@ def _functions(asked: Asked, typed: dict[str, Value]) -> tuple[tuple[Function, .
         raise TunekitError(f"--reward is for GRPO, not for {loss}", hint)
     if "reward_funcs" in typed:
         raise TunekitError("--reward and --reward_funcs are the same", "give one of them")
-    typed["reward_funcs"], functions = choose(list(asked.rewards), words_of(typed.get("external_plugins")))
+    typed["reward_funcs"], functions = choose_rewards(list(asked.rewards), words_of(typed.get("external_plugins")))
     return tuple(functions), row_format
 
 

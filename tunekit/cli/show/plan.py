@@ -319,10 +319,10 @@ def failed(folder: RunFolder, report: Report) -> None:
 
 def _next_commands(folder: RunFolder, report: Report) -> None:
     from tunekit.engine.after import suggested
-    from tunekit.engine.logs import summary
+    from tunekit.engine.logs import read_summary
     from tunekit.runs.checkpoints import newest
 
-    found = summary(folder.output / "logging.jsonl")
+    found = read_summary(folder.output / "logging.jsonl")
     best = found.get("best_model_checkpoint") or found.get("last_model_checkpoint") or newest(folder.output)
     if not best:
         _line("Note", "no checkpoint was saved (--save_strategy no)")
@@ -334,9 +334,9 @@ def _next_commands(folder: RunFolder, report: Report) -> None:
 
 
 def _best(folder: RunFolder) -> str:
-    from tunekit.engine.logs import summary
+    from tunekit.engine.logs import read_summary
 
-    found = summary(folder.output / "logging.jsonl")
+    found = read_summary(folder.output / "logging.jsonl")
     best, metric = found.get("best_model_checkpoint"), found.get("best_metric")
     if not best or metric is None:
         return ""

@@ -220,7 +220,7 @@ class _Document:
             elif not isinstance(value, (str, int, float, bool)):
                 self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
             try:
-                secrets.refuse(key)
+                secrets.refuse_secret(key)
                 # rlhf takes the flags of sft and pt too.
                 table[key] = self._flags.parse(key, Setting(table[key], "").render(), "rlhf")
             except TunekitError as error:
