@@ -58,7 +58,7 @@ def test_lines_without_a_memory_size_are_left_out(line):
     assert parse_nvidia_smi(f"{line}\n") == []
 
 
-def test_what_an_old_driver_does_not_tell_is_unknown():
+def test_what_an_old_driver_does_not_say_is_unknown():
     ((_, gpu),) = parse_nvidia_smi("0, GPU-1, Tesla T4, 15360, [N/A], [N/A]\n")
     assert (gpu.total_gib, gpu.free_gib, gpu.capability) == (15.0, None, None)
 

@@ -26,8 +26,8 @@ SECRET = "hf_planted0123456789abcdef"
 WORKS = Import("works")
 NMS = Import("broken", "RuntimeError: Failed to import\noperator torchvision::nms does not exist")
 A100 = Gpu("A100-SXM4-80GB", 79.3, 78.9, (8, 0))
-ON_GPU = Import("works", told={"cuda": "12.8", "hip": "", "gpus": 1})
-CPU_BUILD = Import("works", told={"cuda": "", "hip": "", "gpus": 0})
+ON_GPU = Import("works", found={"cuda": "12.8", "hip": "", "gpus": 1})
+CPU_BUILD = Import("works", found={"cuda": "", "hip": "", "gpus": 0})
 
 GOOD = Environment(
     python=(3, 11, 7),
@@ -113,7 +113,7 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
         ),
         (
             "torch",
-            {"imports": importing(torch=Import("works", told={"cuda": "13.0"}))},
+            {"imports": importing(torch=Import("works", found={"cuda": "13.0"}))},
             "problem",
             "sees no GPU",
             "driver",
@@ -122,7 +122,7 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
             "torch",
             {
                 "imports": importing(
-                    torch=Import("works", told={**ON_GPU.told, "gpu_error": "GPU 0: AcceleratorError: no kernel"})
+                    torch=Import("works", found={**ON_GPU.found, "gpu_error": "GPU 0: AcceleratorError: no kernel"})
                 )
             },
             "problem",
@@ -133,7 +133,7 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
             "torch",
             {
                 "imports": importing(
-                    torch=Import("works", told={**ON_GPU.told, "gpu_error": "GPU 0: OutOfMemoryError: x"})
+                    torch=Import("works", found={**ON_GPU.found, "gpu_error": "GPU 0: OutOfMemoryError: x"})
                 )
             },
             "warning",
@@ -295,7 +295,7 @@ def test_without_packaging_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_import_may_fail_hang_crash_or_chatter() -> None:
-    assert try_import("print('hello'); told['gpus'] = 2").told == {"gpus": 2}
+    assert try_import("print('hello'); found['gpus'] = 2").found == {"gpus": 2}
     broken = try_import("raise ImportError('first\\n  last line\\n')")
     assert (broken.status, broken.line) == ("broken", "ImportError: last line")
     assert try_import("import sys; sys.exit(3)").line == "SystemExit: 3"
@@ -309,8 +309,8 @@ def test_an_import_may_fail_hang_crash_or_chatter() -> None:
 def test_an_import_is_not_given_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*TOKENS, "MY_PASSWORD"):
         monkeypatch.setenv(name, SECRET)
-    told = try_import("import os; told['values'] = list(os.environ.values())").told
-    assert SECRET not in told["values"]
+    found = try_import("import os; found['values'] = list(os.environ.values())").found
+    assert SECRET not in found["values"]
 
 
 def test_swift_is_own_in_the_same_folder_or_by_its_first_line(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_swift_is_own_in_the_same_folder_or_by_its_first_line(tmp_path: Path) ->
     }
 
 
-def test_a_disk_is_told_once_and_a_cache_that_is_not_there_yet_counts(tmp_path: Path) -> None:
+def test_a_disk_has_one_line_and_a_cache_that_is_not_there_yet_counts(tmp_path: Path) -> None:
     environ = {"HF_HOME": str(tmp_path / "not" / "there"), "MODELSCOPE_CACHE": str(tmp_path)}
     found = environment.find_disks(environ)
     names = [name for disk in found for name in disk.holds]
@@ -456,9 +456,9 @@ def test_a_broken_import_is_found_and_shows_no_token(fake_site: Path) -> None:
     assert checks["deepspeed"].level == "ok"
     assert all(f"{name} set" in checks["tokens"].found for name in TOKENS)
     assert ended.returncode == 1
-    for told in (ended, real(fake_site, **tokens)[0]):
+    for run in (ended, real(fake_site, **tokens)[0]):
         for length in range(8, len(SECRET)):
-            assert SECRET[:length] not in told.stdout + told.stderr
+            assert SECRET[:length] not in run.stdout + run.stderr
 
 
 def test_nothing_heavy_is_imported_into_this_process(fake_site: Path) -> None:

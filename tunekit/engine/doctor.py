@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tunekit.console import counted
 from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Environment
+from tunekit.engine.locate import release_of
 from tunekit.engine.probe import TIME_LIMIT
 from tunekit.hardware import Hardware
 
@@ -22,7 +23,7 @@ Level = Literal["ok", "warning", "problem"]
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_ENGINE, NEXT_ENGINE = (4, 6), (5,)
-CALM_RESUME = (5, 2)
+RESUMES_NEW_BATCH = (5, 2)
 """The first transformers that does not restore the micro-batch of a checkpoint (see `runs.checkpoints`)."""
 ROOTS = ("torch", "torchvision")
 """Packages that take the imports of others down with them."""
@@ -194,8 +195,8 @@ def _torch(here: Environment) -> Iterator[Check]:
 
 def _torch_build(here: Environment) -> Check:
     """Whether a torch that is imported computes on the GPUs of this machine."""
-    told, seen = here.imports["torch"].told, _seen_by_torch(here)
-    cuda, hip, error = told.get("cuda"), told.get("hip"), str(told.get("gpu_error", ""))
+    torch, seen = here.imports["torch"].found, _seen_by_torch(here)
+    cuda, hip, error = torch.get("cuda"), torch.get("hip"), str(torch.get("gpu_error", ""))
     build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"
     found = f"{_version(here, 'torch')}, {build}"
     update = f"update the NVIDIA driver, or take a torch for its CUDA version: {PYTORCH}"
@@ -230,7 +231,7 @@ def _engine(here: Environment) -> Iterator[Check]:
     if here.engine is None:
         found = f"not installed: dry runs only, on {here.flags} flags of a snapshot"
         yield Check("ms-swift", "problem", found, TRAIN)
-    elif not OLDEST_ENGINE <= _release(here.engine) < NEXT_ENGINE:
+    elif not OLDEST_ENGINE <= release_of(here.engine) < NEXT_ENGINE:
         yield Check("ms-swift", "problem", f"{here.engine}: tunekit is made for 4.6 and later 4.x", MEND_ENGINE)
     elif here.flags_error:
         yield Check("ms-swift", "problem", here.flags_error, MEND_ENGINE)
@@ -263,7 +264,7 @@ def _transformers(here: Environment) -> Iterator[Check]:
     resume = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
     yield _first(
         "transformers",
-        (_release(version) >= CALM_RESUME, "ok", version, ""),
+        (release_of(version) >= RESUMES_NEW_BATCH, "ok", version, ""),
         (True, "warning", resume, 'pip install -U "transformers>=5.2"'),
     )
 
@@ -330,13 +331,8 @@ CHECKS: tuple[Callable[[Environment], Iterator[Check]], ...] = (
 
 def _seen_by_torch(here: Environment) -> int:
     """How many GPUs torch sees; 0 where it cannot be imported."""
-    return int(here.imports["torch"].told.get("gpus", 0)) if "torch" in here.imports else 0
+    return int(here.imports["torch"].found.get("gpus", 0)) if "torch" in here.imports else 0
 
 
 def _version(here: Environment, name: str) -> str:
     return (here.engine if name == ENGINE.name else here.versions.get(name)) or "version unknown"
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The release numbers of a version, as in ``(5, 19, 0)``."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3])

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 TOKENS = ("HF_TOKEN", "MODELSCOPE_API_TOKEN", "SWANLAB_API_KEY", "WANDB_API_KEY")
 """What hubs and trackers log in with. Their values are never read, only whether there is one."""
 
-
 HERE, HUGGING_FACE, MODELSCOPE = "this folder", "the Hugging Face cache", "the ModelScope cache"
 """What fills a disk."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunekit.engine.locate import find_package
-from tunekit.plan.secrets import is_secret, redact, secret_values
+from tunekit.plan import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,14 +28,14 @@ MARK = "tunekit-doctor:"
 
 TORCH = """
 import torch
-told = {"cuda": torch.version.cuda or "", "hip": getattr(torch.version, "hip", None) or "", "gpus": 0}
+found = {"cuda": torch.version.cuda or "", "hip": getattr(torch.version, "hip", None) or "", "gpus": 0}
 if torch.cuda.is_available():
-    told["gpus"] = torch.cuda.device_count()
-    for index in range(told["gpus"]):
+    found["gpus"] = torch.cuda.device_count()
+    for index in range(found["gpus"]):
         try:
             (torch.ones(1, device=f"cuda:{index}") + 1).item()
         except Exception as error:
-            told["gpu_error"] = f"GPU {index}: {type(error).__name__}: {str(error).splitlines()[0]}"
+            found["gpu_error"] = f"GPU {index}: {type(error).__name__}: {str(error).splitlines()[0]}"
             break
 """
 """A GPU that is listed may still not compute: this torch has no code for it, or it has fallen off the bus."""
@@ -62,12 +62,12 @@ IMPORTS: Mapping[str, str] = {
 
 WRAPPER = """
 import json, sys
-mark, code, told = sys.argv.pop(), sys.argv.pop(), {}
+mark, code, found = sys.argv.pop(), sys.argv.pop(), {}
 try:
     exec(code)
 except BaseException as error:
-    told["error"] = f"{type(error).__name__}: {error}"
-print("\\n" + mark + json.dumps(told), flush=True)
+    found["error"] = f"{type(error).__name__}: {error}"
+print("\\n" + mark + json.dumps(found), flush=True)
 """
 
 
@@ -78,12 +78,12 @@ class Import:
     Attributes:
         status: ``slow`` when the time limit ended it.
         error: the whole error text of a broken one.
-        told: what the code in `IMPORTS` found out.
+        found: what the code in `IMPORTS` found out.
     """
 
     status: Literal["works", "broken", "slow"]
     error: str = ""
-    told: Mapping[str, Any] = field(default_factory=dict)
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -126,16 +126,17 @@ def try_import(code: str, limit: float = TIME_LIMIT) -> Import:
         return Import("broken", str(error))
     line = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(MARK)), None)
     if line is None:
-        return Import("broken", redact(_death(ended.returncode, ended.stderr), secret_values(os.environ)))
-    told = json.loads(line.removeprefix(MARK))
-    if "error" in told:
-        return Import("broken", redact(told["error"], secret_values(os.environ)))
-    return Import("works", told=told)
+        death = _death(ended.returncode, ended.stderr)
+        return Import("broken", secrets.redact(death, secrets.secret_values(os.environ)))
+    found = json.loads(line.removeprefix(MARK))
+    if "error" in found:
+        return Import("broken", secrets.redact(found["error"], secrets.secret_values(os.environ)))
+    return Import("works", found=found)
 
 
 def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of an import: no tokens, and no hub, which some packages ask meanwhile."""
-    kept = {name: value for name, value in environ.items() if not is_secret(name)}
+    kept = {name: value for name, value in environ.items() if not secrets.is_secret(name)}
     return {**kept, "HF_HUB_OFFLINE": "1"}
 
 

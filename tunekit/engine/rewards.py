@@ -93,7 +93,7 @@ def registered(file: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):  # ms-swift tells what is wrong with a plugin of the user's
+    except (OSError, SyntaxError, ValueError):  # ms-swift says what is wrong with a plugin of the user's
         return {}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found: dict[str, tuple[str, ...]] = {}

@@ -79,7 +79,7 @@ class FlagTable:
         """
         flag = self.find(name, command)
         if flag.kind == "list":
-            _choose(flag, words)
+            _check_words(flag, words)
             return list(words)
         if not words and flag.kind == "bool":
             return True
@@ -87,7 +87,7 @@ class FlagTable:
             got = f"{len(words)} ({' '.join(words)})" if words else "none"
             raise TunekitError(f"--{name} takes one value, not {got}")
         (word,) = words
-        _choose(flag, [word])
+        _check_words(flag, [word])
         if flag.optional and word == "None":
             return word
         return CONVERT[flag.kind](flag, word)
@@ -97,7 +97,7 @@ MODULES = ("target_modules", "modules_to_save", "target_parameters")
 """Lists of names that hold no comma."""
 
 
-def _choose(flag: Flag, words: Sequence[str]) -> None:
+def _check_words(flag: Flag, words: Sequence[str]) -> None:
     for word in words:
         if flag.name in MODULES and "," in word:
             names = " ".join(part for part in word.replace(",", " ").split() if part)
