@@ -6,8 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from tunekit.console import counted
-from tunekit.errors import TunekitError, did_you_mean
+from tunekit.errors import TunekitError, counted, did_you_mean
 
 GIB_PER_GB = 0.985
 """A card sold with 24 GB gives about 23.6 GiB: the driver keeps some, and the CUDA context comes out of the rest."""

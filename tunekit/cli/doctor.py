@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunekit.console import counted
+from tunekit.errors import counted
 
 if TYPE_CHECKING:
     from tunekit.engine.doctor import Check

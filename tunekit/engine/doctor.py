@@ -10,10 +10,10 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from tunekit.console import counted
 from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Environment
 from tunekit.engine.locate import release_of
 from tunekit.engine.probe import TIME_LIMIT
+from tunekit.errors import counted
 from tunekit.hardware import Hardware
 
 if TYPE_CHECKING:
