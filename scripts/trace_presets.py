@@ -25,7 +25,7 @@ from tunekit.cli.show.memory import CLASSES  # noqa: E402
 from tunekit.engine.flags import SNAPSHOT, from_json  # noqa: E402
 from tunekit.errors import TunekitError  # noqa: E402
 from tunekit.files import shipped_presets, write_atomically  # noqa: E402
-from tunekit.hardware import GIB_PER_GB, choose  # noqa: E402
+from tunekit.hardware import GIB_PER_GB, choose_hardware  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
 from tunekit.memory.trace.client import trace, trace_worker  # noqa: E402
@@ -91,7 +91,7 @@ def spec(shelf: Library, preset: str, model: str, loss_percent: int, *, liger: b
     """What one GPU computes with a preset."""
     known = resolve(MODELS[model])
     request = Request("sft", known.id, ("data.jsonl",), preset, flags={"use_liger_kernel": liger})
-    plan = make_plan(request, known, choose("80GB"), shelf, Facts(shelf.flags, None, {}))
+    plan = make_plan(request, known, choose_hardware("80GB"), shelf, Facts(shelf.flags, None, {}))
     return spec_of(plan, config_of(known), loss_percent / 100)
 
 

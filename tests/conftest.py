@@ -16,7 +16,7 @@ from hypothesis import settings
 from tunekit import __main__
 from tunekit.engine.flags import SNAPSHOT, from_json
 from tunekit.engine.locate import OPTIONAL_PACKAGES, find_engine
-from tunekit.hardware import choose
+from tunekit.hardware import choose_hardware
 from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.presets.library import Library
@@ -121,7 +121,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         if tuning:
             request = replace(request, tuning=tuning)
         facts = Facts(flags, packages, environ or {}, liger_models, memory_correction, loss_share)
-        return make_plan(request, known, choose(gpus), shelf or library, facts)
+        return make_plan(request, known, choose_hardware(gpus), shelf or library, facts)
 
     return make
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.errors import TunekitError
-from tunekit.hardware import CARDS, GIB_PER_GB, Gpu, Hardware, choose, detect, parse_nvidia_smi, visible
+from tunekit.hardware import CARDS, GIB_PER_GB, Gpu, Hardware, choose_hardware, detect, parse_nvidia_smi, visible
 
 UUIDS = [f"GPU-{digit * 8}-aaaa-bbbb-cccc-123456789abc" for digit in "01ab"]
 CSV = "".join(
@@ -58,7 +58,7 @@ def test_lines_without_a_memory_size_are_left_out(line):
     assert parse_nvidia_smi(f"{line}\n") == []
 
 
-def test_what_an_old_driver_does_not_tell_is_unknown():
+def test_what_an_old_driver_does_not_say_is_unknown():
     ((_, gpu),) = parse_nvidia_smi("0, GPU-1, Tesla T4, 15360, [N/A], [N/A]\n")
     assert (gpu.total_gib, gpu.free_gib, gpu.capability) == (15.0, None, None)
 
@@ -115,45 +115,45 @@ def test_a_driver_that_fails_shows_no_gpu(nvidia_smi):
 
 def test_no_driver(no_driver):
     assert detect() == []
-    assert choose(None) == Hardware()
-    assert choose(None).summary() == "none: CPU"
+    assert choose_hardware(None) == Hardware()
+    assert choose_hardware(None).summary() == "none: CPU"
 
 
 def test_choose_takes_all_or_as_many_as_asked(nvidia_smi, monkeypatch):
     nvidia_smi(CSV)
-    everything = choose(None)
+    everything = choose_hardware(None)
     assert (everything.world, everything.described, everything.capability) == (4, False, (8, 0))
-    assert [gpu.device for gpu in choose("2").gpus] == ["0", "1"]
+    assert [gpu.device for gpu in choose_hardware("2").gpus] == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,0")
-    assert [gpu.device for gpu in choose("2").gpus] == ["3", "1"]
+    assert [gpu.device for gpu in choose_hardware("2").gpus] == ["3", "1"]
 
 
 @pytest.mark.parametrize("spec", ["5", "0", "99"])
 def test_more_gpus_than_there_are(nvidia_smi, spec):
     nvidia_smi(CSV)
     with pytest.raises(TunekitError, match=f"--gpus {spec}: this machine shows 4 GPUs") as refused:
-        choose(spec)
+        choose_hardware(spec)
     assert "--gpus 2x24GB" in refused.value.hint
 
 
 def test_a_number_of_gpus_where_there_is_none(no_driver):
     with pytest.raises(TunekitError, match="--gpus 1: this machine shows 0 GPUs"):
-        choose("1")
+        choose_hardware("1")
 
 
 def test_nproc_per_node_is_a_number_of_gpus(nvidia_smi, monkeypatch):
     nvidia_smi(CSV)
     monkeypatch.setenv("NPROC_PER_NODE", "2")
-    assert choose(None).world == 2
-    assert choose("3").world == 3, "what was typed is stronger"
+    assert choose_hardware(None).world == 2
+    assert choose_hardware("3").world == 3, "what was typed is stronger"
     monkeypatch.setenv("NPROC_PER_NODE", "16")
-    assert choose(None).world == 4
+    assert choose_hardware(None).world == 4
 
 
 def test_nproc_per_node_is_a_number_of_processes_on_a_cpu(no_driver, monkeypatch):
     monkeypatch.setenv("NPROC_PER_NODE", "2")
     for spec in (None, "cpu"):
-        found = choose(spec)
+        found = choose_hardware(spec)
         assert (found.gpus, found.processes, found.world) == ((), 2, 2)
     assert found.summary() == "none: CPU, 2 processes"
 
@@ -161,11 +161,11 @@ def test_nproc_per_node_is_a_number_of_processes_on_a_cpu(no_driver, monkeypatch
 def test_nnodes_multiplies(nvidia_smi, monkeypatch):
     nvidia_smi(CSV)
     monkeypatch.setenv("NNODES", "3")
-    found = choose(None)
+    found = choose_hardware(None)
     assert (found.local_world, found.world) == (4, 12)
     assert found.summary().endswith("on each of 3 machines")
-    assert choose("2x80GB").world == 6
-    assert choose("cpu").world == 3
+    assert choose_hardware("2x80GB").world == 6
+    assert choose_hardware("cpu").world == 3
 
 
 @pytest.mark.parametrize("variable", ["NPROC_PER_NODE", "NNODES"])
@@ -173,12 +173,12 @@ def test_nnodes_multiplies(nvidia_smi, monkeypatch):
 def test_numbers_of_processes_that_are_none(no_driver, monkeypatch, variable, word):
     monkeypatch.setenv(variable, word)
     with pytest.raises(TunekitError, match=f"{variable} must be a number above 0, not {word}"):
-        choose(None)
+        choose_hardware(None)
 
 
 def test_an_empty_variable_is_not_set(no_driver, monkeypatch):
     monkeypatch.setenv("NPROC_PER_NODE", "")
-    assert choose(None).world == 1
+    assert choose_hardware(None).world == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_an_empty_variable_is_not_set(no_driver, monkeypatch):
     ],
 )
 def test_described_gpus(spec, count, gigabytes, name):
-    found = choose(spec)
+    found = choose_hardware(spec)
     assert found.described
     assert found.world == count
     assert {gpu.name for gpu in found.gpus} == {name}
@@ -215,14 +215,14 @@ def test_described_gpus(spec, count, gigabytes, name):
 
 @pytest.mark.parametrize("card", CARDS)
 def test_every_card_of_the_table_can_be_named(card):
-    found = choose(f"1x{card}")
+    found = choose_hardware(f"1x{card}")
     name, gigabytes, capability = CARDS[card]
     assert (found.gpus[0].name, found.capability) == (name, capability)
     assert found.gpu_gib == pytest.approx(gigabytes * GIB_PER_GB)
 
 
 def test_cpu():
-    assert choose("cpu") == choose("CPU") == Hardware()
+    assert choose_hardware("cpu") == choose_hardware("CPU") == Hardware()
     assert Hardware().device == "CPU"
     assert (Hardware().gpu_gib, Hardware().capability) == (0, None)
 
@@ -244,7 +244,7 @@ def test_cpu():
 )
 def test_descriptions_that_cannot_be_read(no_driver, spec, says):
     with pytest.raises(TunekitError, match=r"^--gpus ") as refused:
-        choose(spec)
+        choose_hardware(spec)
     assert spec in refused.value.message
     assert says in (refused.value.hint or "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tunekit.console import deafen, say
+from tunekit.console import say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -31,7 +31,7 @@ def main() -> None:
         say("interrupted")
         code = Exit.INTERRUPTED
     except BrokenPipeError:
-        deafen(sys.stdout.fileno())  # the reader went away (`| head`), and Python flushes once more at exit
+        silence(sys.stdout.fileno())  # the reader went away (`| head`), and Python flushes once more at exit
     except Exception as error:
         known = _exit_of_cli(error)
         if known is None:

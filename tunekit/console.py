@@ -1,4 +1,4 @@
-"""Print for people, on stderr, and survive that nobody reads it any more.
+"""Print for people, on stderr, and go on where nobody reads it any more.
 
 A run must not end because the terminal was closed or `2>&1 | head` has seen enough.
 """
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 def say(line: str = "") -> None:
     """Print a line on stderr, at once."""
-    with forgiving():
+    with tolerant_stderr():
         print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def forgiving() -> Iterator[None]:
+def tolerant_stderr() -> Iterator[None]:
     """Let writing to stderr fail: from then on it goes nowhere, for this process's exit too."""
     try:
         yield
     except OSError:
-        deafen(sys.stderr.fileno())
+        silence(sys.stderr.fileno())
 
 
 def columns(stream: TextIO) -> int | None:
-    """How wide the terminal behind a stream is; None where it is no terminal, or one that does not tell."""
+    """How wide the terminal behind a stream is; None where it is no terminal, or one that does not say."""
     return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
 
 
-def deafen(descriptor: int) -> None:
+def silence(descriptor: int) -> None:
     """Connect a file descriptor to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""What tunekit raises and how it ends: one line, a hint, an exit code. Free of imports that cost time."""
+"""What tunekit raises and how it ends: one line, a hint, an exit code; and words for them. No import costs time."""
 
 from __future__ import annotations
 
@@ -42,3 +42,8 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | Non
     """A hint that names the closest known words, or None where nothing is close."""
     matches = [f"{prefix}{name}" for name in closest(word, known)]
     return f"did you mean {' or '.join(matches)}?" if matches else None
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 step``, ``2 steps``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

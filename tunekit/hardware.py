@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 
-from tunekit.errors import TunekitError, did_you_mean
+from tunekit.errors import TunekitError, counted, did_you_mean
 
 GIB_PER_GB = 0.985
 """A card sold with 24 GB gives about 23.6 GiB: the driver keeps some, and the CUDA context comes out of the rest."""
@@ -114,7 +114,7 @@ class Hardware:
         return f"{len(self.gpus)} × {first.name}, {memory}{nodes}"
 
 
-def choose(spec: str | None) -> Hardware:
+def choose_hardware(spec: str | None) -> Hardware:
     """The hardware that ``--gpus`` and the environment mean.
 
     ``NPROC_PER_NODE`` and ``NNODES`` are what ms-swift's launcher reads; they are honoured as a number of
@@ -134,7 +134,7 @@ def choose(spec: str | None) -> Hardware:
         found = detect()
         if spec and (wanted == 0 or len(found) < int(spec)):
             raise TunekitError(
-                f"--gpus {spec}: this machine shows {len(found)} GPU{'' if len(found) == 1 else 's'}",
+                f"--gpus {spec}: this machine shows {counted(len(found), 'GPU')}",
                 "describe another machine as in --gpus 2x24GB, or say --gpus cpu",
             )
         if not found:

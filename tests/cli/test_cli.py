@@ -555,7 +555,7 @@ def on_a_machine_with(monkeypatch, gigabytes):
     from tunekit.hardware import Gpu, Hardware
 
     card = Hardware((Gpu("NVIDIA X", gigabytes * 0.985, device="0"),))
-    monkeypatch.setattr("tunekit.hardware.choose", lambda *_: card)
+    monkeypatch.setattr("tunekit.hardware.choose_hardware", lambda *_: card)
     monkeypatch.setattr("tunekit.runs.prepare.installed_packages", lambda: frozenset({"flash_attn", "bitsandbytes"}))
 
 

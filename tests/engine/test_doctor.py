@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from tunekit.cli import doctor as cli
 from tunekit.cli.app import app
-from tunekit.engine import doctor
-from tunekit.engine import environment as requirements
-from tunekit.engine.environment import TOKENS, Disk, Facts, Unmet
+from tunekit.engine import doctor, environment
+from tunekit.engine.environment import TOKENS, Disk, Environment, Unmet
 from tunekit.engine.probe import IMPORTS, Import
 from tunekit.hardware import Gpu
 
@@ -30,7 +29,7 @@ A100 = Gpu("A100-SXM4-80GB", 79.3, 78.9, (8, 0))
 ON_GPU = Import("works", found={"cuda": "12.8", "hip": "", "gpus": 1})
 CPU_BUILD = Import("works", found={"cuda": "", "hip": "", "gpus": 0})
 
-GOOD = Facts(
+GOOD = Environment(
     python=(3, 11, 7),
     engine="4.6.0",
     flags=481,
@@ -48,14 +47,14 @@ GOOD = Facts(
     scripts=Path("/venv/bin"),
     swift=Path("/venv/bin/swift"),
     swift_is_own=True,
-    disks=(Disk((requirements.HERE,), 500.0),),
+    disks=(Disk((environment.HERE,), 500.0),),
 )
 """A machine with one GPU, where all is well."""
 
 
-def line(name: str, base: Facts = GOOD, **changes: object) -> doctor.Check:
+def line(name: str, base: Environment = GOOD, **changes: object) -> doctor.Check:
     """The one line that judges `name`."""
-    (found,) = [check for check in doctor.judge(replace(base, **changes)) if check.name == name]  # type: ignore[arg-type]
+    (found,) = [check for check in doctor.check_environment(replace(base, **changes)) if check.name == name]  # type: ignore[arg-type]
     return found
 
 
@@ -69,7 +68,7 @@ def without(*names: str) -> dict[str, str]:
 
 
 def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
-    checks = doctor.judge(GOOD)
+    checks = doctor.check_environment(GOOD)
     assert {check.level for check in checks} == {"ok"}
     assert {check.fix for check in checks} == {""}
     assert len({check.name for check in checks}) == len(checks) == 16
@@ -207,11 +206,11 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
         ),
         ("swift", {"swift_is_own": False}, "warning", "another one", "/venv/bin"),
         ("swift", {"swift": None}, "warning", "not on PATH", "/venv/bin"),
-        ("disk", {"disks": (Disk((requirements.HERE,), 19.9),)}, "warning", "19.9 GiB", "cd "),
-        ("disk", {"disks": (Disk((requirements.HUGGING_FACE,), 1.9),)}, "problem", "1.9 GiB", "HF_HOME"),
+        ("disk", {"disks": (Disk((environment.HERE,), 19.9),)}, "warning", "19.9 GiB", "cd "),
+        ("disk", {"disks": (Disk((environment.HUGGING_FACE,), 1.9),)}, "problem", "1.9 GiB", "HF_HOME"),
         (
             "disk",
-            {"disks": (Disk((requirements.MODELSCOPE,), 0.0),)},
+            {"disks": (Disk((environment.MODELSCOPE,), 0.0),)},
             "problem",
             "0.0 GiB",
             "MODELSCOPE_CACHE",
@@ -226,9 +225,9 @@ def test_what_is_wrong_is_said_with_what_mends_it(
 
 
 @pytest.mark.parametrize("companion", doctor.COMPANIONS, ids=lambda companion: companion.name)
-def test_a_package_that_is_installed_but_broken_is_a_problem(companion: doctor.Companion) -> None:
+def test_a_package_that_is_installed_but_broken_is_a_problem(companion: doctor.Package) -> None:
     broken = Import("broken", "ImportError: libfoo.so:\nundefined symbol: _ZN3c10")
-    found = line(companion.name, imports=importing(**{companion.package: broken}))
+    found = line(companion.name, imports=importing(**{companion.module: broken}))
     assert found.level == "problem"
     assert "undefined symbol: _ZN3c10" in found.found
     assert found.fix.startswith("pip install")
@@ -244,7 +243,7 @@ def test_optional_packages_may_be_absent() -> None:
 def test_only_the_root_of_several_broken_imports_is_a_problem() -> None:
     broken = Import("broken", "ImportError: libcudart.so.13")
     facts = replace(GOOD, imports=importing(torch=broken, flash_attn=broken, swift=broken, swanlab=broken))
-    problems = [check.name for check in doctor.judge(facts) if check.level == "problem"]
+    problems = [check.name for check in doctor.check_environment(facts) if check.level == "problem"]
     assert problems == ["torch", "swanlab"], "SwanLab does not need torch"
     assert "once torch is mended" in line("flash-attn", facts).fix
 
@@ -281,7 +280,7 @@ def test_requirements_are_compared_as_pip_does() -> None:
         "trl": "1.1.0rc1",
         "zope-interface": "8.0",
     }
-    missed = requirements.unmet(declared, here)
+    missed = environment.unmet_requirements(declared, here)
     assert missed is not None
     assert {(item.requirement, item.installed) for item in missed} == {
         ("transformers<5.20.0,>=4.33", "5.20.0"),
@@ -292,7 +291,7 @@ def test_requirements_are_compared_as_pip_does() -> None:
 
 def test_without_packaging_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
-    assert requirements.unmet(["einops"], {}) is None
+    assert environment.unmet_requirements(["einops"], {}) is None
 
 
 def test_swift_is_own_in_the_same_folder_or_by_its_first_line(tmp_path: Path) -> None:
@@ -306,7 +305,7 @@ def test_swift_is_own_in_the_same_folder_or_by_its_first_line(tmp_path: Path) ->
     (local / "apple").write_bytes(b"\xcf\xfa\xed\xfe")
     (local / "link").symlink_to(ours / "swift")
     own = {
-        str(path.relative_to(tmp_path)): requirements.is_own(path, ours, ours / "python")
+        str(path.relative_to(tmp_path)): environment.is_own(path, ours, ours / "python")
         for path in (
             ours / "swift",
             other / "swift",
@@ -326,11 +325,11 @@ def test_swift_is_own_in_the_same_folder_or_by_its_first_line(tmp_path: Path) ->
     }
 
 
-def test_a_disk_is_told_once_and_a_cache_that_is_not_there_yet_counts(tmp_path: Path) -> None:
+def test_a_disk_has_one_line_and_a_cache_that_is_not_there_yet_counts(tmp_path: Path) -> None:
     environ = {"HF_HOME": str(tmp_path / "not" / "there"), "MODELSCOPE_CACHE": str(tmp_path)}
-    found = requirements.disks(environ)
+    found = environment.find_disks(environ)
     names = [name for disk in found for name in disk.holds]
-    assert sorted(names) == sorted([requirements.HERE, requirements.HUGGING_FACE, requirements.MODELSCOPE])
+    assert sorted(names) == sorted([environment.HERE, environment.HUGGING_FACE, environment.MODELSCOPE])
     assert len(found) == len({os.stat(place).st_dev for place in (Path.cwd(), tmp_path)})  # noqa: PTH116
 
 
@@ -343,8 +342,8 @@ def test_lines_keep_to_80_columns_and_fixes_are_never_broken() -> None:
         imports=importing(flash_attn=None, torchvision=NMS),
         pip="/a/very/long/path/to/a/virtual/environment/bin/python -m pip",
     )
-    checks = doctor.judge(facts)
-    lines = cli.report(checks, 80)
+    checks = doctor.check_environment(facts)
+    lines = cli.doctor_lines(checks, 80)
     plain = [text for text in lines if "fix:" not in text]
     assert max(len(_bare(text)) for text in plain) <= 80
     assert [_bare(text).strip() for text in lines if "fix:" in text] == [
@@ -367,9 +366,9 @@ def _bare(text: str) -> str:
     ],
 )
 def test_the_exit_code_is_1_where_there_is_a_problem(
-    monkeypatch: pytest.MonkeyPatch, facts: Facts, code: int, verdict: str
+    monkeypatch: pytest.MonkeyPatch, facts: Environment, code: int, verdict: str
 ) -> None:
-    monkeypatch.setattr(requirements, "gather", lambda: facts)
+    monkeypatch.setattr(environment, "find_environment", lambda: facts)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == code
     assert result.stdout.endswith(verdict)
@@ -377,7 +376,9 @@ def test_the_exit_code_is_1_where_there_is_a_problem(
 
 
 def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "gather", lambda: replace(GOOD, engine=None, versions=without("transformers")))
+    monkeypatch.setattr(
+        environment, "find_environment", lambda: replace(GOOD, engine=None, versions=without("transformers"))
+    )
     result = CliRunner().invoke(app, ["doctor", "--json"])
     document = json.loads(result.stdout)
     assert list(document) == ["checks", "problems", "warnings"]
@@ -436,17 +437,17 @@ def test_a_broken_import_is_found_and_shows_no_token(fake_site: Path) -> None:
     assert checks["deepspeed"].level == "ok"
     assert all(f"{name} set" in checks["tokens"].found for name in TOKENS)
     assert ended.returncode == 1
-    for told in (ended, real(fake_site, **tokens)[0]):
+    for run in (ended, real(fake_site, **tokens)[0]):
         for length in range(8, len(SECRET)):
-            assert SECRET[:length] not in told.stdout + told.stderr
+            assert SECRET[:length] not in run.stdout + run.stderr
 
 
 def test_nothing_heavy_is_imported_into_this_process(fake_site: Path) -> None:
     code = (
         "import sys\n"
-        "from tunekit.engine.doctor import judge\n"
-        "from tunekit.engine.environment import gather\n"
-        f"judge(gather()); sys.exit(bool(set({list(IMPORTS)}) & set(sys.modules)))"
+        "from tunekit.engine.doctor import check_environment\n"
+        "from tunekit.engine.environment import find_environment\n"
+        f"check_environment(find_environment()); sys.exit(bool(set({list(IMPORTS)}) & set(sys.modules)))"
     )
     paths = os.pathsep.join([str(fake_site), str(REPO)])
     ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False)

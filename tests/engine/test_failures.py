@@ -243,7 +243,7 @@ def test_only_memory_is_worth_another_try():
         ("nothing", "it printed nothing"),
     ],
 )
-def test_evidence_is_the_line_that_tells(case, evidence):
+def test_evidence_is_the_line_that_shows_it(case, evidence):
     assert classify(*CASES[case][1:]).evidence.startswith(evidence)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.engine.logs import LogTail, Progress, read_progress, summary
+from tunekit.engine.logs import LogTail, Progress, read_progress, read_summary
 
 
 def step(number, total=7, **more):
@@ -52,7 +52,7 @@ def test_no_file_yet(tmp_path):
     tail = LogTail(path)
     assert list(tail.new()) == []
     assert read_progress(path) == Progress()
-    assert summary(path) == {}
+    assert read_summary(path) == {}
     path.write_text('{"loss": 1}\n', encoding="utf-8")
     assert list(tail.new()) == [{"loss": 1}]
 
@@ -164,6 +164,6 @@ def test_a_loss_that_exploded_is_still_read(log):
 
 
 def test_summary_is_the_last_of_its_kind(log):
-    assert summary(log(step(1))) == {}
-    assert summary(log(END | {"last_model_checkpoint": None}, step(2), END))["best_metric"] == 1.25
-    assert summary(log(END, step(3))) == END, "a killed retry writes none"
+    assert read_summary(log(step(1))) == {}
+    assert read_summary(log(END | {"last_model_checkpoint": None}, step(2), END))["best_metric"] == 1.25
+    assert read_summary(log(END, step(3))) == END, "a killed retry writes none"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tunekit.engine.command import build
 from tunekit.errors import TunekitError
-from tunekit.plan.secrets import VARIABLE_OF_FLAG, move_to_environment, of_plan, redact, values
+from tunekit.plan.secrets import VARIABLE_OF_FLAG, move_to_environment, of_plan, redact, secret_values
 
 TOKEN = "tk-planted-0123456789abcdef"
 VARIABLES = ("SWANLAB_API_KEY", "WANDB_API_KEY", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "MY_SECRET", "DB_PASSWORD")
@@ -99,15 +99,15 @@ NO_SECRET = {"reft_layer_key", "teacher_tag_key", "vera_projection_prng_key"}
 def test_which_variables_are_secret():
     environ = {name: f"{TOKEN}-{number}" for number, name in enumerate(VARIABLES)}
     other = {"PATH": "/usr/bin:/bin", "TOKENIZERS_PARALLELISM": "false-false", "HOME": "/home/someone"}
-    assert set(values(environ | other)) == set(environ.values())
+    assert set(secret_values(environ | other)) == set(environ.values())
 
 
 def test_short_values_are_no_secrets():
-    assert values({"HF_TOKEN": "true", "MY_SECRET": ""}) == []
+    assert secret_values({"HF_TOKEN": "true", "MY_SECRET": ""}) == []
 
 
 def test_a_secret_that_contains_another_is_struck_out_whole():
-    secrets = values({"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-ijkl"})
+    secrets = secret_values({"A_TOKEN": "abcdefgh", "B_TOKEN": "abcdefgh-ijkl"})
     assert redact("x abcdefgh-ijkl y abcdefgh z", secrets) == "x *** y *** z"
 
 
@@ -120,7 +120,7 @@ def test_no_secret_survives_redaction(secrets, text, data):
     for value in secrets:
         place = data.draw(st.integers(0, len(text)))
         text = text[:place] + value + text[place:]
-    cleaned = redact(text, values(environ))
+    cleaned = redact(text, secret_values(environ))
     assert not any(value in cleaned for value in secrets)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from running import a_plan
 
 from tunekit.engine.failures import Kind
-from tunekit.hardware import Hardware, choose
+from tunekit.hardware import Hardware, choose_hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
 from tunekit.plan.plan import BATCH_FLAGS, Plan
@@ -235,7 +235,7 @@ def test_without_a_prediction_the_micro_batch_is_halved(batch: Batch) -> None:
 
 def test_the_retry_jumps_to_what_the_prediction_says_fits() -> None:
     """Predicted far above the GPU: no attempt is lost on half of it."""
-    plan = replace(a_plan(Batch(32, 1), max_length=3072, packing=True), hardware=choose("1x24GB"))
+    plan = replace(a_plan(Batch(32, 1), max_length=3072, packing=True), hardware=choose_hardware("1x24GB"))
     step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint(plan)}, 2, lossy=False)
     assert step
     peak = peak_of(step.plan)
@@ -247,7 +247,7 @@ def test_the_retry_jumps_to_what_the_prediction_says_fits() -> None:
 
 def test_a_failure_corrects_the_prediction() -> None:
     """It was predicted to fit and did not: what comes next is scaled by what was seen at the least."""
-    plan = replace(a_plan(Batch(8, 4), max_length=3072, packing=True), hardware=choose("1x48GB"))
+    plan = replace(a_plan(Batch(8, 4), max_length=3072, packing=True), hardware=choose_hardware("1x48GB"))
     before = peak_of(plan)
     assert before
     assert before.verdict == "fits"

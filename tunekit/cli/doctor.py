@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunekit.errors import counted
+
 if TYPE_CHECKING:
     from tunekit.engine.doctor import Check
 
@@ -25,14 +27,14 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Is this machine ready to train? Each line says what mends it; exit code 1 where there is a problem."""
-    from tunekit.engine.doctor import judge
-    from tunekit.engine.environment import gather
+    from tunekit.engine.doctor import check_environment
+    from tunekit.engine.environment import find_environment
 
     waiting = sys.stderr.isatty()
     if waiting:
         typer.echo(WAIT, err=True, nl=False)
     try:
-        checks = judge(gather())
+        checks = check_environment(find_environment())
     finally:
         if waiting:
             typer.echo(f"\r{' ' * len(WAIT)}\r", err=True, nl=False)
@@ -44,14 +46,14 @@ def doctor(
     else:
         colour = False if "NO_COLOR" in os.environ else None  # None: on a terminal only
         width = min(shutil.get_terminal_size().columns, WIDEST)
-        for line in report(checks, width):
+        for line in doctor_lines(checks, width):
             typer.echo(line, color=colour)
         typer.echo(f"\n  {_verdict(problems, warnings)}", color=colour)
     if problems:
         raise typer.Exit(1)
 
 
-def report(checks: list[Check], width: int) -> list[str]:
+def doctor_lines(checks: list[Check], width: int) -> list[str]:
     """The lines for people. What mends a thing is never broken into two lines: it is there to be copied."""
     names = max(len(check.name) for check in checks) + 2
     lines = []
@@ -68,10 +70,6 @@ def report(checks: list[Check], width: int) -> list[str]:
 def _verdict(problems: int, warnings: int) -> str:
     if not problems and not warnings:
         return "Ready to train."
-    counts = [
-        f"{number} {noun}{'' if number == 1 else 's'}"
-        for number, noun in ((problems, "problem"), (warnings, "warning"))
-        if number
-    ]
+    counts = [counted(number, noun) for number, noun in ((problems, "problem"), (warnings, "warning")) if number]
     ready = "Not ready to train" if problems else "Ready to train"
     return f"{ready}: {', '.join(counts)}."

@@ -1,6 +1,6 @@
-"""Is this machine ready to train? `judge` says of each fact what it means, and what mends it.
+"""Is this machine ready to train? `check_environment` says what each thing found means, and what mends it.
 
-It is pure: every check is a small function from `Facts` to its lines, and `CHECKS` is their order.
+It is pure: a check turns the `Environment` into lines, and `CHECKS` is their order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Facts
-from tunekit.engine.probe import TIME_LIMIT, Import
+from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Environment
+from tunekit.engine.locate import release_of
+from tunekit.engine.probe import TIME_LIMIT
+from tunekit.errors import counted
 from tunekit.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ Level = Literal["ok", "warning", "problem"]
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_ENGINE, NEXT_ENGINE = (4, 6), (5,)
-CALM_RESUME = (5, 2)
+RESUMES_NEW_BATCH = (5, 2)
 """The first transformers that does not restore the micro-batch of a checkpoint (see `runs.checkpoints`)."""
 ROOTS = ("torch", "torchvision")
 """Packages that take the imports of others down with them."""
@@ -29,9 +31,17 @@ ROOMY, FULL = 20.0, 2.0
 """GiB free. A 7B model alone is 15 to download."""
 
 TRAIN = 'pip install "tunekit[train]"'
-ENGINE = 'pip install "ms-swift>=4.6,<5"'
+MEND_ENGINE = 'pip install "ms-swift>=4.6,<5"'
+MEND_TORCH = "pip uninstall torch && pip install torch"
 AGAIN = "tunekit doctor  # once more: the second import is faster"
 PYTORCH = "https://pytorch.org/get-started/locally"
+
+MOVES = {
+    HERE: "cd to a larger disk",
+    HUGGING_FACE: "export HF_HOME=/larger/disk",
+    MODELSCOPE: "export MODELSCOPE_CACHE=/larger/disk",
+}
+"""How to put elsewhere what fills a disk."""
 
 
 @dataclass(frozen=True)
@@ -52,277 +62,257 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Companion:
-    """A package that ms-swift uses where it is there.
+class Package:
+    """A package that is imported to see whether it works.
 
     Attributes:
         name: of the distribution.
-        package: its import name.
-        install: how it comes here.
-        mend: how a broken one is made again.
-        use: what it is for.
-        without: what is lost without it; empty where that is a matter of taste.
+        module: its import name.
+        missing: what is said where it is not installed.
+        install: how it comes here; empty where that is a matter of taste.
+        level: of that line.
+        mend: how a broken one is made again; empty where pip alone does it.
+        broken: what is said of a failed import, before the reason.
+        roots: packages whose failed import is the reason of this one's.
         gpu_only: of no use without a GPU.
-        needs_torch: cannot be imported where torch cannot.
     """
 
     name: str
-    package: str
-    install: str
-    mend: str
-    use: str
-    without: str = ""
+    module: str
+    missing: str = "not installed"
+    install: str = ""
+    level: Level = "ok"
+    mend: str = ""
+    broken: str = "but the import fails"
+    roots: tuple[str, ...] = ROOTS
     gpu_only: bool = False
-    needs_torch: bool = True
 
 
-MOVES = {
-    HERE: "cd to a larger disk",
-    HUGGING_FACE: "export HF_HOME=/larger/disk",
-    MODELSCOPE: "export MODELSCOPE_CACHE=/larger/disk",
-}
-"""How to put elsewhere what fills a disk."""
+TORCH = Package("torch", "torch", install=TRAIN, level="problem", mend=MEND_TORCH, roots=())
+TORCHVISION = Package(
+    "torchvision",
+    "torchvision",
+    mend="pip uninstall torchvision",
+    broken="but the import fails, and with it that of transformers, for text too",
+    roots=(),
+)
+ENGINE = Package("ms-swift", "swift", mend=MEND_ENGINE, broken="but it cannot start")
 
+FLASH = "not installed: no packing, slower attention (sdpa instead)"
+QLORA = "not installed: no QLoRA (4-bit base models)"
 COMPANIONS = (
-    Companion(
-        "flash-attn",
-        "flash_attn",
+    Package(
+        *("flash-attn", "flash_attn", FLASH, 'pip install --no-build-isolation "tunekit[flash]"', "warning"),
         # It imports torch while it is built. A cached wheel is what no longer fits after torch was changed.
-        'pip install --no-build-isolation "tunekit[flash]"',
-        "pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall flash-attn",
-        "fast attention",
-        "no packing, slower attention (sdpa instead)",
+        mend="pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall flash-attn",
         gpu_only=True,
     ),
-    Companion(
-        "bitsandbytes",
-        "bitsandbytes",
-        'pip install "tunekit[qlora]"',
-        "pip install --no-deps --force-reinstall bitsandbytes",
-        "4-bit models",
-        "no QLoRA (4-bit base models)",
-    ),
-    Companion(
-        "deepspeed",
-        "deepspeed",
-        'pip install "tunekit[deepspeed]"',
-        "pip install --no-deps --force-reinstall deepspeed",
-        "ZeRO over several GPUs",
-    ),
-    Companion(
-        "liger-kernel",
-        "liger_kernel",
-        'pip install "tunekit[liger]"',
-        "pip install --no-deps --force-reinstall liger-kernel",
-        "less memory for the loss",
-    ),
-    Companion(
-        "swanlab",
-        "swanlab",
-        'pip install "tunekit[swanlab]"',
-        'pip install --force-reinstall "swanlab[dashboard]"',
-        "tracking",
-        needs_torch=False,
+    Package("bitsandbytes", "bitsandbytes", QLORA, 'pip install "tunekit[qlora]"', "warning"),
+    Package("deepspeed", "deepspeed", "not installed, optional (ZeRO over several GPUs)"),
+    Package("liger-kernel", "liger_kernel", "not installed, optional (less memory for the loss)"),
+    Package(
+        *("swanlab", "swanlab", "not installed, optional (tracking)"),
+        mend='pip install --force-reinstall "swanlab[dashboard]"',
+        roots=(),  # alone among these, it does not import torch
     ),
 )
+"""Packages that ms-swift uses where they are there."""
 
 
-def judge(facts: Facts) -> list[Check]:
-    """Every line, in the order of `CHECKS`."""
-    checks = [check for look in CHECKS for check in look(facts)]
-    return [replace(check, fix=re.sub(r"\bpip (?=install|uninstall)", f"{facts.pip} ", check.fix)) for check in checks]
+def check_environment(here: Environment) -> list[Check]:
+    """Every line, in the order of `CHECKS`; the fixes name the pip of this interpreter."""
+    checks = [check for look in CHECKS for check in look(here)]
+    return [replace(check, fix=re.sub(r"\bpip (?=install|uninstall)", f"{here.pip} ", check.fix)) for check in checks]
 
 
-def _python(facts: Facts) -> Iterator[Check]:
-    version = ".".join(str(number) for number in facts.python)
-    if facts.python < OLDEST_PYTHON:
-        yield Check("Python", "problem", f"{version}: tunekit needs 3.10", "uv venv --python 3.12")
-    else:
-        yield Check("Python", "ok", version)
+def _first(name: str, *cases: tuple[object, Level, str, str]) -> Check:
+    """The line of the first case that holds: of a condition, a level, what there is and what mends it."""
+    return next(Check(name, level, found, fix) for holds, level, found, fix in cases if holds)
 
 
-def _platform(facts: Facts) -> Iterator[Check]:
-    found = f"{facts.system} {facts.machine}"
-    if facts.system == "Linux":
-        yield Check("platform", "ok", found)
-    else:
-        yield Check("platform", "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2")
+def _fault(here: Environment, package: Package) -> Check | None:
+    """The line of a package that is missing, slow or broken; None where it works."""
+    name, state, version = package.name, here.imports.get(package.module), _version(here, package.name)
+    if state is None:
+        if package.gpu_only and not here.gpus:
+            return Check(name, "ok", "not installed, and of no use without a GPU")
+        return Check(name, package.level, package.missing, package.install)
+    if state.status == "slow":
+        found = f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known"
+        return Check(name, "warning", found, AGAIN)
+    if state.status == "works":
+        return None
+    found = f"{version}, {package.broken}"
+    for root in package.roots:  # where one of them fails, that one has the line to act on
+        status = here.imports[root].status if root in here.imports else "missing"
+        if status == "broken" or (root, status) == ("torch", "missing"):
+            return Check(name, "warning", f"{found}: {root} is {status}", f"tunekit doctor  # once {root} is mended")
+    mend = package.mend or f"pip install --no-deps --force-reinstall {name}"
+    return Check(name, "problem", f"{found}: {state.line}", mend)
 
 
-def _engine(facts: Facts) -> Iterator[Check]:
-    if facts.engine is None:
-        yield Check(
-            "ms-swift",
+def _line(here: Environment, package: Package) -> Check:
+    return _fault(here, package) or Check(package.name, "ok", _version(here, package.name))
+
+
+def _python(here: Environment) -> Iterator[Check]:
+    version = ".".join(str(number) for number in here.python)
+    yield _first(
+        "Python",
+        (here.python >= OLDEST_PYTHON, "ok", version, ""),
+        (True, "problem", f"{version}: tunekit needs 3.10", "uv venv --python 3.12"),
+    )
+
+
+def _platform(here: Environment) -> Iterator[Check]:
+    found = f"{here.system} {here.machine}"
+    yield _first(
+        "platform",
+        (here.system == "Linux", "ok", found, ""),
+        (True, "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2"),
+    )
+
+
+def _gpus(here: Environment) -> Iterator[Check]:
+    seen = _seen_by_torch(here)
+    hidden = f"none that CUDA_VISIBLE_DEVICES={here.visible!r} lets through"
+    unknown = f"torch sees {counted(seen, 'GPU')}, but nvidia-smi does not: tunekit would plan for a CPU"
+    container = "in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    elsewhere = "tunekit sft … --gpus 24GB --dry-run  # plans for another machine"
+    yield _first(
+        "GPU",
+        (here.gpus, "ok", Hardware(here.gpus).summary(), ""),
+        (seen, "warning", unknown, container),
+        (here.driver and here.visible is not None, "warning", hidden, "unset CUDA_VISIBLE_DEVICES"),
+        (here.driver, "warning", "none: nvidia-smi is there, but names no GPU", "nvidia-smi  # says why"),
+        (True, "warning", "none: training on a CPU is only for tests", elsewhere),
+    )
+
+
+def _torch(here: Environment) -> Iterator[Check]:
+    yield _fault(here, TORCH) or _torch_build(here)
+
+
+def _torch_build(here: Environment) -> Check:
+    """Whether a torch that is imported computes on the GPUs of this machine."""
+    torch, seen = here.imports["torch"].found, _seen_by_torch(here)
+    cuda, hip, error = torch.get("cuda"), torch.get("hip"), str(torch.get("gpu_error", ""))
+    build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"
+    found = f"{_version(here, 'torch')}, {build}"
+    update = f"update the NVIDIA driver, or take a torch for its CUDA version: {PYTORCH}"
+    full = f"{found}; no memory is free on {error.partition(':')[0]}"
+    return _first(
+        "torch",
+        (here.gpus and not cuda, "problem", f"{found}: it cannot use the GPU of this machine", MEND_TORCH),
+        (here.gpus and not seen, "problem", f"{found}, but it sees no GPU: the driver is too old for it", update),
+        ("OutOfMemory" in error, "warning", full, "nvidia-smi"),
+        (
+            error,
             "problem",
-            f"not installed: dry runs only, on {facts.flags} flags of a snapshot",
-            TRAIN,
-        )
+            f"{found}, but it does not compute on {error}",
+            f"take a torch made for this GPU: {PYTORCH}",
+        ),
+        (seen, "ok", f"{found}, computes on {counted(seen, 'GPU')}", ""),
+        (True, "ok", found, ""),
+    )
+
+
+def _torchvision(here: Environment) -> Iterator[Check]:
+    if TORCHVISION.module not in here.imports:  # only models that see need it
         return
-    release = _release(facts.engine)
-    state = facts.imports.get("swift")
-    if not OLDEST_ENGINE <= release < NEXT_ENGINE:
-        yield Check("ms-swift", "problem", f"{facts.engine}: tunekit is made for 4.6 and later 4.x", ENGINE)
-    elif facts.flags_error:
-        yield Check("ms-swift", "problem", facts.flags_error, ENGINE)
-    elif state and state.status == "broken":
-        yield _broken(facts, "ms-swift", f"{facts.engine}, but it cannot start", state, ENGINE)
-    elif state and state.status == "slow":
-        yield _slow("ms-swift", facts.engine)
+    line = _line(here, TORCHVISION)
+    if "operator torchvision::nms does not exist" in here.imports[TORCHVISION.module].error:
+        found = f"{_version(here, 'torchvision')} is made for another torch; it breaks transformers, for text too"
+        line = replace(line, found=found)
+    yield line
+
+
+def _engine(here: Environment) -> Iterator[Check]:
+    if here.engine is None:
+        found = f"not installed: dry runs only, on {here.flags} flags of a snapshot"
+        yield Check("ms-swift", "problem", found, TRAIN)
+    elif not OLDEST_ENGINE <= release_of(here.engine) < NEXT_ENGINE:
+        yield Check("ms-swift", "problem", f"{here.engine}: tunekit is made for 4.6 and later 4.x", MEND_ENGINE)
+    elif here.flags_error:
+        yield Check("ms-swift", "problem", here.flags_error, MEND_ENGINE)
     else:
-        yield Check("ms-swift", "ok", f"{facts.engine}, starts, {facts.flags} flags read from it")
+        found = f"{here.engine}, starts, {here.flags} flags read from it"
+        yield _fault(here, ENGINE) or Check("ms-swift", "ok", found)
 
 
-def _requirements(facts: Facts) -> Iterator[Check]:
-    if facts.engine is None:
+def _requirements(here: Environment) -> Iterator[Check]:
+    if here.engine is None:
         return
-    if not facts.declared:
-        found = "not compared: this ms-swift has no metadata (a source folder on the path?)"
-        yield Check("requirements", "warning", found, ENGINE)
-    elif facts.unmet is None:
-        yield Check("requirements", "warning", "not compared: that needs packaging", "pip install packaging")
-    elif not facts.unmet:
-        yield Check("requirements", "ok", f"all {facts.declared} that ms-swift declares are met")
-    for missed in facts.unmet or ():
+    if not here.unmet:
+        source = "not compared: this ms-swift has no metadata (a source folder on the path?)"
+        yield _first(
+            "requirements",
+            (not here.declared, "warning", source, MEND_ENGINE),
+            (here.unmet is None, "warning", "not compared: that needs packaging", "pip install packaging"),
+            (True, "ok", f"all {here.declared} that ms-swift declares are met", ""),
+        )
+    for missed in here.unmet or ():
         there = f"{missed.installed} is installed" if missed.installed else "not installed"
         found = f"ms-swift needs {missed.requirement}: {there}"
         yield Check("requirements", "problem", found, f'pip install "{missed.requirement}"')
 
 
-def _msgspec(facts: Facts) -> Iterator[Check]:
-    if facts.engine is None:  # it comes with the extra that the line of ms-swift names
+def _transformers(here: Environment) -> Iterator[Check]:
+    version = here.versions.get("transformers")
+    if version is None:  # a requirement of ms-swift, and said among those
         return
-    if "msgspec" in facts.versions:
-        yield Check("msgspec", "ok", facts.versions["msgspec"])
-    else:
-        found = "not installed: GRPO and GKD import it, and ms-swift does not declare it"
-        yield Check("msgspec", "warning", found, "pip install msgspec")
+    resume = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
+    yield _first(
+        "transformers",
+        (release_of(version) >= RESUMES_NEW_BATCH, "ok", version, ""),
+        (True, "warning", resume, 'pip install -U "transformers>=5.2"'),
+    )
 
 
-def _transformers(facts: Facts) -> Iterator[Check]:
-    version = facts.versions.get("transformers")
-    if version is None:  # a requirement of ms-swift, and told as such
+def _msgspec(here: Environment) -> Iterator[Check]:
+    if here.engine is None:  # it comes with the extra that the line of ms-swift names
         return
-    if _release(version) < CALM_RESUME:
-        found = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
-        yield Check("transformers", "warning", found, 'pip install -U "transformers>=5.2"')
-    else:
-        yield Check("transformers", "ok", version)
+    missing = "not installed: GRPO and GKD import it, and ms-swift does not declare it"
+    yield _first(
+        "msgspec",
+        ("msgspec" in here.versions, "ok", _version(here, "msgspec"), ""),
+        (True, "warning", missing, "pip install msgspec"),
+    )
 
 
-def _torch(facts: Facts) -> Iterator[Check]:
-    version = facts.versions.get("torch", "version unknown")
-    state = facts.imports.get("torch")
-    if state is None:
-        yield Check("torch", "problem", "not installed", TRAIN)
+def _companions(here: Environment) -> Iterator[Check]:
+    for package in COMPANIONS:
+        yield _line(here, package)
+
+
+def _swift_on_path(here: Environment) -> Iterator[Check]:
+    if here.swift is None and here.engine is None:
         return
-    if state.status == "slow":
-        yield _slow("torch", version)
-        return
-    reinstall = "pip uninstall torch && pip install torch"
-    if state.status == "broken":
-        yield Check("torch", "problem", f"{version}, but the import fails: {state.line}", reinstall)
-        return
-    cuda, hip, seen = state.found.get("cuda"), state.found.get("hip"), int(state.found.get("gpus", 0))
-    build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"
-    found = f"{version}, {build}"
-    error = str(state.found.get("gpu_error", ""))
-    if facts.gpus and not cuda:
-        yield Check("torch", "problem", f"{found}: it cannot use the GPU of this machine", reinstall)
-    elif facts.gpus and not seen:
-        fix = f"update the NVIDIA driver, or take a torch for its CUDA version: {PYTORCH}"
-        yield Check("torch", "problem", f"{found}, but it sees no GPU: the driver is too old for it", fix)
-    elif "OutOfMemory" in error:
-        yield Check("torch", "warning", f"{found}; no memory is free on {error.partition(':')[0]}", "nvidia-smi")
-    elif error:
-        fix = f"take a torch made for this GPU: {PYTORCH}"
-        yield Check("torch", "problem", f"{found}, but it does not compute on {error}", fix)
-    else:
-        yield Check("torch", "ok", f"{found}, computes on {_count(seen, 'GPU')}" if seen else found)
+    fix = f'export PATH={shlex.quote(str(here.scripts))}:"$PATH"'
+    absent = "not on PATH: tunekit does not need it, commands copied from a dry run do"
+    other = f"{here.swift} is another one: tunekit never uses it, commands copied from a dry run would"
+    yield _first(
+        "swift",
+        (here.swift is None, "warning", absent, fix),
+        (here.swift_is_own, "ok", str(here.swift), ""),
+        (True, "warning", other, fix),
+    )
 
 
-def _gpus(facts: Facts) -> Iterator[Check]:
-    torch = facts.imports.get("torch")
-    seen = int(torch.found.get("gpus", 0)) if torch else 0
-    if facts.gpus:
-        yield Check("GPU", "ok", Hardware(facts.gpus).summary())
-    elif seen:
-        found = f"torch sees {_count(seen, 'GPU')}, but nvidia-smi does not: tunekit would plan for a CPU"
-        yield Check("GPU", "warning", found, "in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility")
-    elif facts.driver and facts.visible is not None:
-        found = f"none that CUDA_VISIBLE_DEVICES={facts.visible!r} lets through"
-        yield Check("GPU", "warning", found, "unset CUDA_VISIBLE_DEVICES")
-    elif facts.driver:
-        yield Check("GPU", "warning", "none: nvidia-smi is there, but names no GPU", "nvidia-smi  # says why")
-    else:
-        found = "none: training on a CPU is only for tests"
-        yield Check("GPU", "warning", found, "tunekit sft … --gpus 24GB --dry-run  # plans for another machine")
-
-
-def _torchvision(facts: Facts) -> Iterator[Check]:
-    state = facts.imports.get("torchvision")
-    if state is None:  # only models that see need it
-        return
-    version = facts.versions.get("torchvision", "version unknown")
-    if state.status == "slow":
-        yield _slow("torchvision", version)
-    elif state.status == "broken":
-        found = f"{version}, but the import fails, and with it that of transformers, for text too: {state.line}"
-        if "operator torchvision::nms does not exist" in state.error:
-            found = f"{version} is made for another torch; it breaks transformers, for text too"
-        yield Check("torchvision", "problem", found, "pip uninstall torchvision")
-    else:
-        yield Check("torchvision", "ok", version)
-
-
-def _companions(facts: Facts) -> Iterator[Check]:
-    for companion in COMPANIONS:
-        yield _companion(facts, companion)
-
-
-def _companion(facts: Facts, companion: Companion) -> Check:
-    name, state = companion.name, facts.imports.get(companion.package)
-    version = facts.versions.get(name, "version unknown")
-    if state is None:
-        if companion.gpu_only and not facts.gpus:
-            return Check(name, "ok", "not installed, and of no use without a GPU")
-        if companion.without:
-            return Check(name, "warning", f"not installed: {companion.without}", companion.install)
-        return Check(name, "ok", f"not installed, optional ({companion.use})")
-    if state.status == "slow":
-        return _slow(name, version)
-    if state.status == "broken":
-        roots = ROOTS if companion.needs_torch else ()
-        return _broken(facts, name, f"{version}, but the import fails", state, companion.mend, roots)
-    return Check(name, "ok", version)
-
-
-def _swift_on_path(facts: Facts) -> Iterator[Check]:
-    fix = f'export PATH={shlex.quote(str(facts.scripts))}:"$PATH"'
-    if facts.swift is None:
-        if facts.engine is not None:
-            found = "not on PATH: tunekit does not need it, commands copied from a dry run do"
-            yield Check("swift", "warning", found, fix)
-    elif facts.swift_is_own:
-        yield Check("swift", "ok", str(facts.swift))
-    else:
-        found = f"{facts.swift} is another one: tunekit never uses it, commands copied from a dry run would"
-        yield Check("swift", "warning", found, fix)
-
-
-def _disks(facts: Facts) -> Iterator[Check]:
-    for disk in facts.disks:
+def _disks(here: Environment) -> Iterator[Check]:
+    for disk in here.disks:
         level: Level = "problem" if disk.free_gib < FULL else "warning" if disk.free_gib < ROOMY else "ok"
         moves = [MOVES[what] for what in disk.holds] if level != "ok" else []
         found = f"{disk.free_gib:.{1 if disk.free_gib < ROOMY else 0}f} GiB free for {', '.join(disk.holds)}"
         yield Check("disk", level, found, "; ".join(moves))
 
 
-def _tokens(facts: Facts) -> Iterator[Check]:
-    found = ", ".join(f"{name} {'set' if name in facts.tokens else 'not set'}" for name in TOKENS)
+def _tokens(here: Environment) -> Iterator[Check]:
+    found = ", ".join(f"{name} {'set' if name in here.tokens else 'not set'}" for name in TOKENS)
     yield Check("tokens", "ok", found)
 
 
-CHECKS: tuple[Callable[[Facts], Iterator[Check]], ...] = (
+CHECKS: tuple[Callable[[Environment], Iterator[Check]], ...] = (
     _python,
     _platform,
     _gpus,
@@ -339,25 +329,10 @@ CHECKS: tuple[Callable[[Facts], Iterator[Check]], ...] = (
 )
 
 
-def _broken(facts: Facts, name: str, found: str, state: Import, fix: str, roots: tuple[str, ...] = ROOTS) -> Check:
-    """A failed import. Where a root of it fails too, that one has the line to act on."""
-    states = {root: facts.imports[root].status if root in facts.imports else "missing" for root in roots}
-    for root, status in states.items():
-        if status == "broken" or (root, status) == ("torch", "missing"):
-            again = f"tunekit doctor  # once {root} is mended"
-            return Check(name, "warning", f"{found}: {root} is {status}", again)
-    return Check(name, "problem", f"{found}: {state.line}", fix)
+def _seen_by_torch(here: Environment) -> int:
+    """How many GPUs torch sees; 0 where it cannot be imported."""
+    return int(here.imports["torch"].found.get("gpus", 0)) if "torch" in here.imports else 0
 
 
-def _slow(name: str, version: str) -> Check:
-    found = f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known"
-    return Check(name, "warning", found, AGAIN)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The release numbers of a version, as in ``(5, 19, 0)``."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3])
+def _version(here: Environment, name: str) -> str:
+    return (here.engine if name == ENGINE.name else here.versions.get(name)) or "version unknown"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 TOKENS = ("HF_TOKEN", "MODELSCOPE_API_TOKEN", "SWANLAB_API_KEY", "WANDB_API_KEY")
 """What hubs and trackers log in with. Their values are never read, only whether there is one."""
 
-
 HERE, HUGGING_FACE, MODELSCOPE = "this folder", "the Hugging Face cache", "the ModelScope cache"
 """What fills a disk."""
 
@@ -47,8 +46,8 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What was found on this machine.
+class Environment:
+    """What was found in this interpreter and on this machine.
 
     Attributes:
         python: its version.
@@ -93,7 +92,7 @@ class Facts:
     pip: str = "pip"
 
 
-def gather() -> Facts:
+def find_environment() -> Environment:
     """Look at this interpreter and this machine. Imports packages in processes of their own: seconds."""
     engine = find_engine()
     try:
@@ -103,10 +102,10 @@ def gather() -> Facts:
         flags, flags_error = 0, error.message
     versions = installed_versions()
     declared = _declared() if engine else []
-    missed = unmet(declared, versions)
+    missed = unmet_requirements(declared, versions)
     scripts = Path(sysconfig.get_path("scripts"))
     swift = shutil.which("swift")
-    return Facts(
+    return Environment(
         python=sys.version_info[:3],
         system=platform.system(),
         machine=platform.machine(),
@@ -123,7 +122,7 @@ def gather() -> Facts:
         scripts=scripts,
         swift=Path(swift) if swift else None,
         swift_is_own=bool(swift) and is_own(Path(str(swift)), scripts, Path(sys.executable)),
-        disks=disks(os.environ),
+        disks=find_disks(os.environ),
         tokens=frozenset(name for name in TOKENS if os.environ.get(name)),
         pip=_pip(scripts),
     )
@@ -139,7 +138,7 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def unmet(requirements: list[str], versions: Mapping[str, str]) -> list[Unmet] | None:
+def unmet_requirements(requirements: list[str], versions: Mapping[str, str]) -> list[Unmet] | None:
     """Which requirements are not met; those of extras and of other platforms are left out.
 
     Args:
@@ -180,7 +179,7 @@ def is_own(program: Path, scripts: Path, python: Path) -> bool:
     return named.parent.resolve() == python.parent.resolve() and named.resolve() == python.resolve()
 
 
-def disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
+def find_disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
     """The file systems of the current folder and of the two hubs' caches, each once."""
     home = Path.home()
     cache = environ.get("XDG_CACHE_HOME") or home / ".cache"

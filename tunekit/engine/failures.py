@@ -52,45 +52,41 @@ its child (``sys.exit(-9)``). Nothing else is left behind by the kernel's out-of
 
 @dataclass(frozen=True)
 class Pattern:
-    """A line of a log that tells a failure."""
+    """A text in a log that means one kind of failure."""
 
     kind: Kind
     text: re.Pattern[str]
 
 
-def _pattern(kind: Kind, text: str) -> Pattern:
-    return Pattern(kind, re.compile(text))
-
-
-PATTERNS = (
-    # vLLM sizes its cache before training starts: a smaller micro-batch does not help, so these come first.
-    _pattern(Kind.INFERENCE_ENGINE, r"No available memory for the cache blocks"),
-    _pattern(
-        Kind.INFERENCE_ENGINE,
-        r"Free memory on device .* on startup is less than desired GPU memory utilization",
-    ),
-    _pattern(Kind.INFERENCE_ENGINE, r"CUDA Error: out of memory at .*cumem_allocator"),
-    _pattern(Kind.GPU_MEMORY, r"(?:torch\.(?:cuda\.)?)?OutOfMemoryError: .*"),
-    _pattern(Kind.GPU_MEMORY, r"(?:CUDA|HIP|XPU) out of memory\..*"),
-    _pattern(Kind.GPU_MEMORY, r"CUDA error: out of memory"),
-    _pattern(Kind.GPU_MEMORY, r"CUBLAS_STATUS_ALLOC_FAILED"),
-    _pattern(Kind.GPU_MEMORY, r"CUDNN_STATUS_ALLOC_FAILED"),
-    _pattern(Kind.HOST_MEMORY, r"DefaultCPUAllocator: (?:can't|not enough memory).*"),
-    _pattern(Kind.HOST_MEMORY, r"^(?:\[rank\d+\]: )?MemoryError\b.*"),
-    _pattern(Kind.HOST_MEMORY, r"Cannot allocate memory"),
-    _pattern(Kind.HOST_MEMORY, r"DataLoader worker .* is killed by signal: (?:Killed|Bus error).*"),
-    _pattern(Kind.HOST_MEMORY, r"exitcode\s*: -9 \(pid: \d+\)"),
-    _pattern(Kind.HOST_MEMORY, r"Signal 9 \(SIGKILL\) received by PID \d+"),
-    _pattern(Kind.NCCL, r"(?:ncclInternalError|ncclSystemError|ncclUnhandledCudaError|ncclRemoteError).*"),
-    _pattern(Kind.NCCL, r"Watchdog caught collective operation timeout.*"),
-    _pattern(Kind.DISK, r"No space left on device"),
-    _pattern(Kind.DISK, r"Disk quota exceeded"),
-    _pattern(Kind.USAGE, r"remaining_argv: .*"),
-    _pattern(Kind.USAGE, r"error: argument --.*"),
-    _pattern(Kind.DATA, r"Dataset .* load failed.*"),
-    _pattern(Kind.DATA, r"DatasetGenerationError.*"),
+PATTERNS = tuple(
+    Pattern(kind, re.compile(text))
+    for kind, text in (
+        # vLLM sizes its cache before training starts: a smaller micro-batch does not help, so these come first.
+        (Kind.INFERENCE_ENGINE, r"No available memory for the cache blocks"),
+        (Kind.INFERENCE_ENGINE, r"Free memory on device .* on startup is less than desired GPU memory utilization"),
+        (Kind.INFERENCE_ENGINE, r"CUDA Error: out of memory at .*cumem_allocator"),
+        (Kind.GPU_MEMORY, r"(?:torch\.(?:cuda\.)?)?OutOfMemoryError: .*"),
+        (Kind.GPU_MEMORY, r"(?:CUDA|HIP|XPU) out of memory\..*"),
+        (Kind.GPU_MEMORY, r"CUDA error: out of memory"),
+        (Kind.GPU_MEMORY, r"CUBLAS_STATUS_ALLOC_FAILED"),
+        (Kind.GPU_MEMORY, r"CUDNN_STATUS_ALLOC_FAILED"),
+        (Kind.HOST_MEMORY, r"DefaultCPUAllocator: (?:can't|not enough memory).*"),
+        (Kind.HOST_MEMORY, r"^(?:\[rank\d+\]: )?MemoryError\b.*"),
+        (Kind.HOST_MEMORY, r"Cannot allocate memory"),
+        (Kind.HOST_MEMORY, r"DataLoader worker .* is killed by signal: (?:Killed|Bus error).*"),
+        (Kind.HOST_MEMORY, r"exitcode\s*: -9 \(pid: \d+\)"),
+        (Kind.HOST_MEMORY, r"Signal 9 \(SIGKILL\) received by PID \d+"),
+        (Kind.NCCL, r"(?:ncclInternalError|ncclSystemError|ncclUnhandledCudaError|ncclRemoteError).*"),
+        (Kind.NCCL, r"Watchdog caught collective operation timeout.*"),
+        (Kind.DISK, r"No space left on device"),
+        (Kind.DISK, r"Disk quota exceeded"),
+        (Kind.USAGE, r"remaining_argv: .*"),
+        (Kind.USAGE, r"error: argument --.*"),
+        (Kind.DATA, r"Dataset .* load failed.*"),
+        (Kind.DATA, r"DatasetGenerationError.*"),
+    )
 )
-"""Texts by which failures are told, most telling first. Sources: PyTorch's allocators (CUDACachingAllocator.cpp,
+"""The first one that the log holds names the failure. Sources: PyTorch's allocators (CUDACachingAllocator.cpp,
 alloc_cpu.cpp), torch elastic's report of killed workers, vLLM issues 13941 and others, ms-swift 4.6 base.py."""
 
 EVALUATION = re.compile(r"in (?:evaluation_loop|evaluate|prediction_step|_evaluate)\b")
@@ -109,7 +105,7 @@ class Failure:
 
     Attributes:
         kind: decides what may be tried.
-        evidence: the line of the log that tells it, or what the exit status means.
+        evidence: the line of the log that shows it, or what the exit status means.
         status: the exit status.
     """
 
@@ -145,7 +141,7 @@ def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
 
 
 def _where(kind: Kind, log: str) -> Kind:
-    """Tell training, evaluation and loading apart by the frames of the last traceback."""
+    """Whether GPU memory ran out in training, evaluation or loading, by the frames of the last traceback."""
     if kind is not Kind.GPU_MEMORY:
         return kind
     traceback = log[log.rfind("Traceback (most recent call last)") :]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from tunekit.files import cache_folder, write_atomically
 from tunekit.plan.flags import Flag, FlagTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SNAPSHOT = Path(__file__).with_name("flags-4.6.0.json")
 """The flags of ms-swift 4.6.0, used where ms-swift is not installed. ``scripts/snapshots`` writes it."""
@@ -47,12 +47,12 @@ def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> Fla
     """
     engine = find_engine()
     if engine is None:
-        return from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False, classes=classes)
+        return _load(SNAPSHOT, classes)
     stamp = int((engine.root / "version.py").stat().st_mtime)
     family = "after" if classes is AFTER_CLASSES else "flags"
     cached = cache_folder() / f"{family}-{engine.version}-{stamp}.json"
     try:
-        return from_json(json.loads(cached.read_text(encoding="utf-8")), installed=True, classes=classes)
+        return _load(cached, classes)
     except (OSError, ValueError, KeyError):  # not cached yet, or written by another version of tunekit
         table = read_flags(engine, classes)
         try:
@@ -60,6 +60,18 @@ def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> Fla
         except OSError:
             return table  # a cache that cannot be written costs 0.2 s a call, nothing else
         return table
+
+
+def _load(path: Path, classes: Mapping[str, tuple[str, str]]) -> FlagTable:
+    """The table in a file, which is read again only after a change: one run asks several times."""
+    state = path.stat()
+    return _remembered(path, (state.st_ino, state.st_size, state.st_mtime_ns), tuple(classes))
+
+
+@lru_cache(maxsize=4)
+def _remembered(path: Path, _state: tuple[int, ...], commands: tuple[str, ...]) -> FlagTable:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return from_json(document, installed=path != SNAPSHOT, commands=commands)
 
 
 def read_flags(engine: Installation, classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
@@ -94,15 +106,15 @@ def to_json(*tables: FlagTable) -> dict[str, Any]:
 
 
 def from_json(
-    document: dict[str, Any], *, installed: bool, classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES
+    document: dict[str, Any], *, installed: bool, commands: Iterable[str] = tuple(ARGUMENT_CLASSES)
 ) -> FlagTable:
-    """The table that `to_json` wrote, for the commands of `classes`."""
-    commands: dict[str, dict[str, Flag]] = {command: {} for command in classes}
+    """The table that `to_json` wrote, for those `commands`."""
+    tables: dict[str, dict[str, Flag]] = {command: {} for command in commands}
     for name, kind, choices, optional, takers in document["flags"]:
         flag = Flag(name, kind, tuple(choices), optional)
-        for command in commands.keys() & set(takers):
-            commands[command][name] = flag
-    return FlagTable(document["version"], installed, commands)
+        for command in tables.keys() & set(takers):
+            tables[command][name] = flag
+    return FlagTable(document["version"], installed, tables)
 
 
 @cache

@@ -84,7 +84,12 @@ def package_version(distribution: str) -> tuple[int, ...] | None:
         version = metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+    return release_of(version)
+
+
+def release_of(version: str) -> tuple[int, ...]:
+    """The release numbers of a version: ``(5, 19, 0)`` of ``5.19.0+cu128``; empty where it holds no number."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3])
 
 
 @cache

@@ -104,7 +104,7 @@ def read_progress(path: Path) -> Progress:
     return progress
 
 
-def summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Path) -> dict[str, Any]:
     """The last line that ms-swift writes: ``last_model_checkpoint``, ``best_model_checkpoint``, …; empty without one.
 
     It is written after a failure too, so it says nothing about success.

@@ -102,7 +102,7 @@ def try_import(code: str, limit: float = TIME_LIMIT) -> Import:
         found, error = {}, _death(failed)
     if error is None:
         return Import("works", found=found)
-    return Import("broken", secrets.redact(error, secrets.values(os.environ)))
+    return Import("broken", secrets.redact(error, secrets.secret_values(os.environ)))
 
 
 def run_import(code: str) -> dict[str, Any]:

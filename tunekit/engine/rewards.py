@@ -31,7 +31,7 @@ PACKAGES = {"accuracy": "math_verify", "cosine": "math_verify"}
 """What a reward of ms-swift imports, and ms-swift does not require."""
 
 
-def choose(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]:
+def choose_rewards(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]:
     """What ``--reward`` names: the names by which ms-swift knows the rewards, and those that are the user's functions.
 
     Args:
@@ -93,7 +93,7 @@ def registered(file: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):  # ms-swift tells what is wrong with a plugin of the user's
+    except (OSError, SyntaxError, ValueError):  # ms-swift says what is wrong with a plugin of the user's
         return {}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found: dict[str, tuple[str, ...]] = {}

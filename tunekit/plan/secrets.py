@@ -62,7 +62,7 @@ def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tupl
     return kept, moved
 
 
-def refuse(flag: str) -> None:
+def refuse_secret(flag: str) -> None:
     """Raise TunekitError where a flag holds a secret: files, variables of tunekit and plans never do."""
     if flag in VARIABLE_OF_FLAG:
         variable = VARIABLE_OF_FLAG[flag]
@@ -79,7 +79,7 @@ def is_secret(variable: str) -> bool:
     return bool(_SECRET_NAME.search(variable))
 
 
-def values(environ: Mapping[str, str]) -> list[str]:
+def secret_values(environ: Mapping[str, str]) -> list[str]:
     """The secret values in an environment, longest first, to be struck out of everything that is written."""
     found = {value for name, value in environ.items() if is_secret(name) and len(value) >= _SHORTEST}
     return sorted(found, key=len, reverse=True)

@@ -11,9 +11,9 @@ from tunekit.engine.after import CARRIED, FLASH, FOLLOWUPS, Weights, merges
 from tunekit.engine.after import command as command_of
 from tunekit.engine.command import PROGRAM
 from tunekit.engine.failures import Failure, classify
-from tunekit.engine.logs import summary
+from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.secrets import values
+from tunekit.plan.secrets import secret_values
 from tunekit.recipes.chain import MERGED, RESULT
 from tunekit.runs import checkpoints
 from tunekit.runs.supervisor import StopRequest, supervise
@@ -31,7 +31,7 @@ HALF = "merged.part"
 
 def best_checkpoint(output: Path) -> Path | None:
     """The checkpoint that counts: the best where the run was evaluated, else the last; None where none was saved."""
-    found = summary(output / "logging.jsonl")
+    found = read_summary(output / "logging.jsonl")
     for key in ("best_model_checkpoint", "last_model_checkpoint"):
         path = output / Path(str(found.get(key) or "")).name
         if found.get(key) and checkpoints.step(path) >= 0 and path.is_dir():
@@ -87,7 +87,7 @@ def merge(folder: RunFolder, plan: Plan, engine: Installation) -> Failure | None
     inherited = {name: value for name, value in os.environ.items() if name != "NPROC_PER_NODE"}
     with StopRequest() as stop:
         ended = supervise(
-            command.argv, inherited, log, secrets=values(os.environ), inherit=(folder.lock_fd,), stop=stop
+            command.argv, inherited, log, secrets=secret_values(os.environ), inherit=(folder.lock_fd,), stop=stop
         )
     if ended.stopped_by:
         raise KeyboardInterrupt

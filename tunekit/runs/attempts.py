@@ -15,7 +15,7 @@ from tunekit.engine.logs import LogTail, Progress, read_progress
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
-from tunekit.plan.secrets import values
+from tunekit.plan.secrets import secret_values
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import Attempt, RunFolder, RunState
 from tunekit.runs.ladder import seen
@@ -197,7 +197,7 @@ class _Runner:
             command.argv,
             inherited | dict(command.env),
             place / "train.log",
-            secrets=values(os.environ),
+            secrets=secret_values(os.environ),
             on_tick=look,
             inherit=(folder.lock_fd,),
             stop=self._stop,

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tunekit.console import forgiving, say
+from tunekit.console import say, tolerant_stderr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,19 +80,19 @@ class TerminalScreen:
         self._began = time.monotonic()
         # No thread of its own: it would end in a traceback when the terminal is closed.
         self._live = Live(console=self._console, auto_refresh=False)
-        with forgiving():
+        with tolerant_stderr():
             self._live.start()
 
     def progress(self, progress: Progress, log: Path) -> None:
         """Redraw."""
         if self._live:
-            with forgiving():
+            with tolerant_stderr():
                 self._live.update(self._drawing(progress, log), refresh=True)
 
     def pause(self) -> None:
         """Leave the last drawing where it is."""
         if self._live:
-            with forgiving():
+            with tolerant_stderr():
                 self._live.stop()
                 self._console.print()
             self._live = None
@@ -102,7 +102,7 @@ class TerminalScreen:
         from rich.padding import Padding
         from rich.text import Text
 
-        with forgiving():
+        with tolerant_stderr():
             for number, line in enumerate(lines):
                 self._console.print(Padding(Text(line, "" if number else "bold"), (0, 0, 0, 2)))
             self._console.print()

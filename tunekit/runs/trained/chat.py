@@ -11,7 +11,7 @@ import threading
 from typing import IO, TYPE_CHECKING
 
 from tunekit.errors import Exit
-from tunekit.plan.secrets import redact, values
+from tunekit.plan.secrets import redact, secret_values
 from tunekit.runs.supervisor import TICK, StopRequest
 from tunekit.runs.trained.use import failed, inherited
 
@@ -78,7 +78,7 @@ def talk(python: str, script: Path, flags: Sequence[str], env: Mapping[str, str]
 
 
 def _keep(stream: IO[bytes], file: IO[str]) -> None:
-    secrets = values(os.environ)
+    secrets = secret_values(os.environ)
     for line in stream:
         file.write(redact(line.decode("utf-8", errors="replace"), secrets))
         file.flush()

@@ -17,7 +17,7 @@ from tunekit.data.files import local_file
 from tunekit.engine.plugin import bare
 from tunekit.errors import TunekitError, closest
 from tunekit.files import read_object, write_atomically
-from tunekit.plan.secrets import redact, values
+from tunekit.plan.secrets import redact, secret_values
 from tunekit.runs.folder import now
 from tunekit.runs.supervisor import TICK, StopRequest
 
@@ -138,7 +138,7 @@ def judge(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any],
     Raises:
         KeyboardInterrupt: a signal asked to stop; nothing of the script is left.
     """
-    secrets = values(os.environ)
+    secrets = secret_values(os.environ)
     with StopRequest() as stop:
         process = subprocess.Popen(
             [python, str(script), str(predictions)],

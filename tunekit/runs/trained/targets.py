@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.engine import after as followups
 from tunekit.engine.after import CARRIED, FLASH, PATHS, Weights
-from tunekit.engine.logs import summary
+from tunekit.engine.logs import read_summary
 from tunekit.errors import TunekitError
 from tunekit.files import read_object
 from tunekit.plan.models.find import resolve
@@ -185,7 +185,7 @@ def _saved(path: Path) -> bool:
 
 def _best(folder: RunFolder, newest: Path) -> int:
     """The step of the best checkpoint, as the run's summary or its newest checkpoint knows it; -1 where none does."""
-    known = summary(folder.output / "logging.jsonl").get("best_model_checkpoint")
+    known = read_summary(folder.output / "logging.jsonl").get("best_model_checkpoint")
     known = known or read_object(newest / "trainer_state.json").get("best_model_checkpoint")
     return step(Path(known)) if known else -1
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit import hardware
-from tunekit.console import forgiving, say
+from tunekit.console import say, tolerant_stderr
 from tunekit.engine.failures import classify
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import read_object
 from tunekit.plan.predict import weights_gib
-from tunekit.plan.secrets import values
+from tunekit.plan.secrets import secret_values
 from tunekit.runs.attempts import LOG_TAIL
 from tunekit.runs.checkpoints import has_weights
 from tunekit.runs.supervisor import StopRequest, supervise
@@ -81,7 +81,7 @@ def supervised(command: Command, log: Path, progress: Progress) -> None:
             command.argv,
             {**inherited(), **command.env},
             log,
-            secrets=values(os.environ),
+            secrets=secret_values(os.environ),
             on_tick=progress.tick,
             stop=stop,
         )
@@ -131,7 +131,7 @@ class Progress:
         """Say it again, where it is time."""
         now = time.monotonic()
         if self._live:
-            with forgiving():
+            with tolerant_stderr():
                 width = shutil.get_terminal_size().columns
                 print(f"\r\x1b[K{self._line(now)[: width - 1]}", end="", file=sys.stderr, flush=True)
         elif now - self._told >= TELL_EVERY:
@@ -141,7 +141,7 @@ class Progress:
     def end(self) -> None:
         """Leave no half line behind."""
         if self._live:
-            with forgiving():
+            with tolerant_stderr():
                 print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _line(self, now: float) -> str:
