@@ -13,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.engine.after import CARRIED, CPU, FOLLOWUPS, PATHS, Weights, answers, command, loads, merges
+from tunekit.engine.after import (
+    CARRIED,
+    CPU,
+    FOLLOWUPS,
+    PATHS,
+    Weights,
+    after_command,
+    answer_flags,
+    load_flags,
+    merge_flags,
+)
 from tunekit.runs.trained.answers import ROW
 
 pytestmark = pytest.mark.engine
@@ -46,21 +56,21 @@ def commands():
     for name, weights in MODELS.items():
         for cpu in (False, True):
             where = f"{name} {'cpu' if cpu else 'gpu'}"
-            loaded = loads(weights, cpu=cpu)
+            loaded = load_flags(weights, cpu=cpu)
             made[f"chat {where}"] = ("chat", {**loaded, **TYPED})
-            rows = answers(weights, ["a b.jsonl", "c.jsonl#9"], Path("o.jsonl"), cpu=cpu, at_once=4)
+            rows = answer_flags(weights, ["a b.jsonl", "c.jsonl#9"], Path("o.jsonl"), cpu=cpu, at_once=4)
             made[f"predict {where}"] = ("predict", {**rows, "columns": '{"a": "query"}', **TYPED})
             benchmarks = {"eval_output_dir": "e f", "eval_dataset": ["gsm8k", "arc"], "eval_limit": 5}
             made[f"eval {where}"] = ("eval", {**loaded, **benchmarks})
         if weights.adapter:
-            made[f"merge {name}"] = ("merge", merges(weights, Path("new place")))
+            made[f"merge {name}"] = ("merge", merge_flags(weights, Path("new place")))
     return made
 
 
 @pytest.fixture(scope="module")
 def parsed():
     asked = {
-        name: [FOLLOWUPS[line].table, command(FOLLOWUPS[line], flags, {}).argv[2:]]
+        name: [FOLLOWUPS[line].table, after_command(FOLLOWUPS[line], flags, {}).argv[2:]]
         for name, (line, flags) in commands().items()
     }
     ended = subprocess.run(

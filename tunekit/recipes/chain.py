@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from tunekit.errors import TunekitError
 from tunekit.plan.plan import in_order
 from tunekit.plan.settings import Setting, Value, text
-from tunekit.recipes.schema import BASE, Part, is_adapter
+from tunekit.recipes.schema import BASE, Part
+from tunekit.runs.checkpoints import is_adapter
+from tunekit.runs.folder import MERGED, RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 SOURCE = "recipe"
 """The source of settings that say where a stage starts."""
-
-RESULT, MERGED = "result", "merged"
-"""In a stage's folder: the link to the checkpoint that counts, and the model that its adapter was merged into."""
 
 SHAPE = (
     "lora_rank",

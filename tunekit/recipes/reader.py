@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.recipes.schema import BASE, Option, Part, Recipe, Takes, is_adapter
+from tunekit.recipes.schema import BASE, Option, Part, Recipe, Takes
+from tunekit.runs.checkpoints import is_adapter
 from tunekit.stages import STAGES, Stage
 from tunekit.toml import line_of, read_toml
 

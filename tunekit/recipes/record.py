@@ -15,6 +15,7 @@ from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.plan.plan import BATCH_FLAGS
 from tunekit.plan.settings import text
+from tunekit.runs.folder import RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,8 +163,6 @@ def _content(path: Path, known: tuple[int, int, str] | None) -> tuple[int, int, 
 
 def version(folder: Path) -> str:
     """Which training of a stage, and which checkpoint of it, its folder holds; empty where it holds none."""
-    from tunekit.recipes.chain import RESULT
-
     record = load(folder)
     result = folder / RESULT
     return f"{record.id} {result.resolve().name}" if record and result.exists() else ""

@@ -17,10 +17,12 @@ from tunekit.engine.command import build
 from tunekit.engine.plugin import Files, placed
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import write_atomically
-from tunekit.recipes import outputs, record
+from tunekit.recipes import record
 from tunekit.runs import attempts, preflight
+from tunekit.runs.checkpoints import link_result
 from tunekit.runs.folder import RunFolder, RunState, now
 from tunekit.runs.functions import first_files, try_functions, write_files
+from tunekit.runs.trained.merge import merge_stage, merged_gib, stage_merge_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +146,7 @@ def check(items: Sequence[Planned], states: Mapping[str, State]) -> None:
 
 def _check_disk_for_merges(items: Sequence[Planned], coming: Sequence[Planned]) -> None:
     names = dict.fromkeys(name for item in coming for name in item.start.merges)
-    sizes = [outputs.merged_gib(item.plan) for item in items if item.part.name in names and not item.merged.is_dir()]
+    sizes = [merged_gib(item.plan) for item in items if item.part.name in names and not item.merged.is_dir()]
     if not sizes:
         return
     folder = next(parent for parent in items[0].path.resolve().parents if parent.is_dir())
@@ -232,8 +234,8 @@ class _Runner:
             place = RunFolder(source.path)
             place.acquire()
             try:
-                outputs.link_result(source.path)
-                failure = outputs.merge(place, source.plan, self._engine)
+                link_result(source.path)
+                failure = merge_stage(place, source.plan, self._engine)
             finally:
                 place.release()
             if failure:
@@ -246,7 +248,7 @@ class _Runner:
         state = self._states[item.part.name]
         for name in item.start.needs:  # a stage of before may have ended without its link, when the machine died
             if name in self._by_name and not self._by_name[name].checkpoint.exists():
-                outputs.link_result(self._by_name[name].path)
+                link_result(self._by_name[name].path)
         screen = self._teller.begins(item, number, len(self._items), state)
         place = RunFolder(item.path)
         place.acquire()
@@ -255,7 +257,7 @@ class _Runner:
                 place = self._move_away(place, item.part.name)
             run_state = self._resumed(place, item) if state.kind == RESUME else self._begun(place, item)
             report = attempts.run(place, run_state, screen)
-            checkpoint = outputs.link_result(item.path) if report.status == "done" else None
+            checkpoint = link_result(item.path) if report.status == "done" else None
         finally:
             place.release()
         self._teller.ended(item, report, checkpoint)
@@ -324,7 +326,7 @@ def script(items: Sequence[Planned], states: Mapping[str, State]) -> list[tuple[
         for name in item.start.merges:
             if name not in done:
                 lines.append(
-                    outputs.merge_command(by_name[name].plan, by_name[name].checkpoint, by_name[name].merged).shell()
+                    stage_merge_command(by_name[name].plan, by_name[name].checkpoint, by_name[name].merged).shell()
                 )
                 done.add(name)
         lines.append(build(placed(item.plan, Files.of_run(item.path)), item.path / "output").shell())

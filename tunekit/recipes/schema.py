@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tunekit.plan.flags import FlagTable
     from tunekit.stages import Stage
@@ -97,8 +97,3 @@ class Recipe:
             hint = did_you_mean(name, names) or f"its stages: {', '.join(names)}"
             raise TunekitError(f"{self.path} has no stage {name}", hint)
         return self.parts[names.index(name)]
-
-
-def is_adapter(folder: str) -> bool:
-    """Whether a folder holds an adapter, which needs its base model beside it."""
-    return (Path(folder).expanduser() / "adapter_config.json").is_file()

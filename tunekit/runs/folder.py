@@ -22,6 +22,10 @@ from tunekit.plan.plan import Plan
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
 
+RESULT, MERGED = "result", "merged"
+"""In the folder of a recipe's stage: the link to the checkpoint that counts, and the model that its adapter was merged
+into."""
+
 SCHEMA = 1
 
 LONGEST_NAME = 200

@@ -319,16 +319,13 @@ def failed(folder: RunFolder, report: Report) -> None:
 
 def _next_commands(folder: RunFolder, report: Report) -> None:
     from tunekit.engine.after import suggested
-    from tunekit.engine.logs import summary
-    from tunekit.runs.checkpoints import newest
+    from tunekit.runs.checkpoints import best_checkpoint
 
-    found = summary(folder.output / "logging.jsonl")
-    best = found.get("best_model_checkpoint") or found.get("last_model_checkpoint") or newest(folder.output)
-    if not best:
+    best = best_checkpoint(folder.output)
+    if best is None:
         _line("Note", "no checkpoint was saved (--save_strategy no)")
         return
-    checkpoint = _short(Path(best))
-    _line("Saved", str(checkpoint))
+    _line("Saved", str(_short(best)))
     for followup in suggested(report.state.plan):
         _line(followup.title, f"tunekit {followup.command} {_run_word(folder)}", wrap=False)
 

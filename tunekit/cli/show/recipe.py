@@ -9,11 +9,11 @@ from tunekit.cli.show.screen import make_screen
 from tunekit.console import say
 from tunekit.engine.after import suggested
 from tunekit.errors import TunekitError
-from tunekit.recipes.outputs import merge_command
 from tunekit.recipes.plan import prepared_of
 from tunekit.recipes.run import script
 from tunekit.runs.folder import RunFolder
 from tunekit.runs.preflight import check_data
+from tunekit.runs.trained.merge import stage_merge_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ def document(recipe: Recipe, folder: Path, items: list[Planned], states: Mapping
                 "merges": [
                     {
                         "stage": source.part.name,
-                        "argv": list(merge_command(source.plan, source.checkpoint, source.merged).argv),
+                        "argv": list(stage_merge_command(source.plan, source.checkpoint, source.merged).argv),
                     }
                     for source in merges
                 ],
