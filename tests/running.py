@@ -309,8 +309,8 @@ def make_run(
             (path / "adapter_config.json").write_text("{}", encoding="utf-8")
         else:
             (path / "adapter_model.safetensors").rename(path / "model.safetensors")
-    told = {"last_model_checkpoint": None, "best_model_checkpoint": best and str(folder.output / f"checkpoint-{best}")}
-    (folder.output / "logging.jsonl").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    ended = {"last_model_checkpoint": None, "best_model_checkpoint": best and str(folder.output / f"checkpoint-{best}")}
+    (folder.output / "logging.jsonl").write_text(json.dumps(ended) + "\n", encoding="utf-8")
     return folder
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.engine
 CLASSES = {"infer": "InferArguments", "export": "ExportArguments", "eval": "EvalArguments"}
 
 FOLDER = Path("runs/x y/output/checkpoint-9")
-TOLD = {
+CARRIED_OVER = {
     "use_hf": True,
     "local_repo_path": "repo",
     "model_kwargs": '{"a": 1}',
@@ -44,7 +44,7 @@ TOLD = {
 PLAIN = Weights(FOLDER, adapter=True)
 MODELS = {
     "adapter": PLAIN,
-    "adapter with all that is told again": replace(PLAIN, flags=TOLD, quantized=True, flash=True),
+    "adapter with all that is told again": replace(PLAIN, flags=CARRIED_OVER, quantized=True, flash=True),
     "whole": Weights(FOLDER, adapter=False, flags={"model_type": "llama", "template": "chatml"}),
 }
 TYPED = {"max_new_tokens": 40, "temperature": 0.0, "max_batch_size": 4, "system": "It's a $system: -- be brief"}
@@ -159,7 +159,7 @@ def main() -> None:
     source = inspect.getsource(arguments.BaseArguments.load_args_from_ckpt)
     loaded = [word for word in source.split("'") if word.isidentifier()]
     infer = Path(inspect.getsourcefile(arguments) or "").parents[1] / "cli" / "infer.py"
-    told = {
+    report = {
         "answers": answers_,
         "flags": flags,
         "routes": list(ROUTE_MAPPING),
@@ -167,7 +167,7 @@ def main() -> None:
         "kept": RowPreprocessor.standard_keys,
         "chat": str(infer.resolve(strict=True)),
     }
-    print(json.dumps(told, default=str))
+    print(json.dumps(report, default=str))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class ProgressLine:
             say(what)
 
     def tick(self) -> None:
-        """Say it again, where it is time."""
+        """Draw or print it again, where it is time."""
         now = time.monotonic()
         if self._live:
             width = shutil.get_terminal_size().columns
