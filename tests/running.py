@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
 from tunekit.plan.plan import Plan, batch_values
 from tunekit.plan.settings import Setting
+from tunekit.runs.folder import RunFolder, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +41,10 @@ SECRET_KEY = "sk-planted-0123456789"
 SECRET_TOKEN = "tok-planted-9876543210"
 
 ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+
+ASKED = {"messages": [{"role": "user", "content": "Hi"}], "id": 7}
+KNOWN = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}], "level": {"a": [1]}}
+"""A question, and a conversation whose answer is known, with columns of their own."""
 
 ARGUMENT_FILES = {
     "sft": ("sft_args", "SftArguments"),
@@ -275,6 +280,38 @@ def a_plan(
         engine="4.6.0",
         engine_installed=True,
     )
+
+
+def make_run(
+    name="kit",
+    steps=(5, 15),
+    *,
+    status="done",
+    best=None,
+    adapter=True,
+    where=Path("runs"),
+    cwd=None,
+    on_cpu=True,
+    **plan,
+) -> RunFolder:
+    """A run as it is left on the disk."""
+    folder = RunFolder(where / name)
+    folder.output.mkdir(parents=True)
+    decided = a_plan(**plan)
+    if on_cpu:
+        decided = replace(decided, hardware=Hardware())
+    folder.save(RunState(name, status, decided, "neutral", 5, cwd=str(cwd or Path.cwd())))
+    for number in steps:
+        path = make_checkpoint(folder.output / f"checkpoint-{number}")
+        trained = {"model": decided.model.id, "quant_method": plan.get("quant_method"), "quant_bits": 4}
+        (path / "args.json").write_text(json.dumps(trained), encoding="utf-8")
+        if adapter:
+            (path / "adapter_config.json").write_text("{}", encoding="utf-8")
+        else:
+            (path / "adapter_model.safetensors").rename(path / "model.safetensors")
+    ended = {"last_model_checkpoint": None, "best_model_checkpoint": best and str(folder.output / f"checkpoint-{best}")}
+    (folder.output / "logging.jsonl").write_text(json.dumps(ended) + "\n", encoding="utf-8")
+    return folder
 
 
 def files_below(folder: Path) -> Iterable[Path]:

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.engine.after import CARRIED, CPU, FOLLOWUPS, PATHS, Weights, answers, command, loads, merges
+from tunekit.engine.after import (
+    CARRIED,
+    CPU,
+    FOLLOWUPS,
+    PATHS,
+    Weights,
+    after_command,
+    answer_flags,
+    load_flags,
+    merge_flags,
+)
 from tunekit.runs.trained.answers import ROW
 
 pytestmark = pytest.mark.engine
@@ -21,7 +31,7 @@ pytestmark = pytest.mark.engine
 CLASSES = {"infer": "InferArguments", "export": "ExportArguments", "eval": "EvalArguments"}
 
 FOLDER = Path("runs/x y/output/checkpoint-9")
-TOLD = {
+CARRIED_OVER = {
     "use_hf": True,
     "local_repo_path": "repo",
     "model_kwargs": '{"a": 1}',
@@ -34,7 +44,7 @@ TOLD = {
 PLAIN = Weights(FOLDER, adapter=True)
 MODELS = {
     "adapter": PLAIN,
-    "adapter with all that is told again": replace(PLAIN, flags=TOLD, quantized=True, flash=True),
+    "adapter with all that is told again": replace(PLAIN, flags=CARRIED_OVER, quantized=True, flash=True),
     "whole": Weights(FOLDER, adapter=False, flags={"model_type": "llama", "template": "chatml"}),
 }
 TYPED = {"max_new_tokens": 40, "temperature": 0.0, "max_batch_size": 4, "system": "It's a $system: -- be brief"}
@@ -46,21 +56,21 @@ def commands():
     for name, weights in MODELS.items():
         for cpu in (False, True):
             where = f"{name} {'cpu' if cpu else 'gpu'}"
-            loaded = loads(weights, cpu=cpu)
+            loaded = load_flags(weights, cpu=cpu)
             made[f"chat {where}"] = ("chat", {**loaded, **TYPED})
-            rows = answers(weights, ["a b.jsonl", "c.jsonl#9"], Path("o.jsonl"), cpu=cpu, at_once=4)
+            rows = answer_flags(weights, ["a b.jsonl", "c.jsonl#9"], Path("o.jsonl"), cpu=cpu, at_once=4)
             made[f"predict {where}"] = ("predict", {**rows, "columns": '{"a": "query"}', **TYPED})
             benchmarks = {"eval_output_dir": "e f", "eval_dataset": ["gsm8k", "arc"], "eval_limit": 5}
             made[f"eval {where}"] = ("eval", {**loaded, **benchmarks})
         if weights.adapter:
-            made[f"merge {name}"] = ("merge", merges(weights, Path("new place")))
+            made[f"merge {name}"] = ("merge", merge_flags(weights, Path("new place")))
     return made
 
 
 @pytest.fixture(scope="module")
 def parsed():
     asked = {
-        name: [FOLLOWUPS[line].table, command(FOLLOWUPS[line], flags, {}).argv[2:]]
+        name: [FOLLOWUPS[line].table, after_command(FOLLOWUPS[line], flags, {}).argv[2:]]
         for name, (line, flags) in commands().items()
     }
     ended = subprocess.run(
@@ -149,7 +159,7 @@ def main() -> None:
     source = inspect.getsource(arguments.BaseArguments.load_args_from_ckpt)
     loaded = [word for word in source.split("'") if word.isidentifier()]
     infer = Path(inspect.getsourcefile(arguments) or "").parents[1] / "cli" / "infer.py"
-    told = {
+    report = {
         "answers": answers_,
         "flags": flags,
         "routes": list(ROUTE_MAPPING),
@@ -157,7 +167,7 @@ def main() -> None:
         "kept": RowPreprocessor.standard_keys,
         "chat": str(infer.resolve(strict=True)),
     }
-    print(json.dumps(told, default=str))
+    print(json.dumps(report, default=str))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from tokenized import lengths_of, make_tokenized, row, write_lines
-
 from tunekit.cli.rows import Rows, summary, warnings
+
 from tunekit.data import lengths as module
 from tunekit.data.lengths import Question, Unmeasured, check_measurable, measure_rows, measured_before
 from tunekit.data.tokens import Sequence

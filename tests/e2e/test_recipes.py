@@ -13,7 +13,7 @@ import pytest
 import vision
 from safetensors import safe_open
 
-from tunekit.recipes.chain import MERGED, RESULT
+from tunekit.runs.folder import MERGED, RESULT
 
 ROOT = Path(__file__).parents[2]
 RECIPES = Path(__file__).parent / "recipes"

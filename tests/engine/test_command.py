@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tunekit.engine.command import Command, build
+from tunekit.engine.command import Command, build, child_environment
 from tunekit.plan.batch import Batch
 
 OUT = Path("runs/x/output")
@@ -160,3 +160,18 @@ def test_no_flag_stands_twice(make):
         argv = build(make("rlhf", preset=name, rlhf_type="dpo", gpus="2x80GB"), OUT).argv
         flags = [word for word in argv if word.startswith("--")]
         assert len(flags) == len(set(flags)) > 20
+
+
+def test_what_the_shell_says_of_a_launcher_counts_for_several_processes_only():
+    shell = {"PATH": "/bin", "NPROC_PER_NODE": "4", "NNODES": "2", "NODE_RANK": "1"}
+    single = Command(("swift",), {"CUDA_VISIBLE_DEVICES": "0"})
+    assert child_environment(single, shell) == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}
+    several = Command(("swift",), {"NPROC_PER_NODE": "2"})
+    assert child_environment(several, shell) == shell | {"NPROC_PER_NODE": "2"}
+
+
+@pytest.mark.parametrize("nodes", ["1", "2"])
+def test_several_machines_train_where_the_plan_has_counted_them(make, monkeypatch, nodes):
+    monkeypatch.setenv("NNODES", nodes)
+    command = build(make(gpus="1x80GB", preset="7b"), OUT)
+    assert child_environment(command, {"NNODES": nodes}).get("NNODES") == (None if nodes == "1" else nodes)

@@ -13,7 +13,6 @@ from tunekit.cli.recipe import shelf
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import Setting
 from tunekit.recipes import chain, record
-from tunekit.recipes.outputs import best_checkpoint
 from tunekit.recipes.plan import takes
 from tunekit.recipes.reader import read
 from tunekit.recipes.schema import Part
@@ -524,19 +523,3 @@ def test_a_merge_that_fails_or_dies_is_not_taken_for_done(place):
     go()
     assert (place / "runs/two/sft/merged/config.json").read_text() == "{}"
     assert outcomes("sft") == outcomes("dpo") == ["done"]
-
-
-def test_the_best_checkpoint_counts_where_there_is_one(place):
-    output = place / "output"
-    for step in (4, 8, 12):
-        (output / f"checkpoint-{step}").mkdir(parents=True)
-    entry = {"last_model_checkpoint": "/elsewhere/output/checkpoint-12", "best_model_checkpoint": None}
-    log = output / "logging.jsonl"
-    log.write_text(json.dumps(entry) + "\n", encoding="utf-8")
-    assert best_checkpoint(output) == output / "checkpoint-12"
-    log.write_text(json.dumps(entry | {"best_model_checkpoint": "/x/checkpoint-8"}) + "\n", encoding="utf-8")
-    assert best_checkpoint(output) == output / "checkpoint-8"
-    log.write_text(json.dumps(entry | {"best_model_checkpoint": "/x/checkpoint-99"}) + "\n", encoding="utf-8")
-    assert best_checkpoint(output) == output / "checkpoint-12"
-    log.unlink()
-    assert best_checkpoint(output) is None

@@ -1,4 +1,4 @@
-"""Which checkpoint a retry goes on from."""
+"""Which checkpoint a retry goes on from, and which one counts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 from running import make_checkpoint, read_json
 
+from tunekit.errors import Exit, TunekitError
 from tunekit.runs import checkpoints
-from tunekit.runs.checkpoints import complete, newest, ready_to_resume, step
+from tunekit.runs.checkpoints import (
+    best_checkpoint,
+    complete,
+    link_result,
+    newest,
+    ready_to_resume,
+    saved_checkpoints,
+    step,
+)
 
 NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.safetensors")
 
@@ -157,3 +166,50 @@ def test_the_copy_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert second == first
     assert not (second / "leftover").exists()
     assert json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["train_batch_size"] == 8
+
+
+def test_the_best_checkpoint_counts_where_there_is_one(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    for number in (4, 8, 12):
+        (output / f"checkpoint-{number}").mkdir(parents=True)
+    entry = {"last_model_checkpoint": "/elsewhere/output/checkpoint-12", "best_model_checkpoint": None}
+    log = output / "logging.jsonl"
+    log.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    assert best_checkpoint(output) == output / "checkpoint-12"
+    log.write_text(json.dumps(entry | {"best_model_checkpoint": "/x/checkpoint-8"}) + "\n", encoding="utf-8")
+    assert best_checkpoint(output) == output / "checkpoint-8"
+    log.write_text(json.dumps(entry | {"best_model_checkpoint": "/x/checkpoint-99"}) + "\n", encoding="utf-8")
+    assert best_checkpoint(output) == output / "checkpoint-12"
+    log.unlink()
+    assert best_checkpoint(output) is None
+
+
+def test_the_newest_checkpoint_of_a_run_that_did_not_end_knows_the_best(tmp_path: Path) -> None:
+    for number in (4, 8):
+        make_checkpoint(tmp_path / f"checkpoint-{number}")
+    assert best_checkpoint(tmp_path) == tmp_path / "checkpoint-8"
+    assert best_checkpoint(tmp_path, evaluated=True) is None
+    make_checkpoint(tmp_path / "checkpoint-12", best_model_checkpoint="/moved/since/checkpoint-4")
+    assert best_checkpoint(tmp_path) == best_checkpoint(tmp_path, evaluated=True) == tmp_path / "checkpoint-4"
+
+
+def test_a_checkpoint_is_saved_with_its_last_file(tmp_path: Path) -> None:
+    for number in (4, 8, 12):
+        make_checkpoint(tmp_path / f"checkpoint-{number}")
+    (tmp_path / "checkpoint-4" / "optimizer.pt").unlink()
+    (tmp_path / "checkpoint-8" / "adapter_model.safetensors").unlink()
+    (tmp_path / "checkpoint-12" / "trainer_state.json").unlink()
+    assert saved_checkpoints(tmp_path) == {4: tmp_path / "checkpoint-4"}
+
+
+def test_the_result_of_a_stage_is_a_link_that_moves_with_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "sft"
+    folder.mkdir()
+    with pytest.raises(TunekitError, match="no checkpoint to go on from") as raised:
+        link_result(folder)
+    assert raised.value.code == Exit.TRAINING_FAILED
+    for number in (4, 8):
+        checkpoint = make_checkpoint(folder / "output" / f"checkpoint-{number}")
+        assert link_result(folder) == checkpoint
+    moved = folder.rename(tmp_path / "moved")
+    assert (moved / "result").resolve() == moved / "output" / "checkpoint-8"

@@ -86,13 +86,13 @@ def _doctor(name: str) -> Any:
 
 
 def _after(name: str) -> Any:
-    from tunekit.cli import after, evaluate
+    from tunekit.cli import after
 
     calls: Mapping[str, Callable[..., None]] = {
-        "chat": after.chat,
-        "merge": after.merge,
-        "predict": after.predict,
-        "eval": evaluate.evaluate,
+        "chat": after.chat_command,
+        "merge": after.merge_command,
+        "predict": after.predict_command,
+        "eval": after.eval_command,
     }
     text, summary = after.help_of(name)
     return _command(calls[name], name, AFTER, help=text, short_help=summary, cls=SwiftCommand)

@@ -14,7 +14,7 @@ import typer
 from tunekit.cli.command import SwiftCommand, option, own_options, swift_flags
 from tunekit.cli.show.lines import print_table, show_lines
 from tunekit.console import say
-from tunekit.errors import Exit, TunekitError, did_you_mean
+from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:
     from tunekit.recipes.chain import Step
@@ -57,7 +57,6 @@ def run_command(
 
     Options of a stage may be added: --model M for all stages, --dpo.beta 0.2 for the stage dpo.
     """
-    from tunekit.cli.show import recipe as recipeshow
     from tunekit.cli.show import recipe as show
     from tunekit.recipes.plan import plan_recipe, refuse_large_stages
     from tunekit.recipes.reader import read_recipe

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunekit.engine.command import PROGRAM, Command
-from tunekit.plan.settings import Setting
-from tunekit.stages import STAGES
+from tunekit.plan.settings import TUNEKIT, Setting
+from tunekit.stages import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tunekit.plan.plan import Plan
     from tunekit.plan.settings import Value
+    from tunekit.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Weights:
     Attributes:
         folder: a checkpoint, a merged model or any other.
         adapter: it goes on top of another model.
-        flags: what ms-swift must be told beside that.
+        flags: what ms-swift needs beside that.
         quantized: the model below is held in a few bits.
         flash: it was trained with flash attention.
     """  # noqa: D205
@@ -90,20 +91,19 @@ class Weights:
 
 def suggested(plan: Plan) -> list[Followup]:
     """What is usually done next with what a plan has trained."""
-    return [
-        line for line in FOLLOWUPS.values() if line.title and refusal(line, plan.loss, adapter=_adapter(plan)) is None
-    ]
+    stage, adapter = plan.stage, plan.get("tuner_type") != "full"
+    return [line for line in FOLLOWUPS.values() if line.title and refusal(line, stage, adapter=adapter) is None]
 
 
-def refusal(followup: Followup, loss: str, *, adapter: bool) -> tuple[str, str] | None:
+def refusal(followup: Followup, stage: Stage | None, *, adapter: bool) -> tuple[str, str] | None:
     """Why something cannot be done with a model, and what can be done instead; None where it can.
 
     Args:
         followup: a line of the table.
-        loss: what was trained; empty where that is not known.
+        stage: that trained the model; None where that is not known.
         adapter: whether the weights are those of an adapter.
     """
-    if loss in STAGES and STAGES[loss].gives != "model" and not followup.rewards:
+    if stage and stage.gives != MODEL and not followup.rewards:
         return f"a reward model scores answers, it gives none: {followup.command} needs a model that answers", (
             "tunekit predict scores the rows of a dataset with it"
         )
@@ -112,9 +112,24 @@ def refusal(followup: Followup, loss: str, *, adapter: bool) -> tuple[str, str] 
     return None
 
 
-def loads(weights: Weights, *, cpu: bool) -> dict[str, Value]:
+def weights_of(plan: Plan, folder: Path, *, adapter: bool) -> Weights:
+    """The weights in a folder that were trained by a plan."""
+    return Weights(
+        folder=folder,
+        adapter=adapter,
+        flags={flag: value for flag in CARRIED if (value := plan.get(flag)) is not None},
+        quantized=adapter and plan.get("quant_method") is not None,
+        flash=str(plan.get("attn_impl")).startswith(FLASH),
+    )
+
+
+def load_flags(weights: Weights, *, cpu: bool) -> dict[str, Value]:
     """The flags by which ms-swift loads a model to use it."""
-    flags: dict[str, Value] = {"adapters" if weights.adapter else "model": _word(weights)}
+    flags: dict[str, Value] = {}
+    if weights.adapter:
+        flags["adapters"] = [str(weights.folder)]
+    else:
+        flags["model"] = str(weights.folder)
     flags |= weights.flags
     if cpu:
         flags |= CPU
@@ -123,20 +138,20 @@ def loads(weights: Weights, *, cpu: bool) -> dict[str, Value]:
     return flags
 
 
-def merges(weights: Weights, target: Path) -> dict[str, Value]:
+def merge_flags(weights: Weights, target: Path) -> dict[str, Value]:
     """The flags by which ms-swift merges an adapter into its model.
 
     It is done in RAM: a merge computes next to nothing, the model need not fit the GPU without quantization, and one
     that trains there is not disturbed.
     """
-    flags: dict[str, Value] = {"adapters": _word(weights), **weights.flags}
+    flags: dict[str, Value] = {"adapters": [str(weights.folder)], **weights.flags}
     flags |= {"output_dir": str(target), "device_map": "cpu"}
     if weights.flash:
         flags["attn_impl"] = ANYWHERE
     return flags
 
 
-def answers(weights: Weights, rows: list[str], result: Path, *, cpu: bool, at_once: int = 1) -> dict[str, Value]:
+def answer_flags(weights: Weights, rows: list[str], result: Path, *, cpu: bool, at_once: int = 1) -> dict[str, Value]:
     """The flags by which ms-swift answers the rows of datasets.
 
     Args:
@@ -146,23 +161,15 @@ def answers(weights: Weights, rows: list[str], result: Path, *, cpu: bool, at_on
         cpu: no GPU is used.
         at_once: rows that are computed at once (``--max_batch_size``).
     """
-    flags = loads(weights, cpu=cpu)
+    flags = load_flags(weights, cpu=cpu)
     return flags | {"val_dataset": rows, "result_path": str(result), "write_batch_size": SHARD * max(1, at_once)}
 
 
-def command(
+def after_command(
     followup: Followup, flags: Mapping[str, Value], env: Mapping[str, str], program: tuple[str, ...] = PROGRAM
 ) -> Command:
     """The command of ms-swift for a line of the table."""
     argv = [*program, followup.swift]
     for flag, value in flags.items():
-        argv += [f"--{flag}", *Setting(value, "").render()]
+        argv += [f"--{flag}", *Setting(value, TUNEKIT).render()]
     return Command(tuple(argv), dict(env))
-
-
-def _word(weights: Weights) -> Value:
-    return [str(weights.folder)] if weights.adapter else str(weights.folder)
-
-
-def _adapter(plan: Plan) -> bool:
-    return plan.get("tuner_type") != "full"

@@ -50,7 +50,27 @@ class Command:
         return f"#!/usr/bin/env bash\n{head}set -euo pipefail\n\n{self.shell()}\n"
 
 
-def build_command(plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM) -> Command:
+LAUNCHER = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")
+"""The variables that make ms-swift start torchrun, and say how (cli/main.py, use_torchrun and get_torchrun_args)."""
+
+
+def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment in which a command is started.
+
+    A command that sets ``NPROC_PER_NODE`` was planned for several processes: which machines train together is what the
+    shell says (`tunekit.hardware.choose_hardware`). Any other is one process, whatever the shell says.
+
+    Args:
+        command: with the variables that it sets.
+        environ: the environment of this process.
+    """
+    taken = LAUNCHER[:1] if LAUNCHER[0] in command.env else LAUNCHER
+    return {name: value for name, value in environ.items() if name not in taken} | dict(command.env)
+
+
+def build_command(
+    plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM
+) -> Command:
     """The command of a plan.
 
     Args:

@@ -20,7 +20,7 @@ FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attentio
 """Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
 
 ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zero3_offload": 3}
-"""The names by which ms-swift knows its configurations of DeepSpeed, and their stages (sft_args.py, _init_deepspeed)."""
+"""ms-swift's names for configurations of DeepSpeed, and their stages of ZeRO (sft_args.py, _init_deepspeed)."""
 
 BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 

@@ -87,8 +87,8 @@ def describe_parts(what: Configuration) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     parts = trained_parts(what)
     for part, how in parts.items():
-        rate = _rate(what, part)
-        groups.setdefault((how, "" if rate is None else str(rate)), []).append(_called(what, part))
+        own = _rate(what, part)
+        groups.setdefault((how, "" if own is None else str(own)), []).append(_called(what, part))
     lines = []
     for (how, rate), names in groups.items():
         words = f"adapters in {_list(names)}" if how == ADAPTERS else f"{_list(names)} in full"

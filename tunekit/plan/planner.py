@@ -76,9 +76,7 @@ def make_plan(request: Request, facts: Facts) -> Plan:
     """
     if request.preset != "auto":
         return _decide(request, facts, request.preset)
-    name, reason = choose_preset(
-        facts.model, facts.hardware, facts.library, predictable=predictable(facts.model)
-    )
+    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
     plan = _solved(_decide(request, facts, name, reason), facts)
     if plan.peak is None:
         return plan

@@ -306,7 +306,9 @@ def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting
         option = OPTIONS.get(said.name)
         if option and option.means is not None:
             meant = option.means[words_taken(said)[0]]
-            found |= {flag: Setting(flags.parse(flag, word, stage.command), words.source) for flag, word in meant.items()}
+            found |= {
+                flag: Setting(flags.parse(flag, word, stage.command), words.source) for flag, word in meant.items()
+            }
         elif (not option or option.flag) and not _for_another(key, words, stage, flags):
             found[key] = Setting(_parsed(key, said, option, words.source, stage, flags), words.source)
     return found
@@ -315,7 +317,9 @@ def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting
 def _for_another(flag: str, words: Words, stage: Stage, flags: FlagTable) -> bool:
     if flag == RLHF_TYPE and words.source.explicit and stage.rlhf_type:
         return True  # it has named the stage
-    return not words.source.explicit and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
+    return (
+        not words.source.explicit and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
+    )
 
 
 def _parsed(flag: str, said: Said, option: Option | None, source: Source, stage: Stage, flags: FlagTable) -> Any:

@@ -37,7 +37,8 @@ ZERO_LADDER = {"": "zero2", "zero0": "zero2", "zero1": "zero2", "zero2": "zero3"
 def liger_flags(plan: Configuration, packages: Packages, models: frozenset[str]) -> dict[str, Value] | None:
     """Liger's fused cross-entropy, which never holds the whole logits.
 
-    Only for supervised and continued training: ms-swift's preference losses want the logits, and its GRPO and GKD take Liger with conditions.
+    Only for supervised and continued training: ms-swift's preference losses want the logits, and its GRPO and GKD take
+    Liger with conditions.
 
     Args:
         plan: decided so far.

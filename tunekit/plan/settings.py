@@ -19,8 +19,8 @@ class Source:
     """Where a setting comes from.
 
     Attributes:
-        kind: ``preset``, ``stage``, ``overlay``, ``strategy``, ``config``, ``environment``, ``command line``, ``recipe``,
-            ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
+        kind: ``preset``, ``stage``, ``overlay``, ``strategy``, ``config``, ``environment``, ``command line``,
+            ``recipe``, ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
         name: of the preset, the rule, the file; the number of the retry.
         origin: the preset that a preset inherits it from.
     """

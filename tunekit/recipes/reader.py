@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.recipes.schema import BASE, Option, Part, Recipe, Takes, is_adapter
-from tunekit.stages import STAGES, Stage
 from tunekit.files import line_of, read_toml
+from tunekit.plan.options import OPTIONS, RECIPE, TRAIN, canonical
+from tunekit.plan.renamed import renamed_hint
+from tunekit.plan.request import Said, words_of_value
+from tunekit.recipes.schema import BASE, Part, Recipe
+from tunekit.runs.checkpoints import is_adapter
+from tunekit.stages import MODEL, REWARD_MODEL, STAGES, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tunekit.plan.flags import FlagTable
 
 KEYS = ("title", "defaults", "stage")
 OWN = ("name", "type", "from", "merge")

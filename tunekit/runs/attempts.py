@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tunekit.engine import failures
-from tunekit.engine.command import build_command
+from tunekit.engine.command import build_command, child_environment
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
@@ -191,11 +191,9 @@ class _Runner:
                 progress.take(entry)
             self._screen.progress(progress, place / "train.log")
 
-        # A single process must not be started by torchrun because the user's shell says so: the plan has decided.
-        inherited = {name: value for name, value in os.environ.items() if name != "NPROC_PER_NODE"}
         ended = supervise(
             command.argv,
-            inherited | dict(command.env),
+            child_environment(command, os.environ),
             place / "train.log",
             secrets=secret_values(os.environ),
             on_tick=look,
@@ -204,7 +202,11 @@ class _Runner:
         )
         look()
         self._screen.pause()
-        failure = None if ended.status == 0 or ended.stopped_by else _failure(place / "train.log", ended)
+        failure = (
+            None
+            if ended.status == 0 or ended.stopped_by
+            else failure_in(place / "train.log", ended.status, ended.oom_kills)
+        )
         return _Result(number, ended, resume, progress, failure)
 
     def _record(self, result: _Result, step: ladder.Step | None) -> None:
@@ -265,8 +267,15 @@ class _Runner:
         ]
 
 
-def _failure(log: Path, ended: Ended) -> Failure:
+def failure_in(log: Path, status: int, oom_kills: int = 0) -> Failure:
+    """Why a program of ms-swift failed, as the end of its log tells it.
+
+    Args:
+        log: its output.
+        status: its exit status.
+        oom_kills: processes that the kernel's out-of-memory killer ended meanwhile.
+    """
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL))
         text = file.read().decode("utf-8", errors="replace")
-    return classify(ended.status, text, oom_kills=ended.oom_kills)
+    return classify(status, text, oom_kills=oom_kills)

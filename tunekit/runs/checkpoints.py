@@ -1,12 +1,17 @@
-"""Which checkpoint a retry may continue from."""
+"""The checkpoints of a run: which one a retry may continue from, and which one counts."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 from tunekit.engine.locate import package_version
+from tunekit.engine.logs import read_summary
+from tunekit.errors import Exit, TunekitError
+from tunekit.files import read_object
+from tunekit.runs.folder import RESULT
 
 RESTORES_BATCH_BELOW = (5, 2)
 """transformers before 5.2 takes the old micro-batch from ``trainer_state.json`` on resume, whatever the flags say:
@@ -15,6 +20,7 @@ the run would be out of memory again, at a doubled effective batch
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
 SHARDS = "model.safetensors.index.json"
+STATE = "trainer_state.json"
 
 
 def newest(output: Path) -> Path | None:
@@ -29,6 +35,56 @@ def newest(output: Path) -> Path | None:
     return next((path for path in candidates if complete(path)), None)
 
 
+def saved_checkpoints(output: Path) -> dict[int, Path]:
+    """The checkpoints below `output` by step that were written to their end; training need not continue from them.
+
+    The state of the trainer is the last file of one. ``--save_only_model`` leaves the optimizer out.
+    """
+    found = {step(path): path for path in output.glob("checkpoint-*") if step(path) >= 0}
+    return {at: path for at, path in found.items() if has_weights(path) and (path / STATE).is_file()}
+
+
+def best_checkpoint(output: Path, *, evaluated: bool = False) -> Path | None:
+    """The checkpoint below `output` that counts: the best where the run was evaluated, else the last.
+
+    A run's summary names both, and of a run that did not end the newest checkpoint knows the best one. Folders may have
+    been moved since.
+
+    Args:
+        output: a run's.
+        evaluated: never the last one, only what an evaluation found to be the best.
+
+    Returns:
+        Its folder; None where there is none.
+    """
+    ended, saved = read_summary(output / "logging.jsonl"), saved_checkpoints(output)
+    last = saved[max(saved)] if saved else None
+    best = ended.get("best_model_checkpoint")
+    if not best and last:
+        best = read_object(last / STATE).get("best_model_checkpoint")
+    for known in (best, None if evaluated else ended.get("last_model_checkpoint")):
+        path = output / Path(str(known or "")).name
+        if step(path) >= 0 and path.is_dir():
+            return path
+    return None if evaluated else last
+
+
+def link_result(folder: Path) -> Path:
+    """Let ``result`` in the folder of a recipe's finished stage lead to the checkpoint that counts, and return that.
+
+    Raises:
+        TunekitError: no checkpoint was saved.
+    """
+    checkpoint = best_checkpoint(folder / "output")
+    if checkpoint is None:
+        raise TunekitError(f"{folder} has no checkpoint to go on from", "drop --save_strategy no", Exit.TRAINING_FAILED)
+    link, new = folder / RESULT, folder / f".{RESULT}.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(os.path.join("output", checkpoint.name))  # noqa: PTH118 - relative, so that the folder can be moved
+    new.replace(link)
+    return checkpoint
+
+
 def step(path: Path) -> int:
     """The optimizer step of a checkpoint's folder; -1 for any other name."""
     number = path.name.removeprefix("checkpoint-")
@@ -40,16 +96,21 @@ def complete(path: Path) -> bool:
 
     A missing optimizer or scheduler would not stop ms-swift: it resumes with the learning rate restarted, silently.
     """
-    if step(path) < 0 or not (path / "trainer_state.json").is_file():
+    if step(path) < 0 or not (path / STATE).is_file():
         return False
     try:
-        json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        json.loads((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if any(path.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in a folder of its own
         return (path / "latest").is_file()
     states = all(_written(path / name) for name in ("optimizer.pt", "scheduler.pt"))
     return states and has_weights(path) and any(path.glob("rng_state*.pth"))
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter, which needs its base model beside it."""
+    return (Path(folder).expanduser() / "adapter_config.json").is_file()
 
 
 def has_weights(path: Path) -> bool:
@@ -85,7 +146,7 @@ def ready_to_resume(checkpoint: Path, scratch: Path) -> Path:
     copy = scratch / checkpoint.name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(checkpoint, copy, copy_function=_link)
-    state_file = copy / "trainer_state.json"
+    state_file = copy / STATE
     state = json.loads(state_file.read_text(encoding="utf-8"))
     state["train_batch_size"] = None
     state_file.unlink()

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
 
+RESULT, MERGED = "result", "merged"
+"""In the folder of a recipe's stage: the link to the checkpoint that counts, and the model that its adapter was merged
+into."""
+
 LONGEST_NAME = 200
 """Characters; file systems take 255 bytes."""
 

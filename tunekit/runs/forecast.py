@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
 from tunekit.plan.measured import question_of, rows_measured
-from tunekit.plan.predict import loss_share_of, spec_of
+from tunekit.plan.predict import spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
 from tunekit.runs.fetch import find_config
 from tunekit.runs.preflight import check_data

@@ -154,7 +154,7 @@ def _check_enough(plan: Plan) -> None:
 
 
 def _format(row_format: Function, source: str, target: Path, stage: Stage) -> str:
-    rows, dropped = write_formatted(row_format, rows_of(source), target, stage)
+    rows, dropped = write_formatted(row_format, rows_of(source), target, stage.rows)
     left_out = f", {dropped:,} left out" if dropped else ""
     return f"{target}: {rows:,} rows by {row_format.spec}{left_out}"
 

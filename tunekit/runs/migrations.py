@@ -18,14 +18,16 @@ def _typed_sources(document: dict[str, Any]) -> dict[str, Any]:
     stage = plan["settings"].get("rlhf_type", {}).get("value", plan["command"])
     settings = {flag: {**setting, "source": _source(setting["source"])} for flag, setting in plan["settings"].items()}
     changes = [{**change, "by": _source(change["by"])} for change in plan["changes"]]
-    added = {"packages": None, "memory_correction": 1.0, "loss_share": None, "row_tokens": None}
+    added: dict[str, Any] = {"packages": None, "memory_correction": 1.0, "loss_share": None, "row_tokens": None}
     added |= {"rewards": [], "row_format": None}
     return {**document, "plan": {**added, **plan, "stage": stage, "settings": settings, "changes": changes}}
 
 
 def _source(text: str) -> dict[str, str]:
-    kind, name, origin = SOURCE.fullmatch(text).groups()  # type: ignore[union-attr] - every text of schema 1 fits
-    return {"kind": kind, "name": name or "", "origin": origin or ""}
+    found = SOURCE.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return {"kind": found[1], "name": found[2] or "", "origin": found[3] or ""}
 
 
 STEPS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_typed_sources,)

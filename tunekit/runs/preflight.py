@@ -13,7 +13,6 @@ from tunekit.errors import Exit, TunekitError
 from tunekit.hardware import detect
 from tunekit.plan.predict import DEFAULT_RANK
 from tunekit.runs.functions import check_rewards, settled
-from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from tunekit.plan.plan import Plan

@@ -47,7 +47,12 @@ def _print_prediction(made: Forecast) -> None:
     if made.levers:
         print("\nwhat helps")
         rows = [
-            [item.name, f"saves {item.saves_gib:.1f}", f"then needs {item.needs_gib:.1f} GiB", fit_word(item.needs_gib, card)]
+            [
+                item.name,
+                f"saves {item.saves_gib:.1f}",
+                f"then needs {item.needs_gib:.1f} GiB",
+                "← fits" if item.needs_gib <= card else "",
+            ]
             for item in made.levers
         ]
         print_table(rows)
@@ -81,11 +86,6 @@ def bar_of(prediction: Prediction, card_gib: float) -> str:
     filled = round(BAR * prediction.process_gib / card_gib)
     drawn = "█" * min(BAR, filled) + "·" * max(0, BAR - filled) + ("+" if filled > BAR else "")
     return f"{drawn} {prediction.process_gib:.1f} GiB"
-
-
-def fit_word(needs_gib: float, card_gib: float) -> str:
-    """A mark behind what fits."""
-    return "← fits" if needs_gib <= card_gib else ""
 
 
 def _share(made: Forecast) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tunekit.cli.show.lines import print_table, show_line, show_lines, style
 from tunekit.console import say
 from tunekit.engine.plugin import Files, with_files
-from tunekit.errors import TunekitError
 from tunekit.memory.search import NOT
 from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
@@ -139,9 +138,7 @@ def show_plan(run: Run) -> None:
     for warning in plan.warnings:
         show_line("Note", warning, "yellow")
     if not plan.engine_installed:
-        show_line(
-            "Note", f"ms-swift is not installed here: flags were checked against the snapshot of {plan.engine}"
-        )
+        show_line("Note", f"ms-swift is not installed here: flags were checked against the snapshot of {plan.engine}")
     show_line("Run", str(run.path))
     say("")
 

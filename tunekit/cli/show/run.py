@@ -11,7 +11,7 @@ from tunekit.cli.show.lines import readable_width, show_line, style
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
 from tunekit.engine.after import suggested
-from tunekit.engine.logs import end_summary
+from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, counted
 from tunekit.runs.checkpoints import best_checkpoint
 from tunekit.runs.folder import RUNS
@@ -82,7 +82,7 @@ def _show_next(folder: RunFolder, report: Report) -> None:
 
 
 def _best(folder: RunFolder) -> str:
-    found = end_summary(folder.output / "logging.jsonl")
+    found = read_summary(folder.output / "logging.jsonl")
     best, metric = found.get("best_model_checkpoint"), found.get("best_metric")
     return f" Best {Path(best).name} ({metric:.4g})." if best and metric is not None else ""
 

@@ -129,7 +129,7 @@ class TerminalScreen:
 
 def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None) -> str:
     """``sft · qwen2.5-7b-sft · attempt 2 of 5 · micro-batch 3, effective batch 36 · from checkpoint-20``."""
-    parts = [plan.loss, name, f"attempt {number} of {most}"]
+    parts = [plan.stage.name, name, f"attempt {number} of {most}"]
     parts.append(f"micro-batch {plan.batch.micro}, effective batch {plan.batch.effective}")
     if resumed:
         parts.append(f"from {resumed}")

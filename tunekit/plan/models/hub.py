@@ -14,6 +14,7 @@ from tunekit.files import cache_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+
 def cached_folder(ids: Sequence[str]) -> Path | None:
     """The folder of a model that a hub's client has downloaded, with at least its config.json; None without one.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.files import line_of, read_toml
 from tunekit.plan import secrets
 from tunekit.plan.presets.fits import KEYS as FITS_KEYS
 from tunekit.plan.presets.fits import Fits, problem
 from tunekit.plan.settings import TUNEKIT, Setting, Source, Value
-from tunekit.files import line_of, read_toml
 
 if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable

@@ -76,9 +76,7 @@ STAGE_RULES = (
     ),
     Rule(
         "ppo-adapter",
-        when=lambda plan: (
-            plan.stage.reference and not plan.stage.ref_adapters and plan.get("adapters") is not None
-        ),
+        when=lambda plan: plan.stage.reference and not plan.stage.ref_adapters and plan.get("adapters") is not None,
         refuse=True,
         why="PPO cannot start from an adapter: ms-swift takes no adapter as its reference model",
         hint="merge the adapter first: tunekit merge RUN, then --model with the merged folder",
@@ -103,7 +101,8 @@ STAGE_RULES = (
     Rule(
         "ppo-reward-adapter",
         when=lambda plan: (
-            plan.stage.scored_by == "model" and (bool(plan.get("reward_adapters")) or _holds_adapter(plan.words("reward_model")))
+            plan.stage.scored_by == "model"
+            and (bool(plan.get("reward_adapters")) or _holds_adapter(plan.words("reward_model")))
         ),
         refuse=True,
         why="the reward model of PPO must be a whole model: with an adapter ms-swift finds no score layer",
@@ -113,9 +112,7 @@ STAGE_RULES = (
     Rule(
         "grpo-reward",
         when=lambda plan: (
-            plan.stage.scored_by == "functions"
-            and not plan.get("reward_funcs")
-            and plan.get("reward_model") is None
+            plan.stage.scored_by == "functions" and not plan.get("reward_funcs") and plan.get("reward_model") is None
         ),
         refuse=True,
         why="GRPO needs something that scores the answers",

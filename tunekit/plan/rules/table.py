@@ -108,9 +108,7 @@ RULES = (
     ),
     Rule(
         "no-sdpa",
-        when=lambda plan: (
-            plan.model.family == "gpt_oss" and plan.get("attn_impl") not in ("eager", "flex_attention")
-        ),
+        when=lambda plan: plan.model.family == "gpt_oss" and plan.get("attn_impl") not in ("eager", "flex_attention"),
         change={"attn_impl": "eager", "packing": False},
         why="gpt-oss has attention sinks, which sdpa and flash-attn 2 cannot compute",
         source="transformers 5 modeling_gpt_oss.py: _supports_sdpa, _compatible_flash_implementations",

@@ -1,4 +1,4 @@
-"""Let a model answer the rows of datasets: each row as it was, and what the model says to it."""
+"""Let a model answer: a question, or the rows of datasets, each as it was with what the model says to it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from tunekit.data.functions.trial import write_formatted
 from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError
-from tunekit.runs.trained.use import Progress, supervised
+from tunekit.files import write_atomically
+from tunekit.runs.trained.use import ProgressLine, run_program
 from tunekit.stages import PROMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from tunekit.engine.command import Command
+    from tunekit.runs.trained.job import Job
     from tunekit.runs.trained.targets import Target
 
 ROW = "teacher_prompt"
@@ -67,42 +68,83 @@ class Predictions:
         """Rows that ms-swift did not answer: it leaves out those that it cannot read, silently."""
         return max(0, self.rows - len(self.lines))
 
+    def write(self, path: Path) -> None:
+        """Write them to a file, one a line. Raises TunekitError."""
+        try:
+            write_atomically(path, "\n".join(self.lines) + "\n")
+        except OSError as error:
+            raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
 
-def predict(
-    target: Target,
-    names: list[str],
-    log: Path,
-    build: Callable[[list[str], Path], Command],
-    what: str,
-    columns: str = "",
-) -> Predictions:
-    """Answer every row of some datasets.
+
+def check_answering(names: Sequence[str], output: Path | None, *, overwrite: bool) -> None:
+    """Refuse to answer datasets that are not there, or into a file that must not be replaced. Raises TunekitError."""
+    if not names:
+        raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id")
+    for name in names:
+        local_file(name)
+    if output and output.exists() and not overwrite:
+        raise TunekitError(f"{output} exists already", "--overwrite replaces it")
+
+
+def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predictions:
+    """Answer every row of some datasets; rows that got no answer are counted on stderr.
 
     Args:
-        target: the model.
+        job: the model, and the flags that were typed.
         names: datasets: files, or ids on a hub, as ``--dataset`` takes them.
-        log: gets the messages of ms-swift.
-        build: the command that answers some datasets into a file.
-        what: is done, for people.
-        columns: what ``--columns`` renames, as JSON.
+        log: names the file that gets the messages of ms-swift.
+        what: is done, for people; by default that the datasets are answered.
 
     Raises:
         TunekitError: exit code 4, the rows cannot be used; exit code 1, ms-swift failed.
     """
+    target, messages = job.target, job.target.log(log)
+    trained_with = target.plan.get("columns") if target.plan else None
+    columns = str(job.typed.get("columns") or trained_with or "")
     scratch = Path(tempfile.mkdtemp(prefix="tunekit-"))
     try:
         words, rows = _numbered(target, names, scratch, _renamed(columns))
         result = scratch / "result.jsonl"
         # Of a sample (`data.jsonl#100`) it is not known how many rows it has.
         total = 0 if any(bare(name) != name for name in names) else len(rows)
-        progress = Progress(what, _Lines(result), total)
-        supervised(build(words, result), log, progress)
+        progress = ProgressLine(what or f"answering {', '.join(names)} with {target.name}", _Lines(result), total)
+        run_program(job.to_answer(words, result, columns, real=True), messages, progress)
         lines = [json.dumps(row, ensure_ascii=False) for row in _joined(result, rows)]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if not lines:
-        raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {log}", Exit.DATA)
-    return Predictions(lines, total)
+        raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {messages}", Exit.DATA)
+    made = Predictions(lines, total)
+    if made.left_out:
+        say(f"note: {made.left_out} of {made.rows} rows got no answer: ms-swift could not read them")
+    return made
+
+
+def question_row(prompt: str, images: Sequence[str]) -> dict[str, Any]:
+    """A row that asks one thing about pictures, which stand before the question where it does not place them.
+
+    Raises:
+        TunekitError: there are pictures without a question, or one is not there.
+    """
+    if images and not prompt:
+        raise TunekitError("--image needs --prompt", "in a chat, write <image> and it asks for the file")
+    for name in images:
+        if not Path(name).expanduser().is_file() and "://" not in name:
+            raise TunekitError(f"--image {name} does not exist")
+    missing = max(0, len(images) - prompt.count("<image>"))
+    row: dict[str, Any] = {"messages": [{"role": "user", "content": "<image>" * missing + prompt}]}
+    if images:
+        row["images"] = [name if "://" in name else str(Path(name).expanduser().resolve()) for name in images]
+    return row
+
+
+def answer_question(job: Job, row: Mapping[str, Any]) -> str:
+    """The model's answer to a row of `question_row`. Raises TunekitError."""
+    with tempfile.TemporaryDirectory(prefix="tunekit-") as folder:
+        asked = Path(folder) / "prompt.jsonl"
+        asked.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+        (line,) = answer_rows(job, [str(asked)], "chat", f"asking {job.target.name}").lines
+    return str(json.loads(line)["response"])
 
 
 def _renamed(columns: str) -> set[str]:

@@ -10,14 +10,18 @@ import sys
 import threading
 from typing import IO, TYPE_CHECKING
 
+from tunekit.console import say
+from tunekit.engine.command import child_environment
 from tunekit.errors import Exit
 from tunekit.plan.secrets import redact, secret_values
+from tunekit.runs.attempts import engine_or_fail, failure_in
 from tunekit.runs.supervisor import TICK, StopRequest
-from tunekit.runs.trained.use import failed, inherited
+from tunekit.runs.trained.use import program_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from tunekit.runs.trained.job import Job
 
 TALK = """
 import runpy, sys
@@ -42,15 +46,8 @@ LADDER = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 """How it is ended then, and the seconds that each signal gets: it may be in the middle of an answer."""
 
 
-def talk(python: str, script: Path, flags: Sequence[str], env: Mapping[str, str], log: Path) -> int:
-    """Chat. What is asked and answered stays in the terminal, all else goes to `log`.
-
-    Args:
-        python: the interpreter that has ms-swift.
-        script: of ms-swift.
-        flags: its words.
-        env: variables to set.
-        log: the file that gets ms-swift's messages, secrets struck out.
+def talk_with(job: Job) -> int:
+    """Chat. What is asked and answered stays in the terminal; ms-swift's messages go to a log, secrets struck out.
 
     Returns:
         The exit code: done, or interrupted.
@@ -58,10 +55,14 @@ def talk(python: str, script: Path, flags: Sequence[str], env: Mapping[str, str]
     Raises:
         TunekitError: it failed.
     """
+    engine, command, log = engine_or_fail(), job.to_talk(), job.target.log("chat")
+    flags = command.argv[2:]  # without `swift infer`: its launcher would print the whole command
+    say(f"loading {job.target.name} …")
+    say("exit or Ctrl-D ends · clear forgets what was said · multi-line takes lines up to one with #")
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [python, "-c", TALK, str(script), *flags]
+    words = [engine.python, "-c", TALK, str(engine.root / "cli" / "infer.py"), *flags]
     with StopRequest() as stop, _terminal_kept(), log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(words, env={**inherited(), **env}, stderr=subprocess.PIPE)
+        process = subprocess.Popen(words, env=child_environment(command, os.environ), stderr=subprocess.PIPE)
         messages = threading.Thread(target=_keep, args=(process.stderr, file), daemon=True)
         messages.start()
         try:
@@ -73,7 +74,7 @@ def talk(python: str, script: Path, flags: Sequence[str], env: Mapping[str, str]
     if stop.received:
         return int(Exit.INTERRUPTED)
     if process.returncode != 0:
-        raise failed("the chat", process.returncode, log)
+        raise program_error("the chat", failure_in(log, process.returncode), log)
     return int(Exit.DONE)
 
 

@@ -1,4 +1,4 @@
-"""Evaluate with scripts of the user's own: each is given the predictions for a dataset, and says its scores."""
+"""Scores: what a script of the user's own says of a model's answers, what a benchmark gave, where both are kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ time: to read them would take longer than many an evaluation."""
 SAVED = re.compile(r"saved to result_jsonl: `([^`]+)`")
 """Where ``swift eval`` says that its scores are (pipelines/eval/eval.py)."""
 
-TOLD = 3
+SHOWN = 3
 """Lines of a failed script that are shown."""
 
 
@@ -95,13 +95,13 @@ def pairs_of(words: Iterable[str]) -> list[Pair]:
     return [Pair(data, tuple(dict.fromkeys(scripts))) for data, scripts in found.items()]
 
 
-def place(target: Target, data: str, flags: Mapping[str, Value], engine: str) -> Path:
+def predictions_place(target: Target, data: str, flags: Mapping[str, Value], engine: str) -> Path:
     """Where the answers of a model to a dataset are kept. Another model, other rows or flags have another place.
 
     Args:
         target: the model.
         data: the dataset.
-        flags: what ms-swift is told, paths of results aside.
+        flags: of ms-swift, paths of results aside.
         engine: its version.
     """
     mark = hashlib.sha256()
@@ -109,10 +109,10 @@ def place(target: Target, data: str, flags: Mapping[str, Value], engine: str) ->
         if name.suffix in (".safetensors", ".bin"):
             mark.update(f"{name.name} {_content(name)}\n".encode())
     row_format = target.plan.row_format.spec if target.plan and target.plan.row_format else ""
-    told = {flag: value for flag, value in flags.items() if flag not in ("adapters", "val_dataset", "result_path")}
+    counting = {flag: value for flag, value in flags.items() if flag not in ("adapters", "val_dataset", "result_path")}
     path = local_file(data)
     rows = _content(path) if path else ""
-    mark.update(json.dumps([data, rows, told, row_format, engine], sort_keys=True).encode())
+    mark.update(json.dumps([data, rows, counting, row_format, engine], sort_keys=True).encode())
     stem = Path(bare(data)).stem
     return target.home / "eval" / f"{stem}-{target.weights.folder.name}-{mark.hexdigest()[:10]}.jsonl"
 
@@ -129,7 +129,7 @@ def _content(path: Path) -> str:
     return mark.hexdigest()
 
 
-def judge(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any], str, str]:
+def run_script(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any], str, str]:
     """Run a script on predictions, as ``python SCRIPT PREDICTIONS.jsonl``.
 
     Returns:
@@ -151,20 +151,20 @@ def judge(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any],
             start_new_session=True,
         )
         try:
-            printed, told = _said(process, stop)
+            printed, errors = _output(process, stop)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what it started ends with it
             process.wait()
-    printed, told = redact(printed, secrets).strip(), redact(told, secrets).strip()
+    printed, errors = redact(printed, secrets).strip(), redact(errors, secrets).strip()
     if process.returncode != 0:
-        last = (told or printed or "it printed nothing").splitlines()[-TOLD:]
+        last = (errors or printed or "it printed nothing").splitlines()[-SHOWN:]
         return {}, "", "\n".join([*last, f"(exit status {process.returncode})"])
     scores = scores_in(printed)
     return scores, "" if scores else printed, ""
 
 
-def _said(process: subprocess.Popen[str], stop: StopRequest) -> tuple[str, str]:
+def _output(process: subprocess.Popen[str], stop: StopRequest) -> tuple[str, str]:
     while not stop.received:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=TICK)
@@ -200,7 +200,7 @@ def benchmark_scores(log: Path) -> dict[str, dict[str, Any]]:
     return scores
 
 
-def keep(path: Path, made: list[Score]) -> None:
+def keep_scores(path: Path, made: list[Score]) -> None:
     """Add scores to ``scores.json``; those of the same checkpoint, data and script take the place of older ones."""
 
     def same(row: Mapping[str, Any]) -> tuple[Any, ...]:

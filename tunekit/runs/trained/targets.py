@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.engine import after as followups
-from tunekit.engine.after import CARRIED, FLASH, PATHS, Weights
-from tunekit.engine.logs import read_summary
+from tunekit.engine.after import FLASH, PATHS, Weights, refusal, weights_of
 from tunekit.errors import TunekitError
 from tunekit.files import read_object
 from tunekit.plan.models.find import resolve
-from tunekit.runs.checkpoints import has_weights, step
-from tunekit.runs.folder import RUNS, RunFolder, find
+from tunekit.runs.checkpoints import best_checkpoint, has_weights, is_adapter, saved_checkpoints, step
+from tunekit.runs.folder import RUNS, RunFolder, find_run
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from tunekit.engine.after import Followup
     from tunekit.plan.plan import Plan
     from tunekit.plan.settings import Value
+    from tunekit.stages import Stage
 
 BEST, LAST = "best", "last"
 """Names of checkpoints, beside their numbers."""
@@ -49,12 +49,11 @@ class Target:
     cwd: Path = Path()
 
     @property
-    def loss(self) -> str:
-        """What was trained; empty where that is not known."""
+    def stage(self) -> Stage | None:
+        """The stage that trained it; None where that is not known."""
         if self.plan:
-            return self.plan.loss
-        trained = read_object(self.weights.folder / "args.json")
-        return str(trained.get("rlhf_type") or "")
+            return self.plan.stage
+        return STAGES.get(str(read_object(self.weights.folder / "args.json").get("rlhf_type")))
 
     def log(self, what: str) -> Path:
         """Where the messages of ms-swift are kept while it does `what`: those of the last time."""
@@ -62,9 +61,9 @@ class Target:
 
     def check(self, followup: Followup) -> None:
         """Raise TunekitError where that cannot be done with it."""
-        found = followups.refusal(followup, self.loss, adapter=self.weights.adapter)
-        if found:
-            raise TunekitError(f"{self.name}: {found[0]}", found[1])
+        refused = refusal(followup, self.stage, adapter=self.weights.adapter)
+        if refused:
+            raise TunekitError(f"{self.name}: {refused[0]}", refused[1])
 
 
 def find_target(name: str, checkpoint: str = "", *, merged: bool = False) -> Target:
@@ -99,7 +98,7 @@ def _find(name: str) -> RunFolder:
         stages = sorted(str(stage.parent) for stage in path.glob("*/run.json")) if name else []
         if stages and not (path / "run.json").is_file() and path.resolve() != RUNS.resolve():
             raise TunekitError(f"{name} is a recipe of several runs", f"name one of them: {', '.join(stages)}")
-    return find(name)
+    return find_run(name)
 
 
 def _run_around(path: Path) -> RunFolder | None:
@@ -113,7 +112,7 @@ def _run_around(path: Path) -> RunFolder | None:
 def _of_folder(path: Path, checkpoint: str) -> Target:
     if checkpoint:
         raise TunekitError(f"{path} holds weights, not checkpoints", "--checkpoint chooses among those of a run")
-    adapter = (path / "adapter_config.json").is_file()
+    adapter = is_adapter(path)
     trained = read_object(path / "args.json")
     flags: dict[str, Value] = {}
     if not adapter and not trained:  # a model of its own: ms-swift may have to be told what it is
@@ -131,26 +130,19 @@ def _of_run(folder: RunFolder, weights: Path, checkpoint: str) -> Target:
         raise TunekitError("a checkpoint's folder and --checkpoint name it twice", "drop one of them")
     state = folder.load()
     plan, cwd = state.plan, Path(state.cwd)
-    adapter = (weights / "adapter_config.json").is_file()
-    flags: dict[str, Value] = {flag: value for flag in CARRIED if (value := plan.get(flag)) is not None}
-    if adapter and plan.model.local and not Path(plan.model.id).is_absolute():
+    known = weights_of(plan, _short(weights), adapter=is_adapter(weights))
+    flags = dict(known.flags)
+    if known.adapter and plan.model.local and not Path(plan.model.id).is_absolute():
         flags["model"] = str((cwd / plan.model.id).resolve())
     flags |= {flag: _from(cwd, value) for flag in PATHS if (value := plan.get(flag)) is not None}
-    known = Weights(
-        folder=_short(weights),
-        adapter=adapter,
-        flags=flags,
-        quantized=adapter and plan.get("quant_method") is not None,
-        flash=str(plan.get("attn_impl")).startswith(FLASH),
-    )
     word = folder.path.name if folder.path.resolve().parent == RUNS.resolve() else str(folder.path)
     merged = folder.path / f"merged-{step(weights)}" if step(weights) >= 0 else weights
-    return Target(f"{state.name} · {weights.name}", word, known, folder.path, merged, plan, cwd)
+    return Target(f"{state.name} · {weights.name}", word, replace(known, flags=flags), folder.path, merged, plan, cwd)
 
 
 def _choose(folder: RunFolder, which: str) -> Path:
     """A checkpoint of a run. Raises TunekitError where there is none of that name."""
-    found = {step(path): path for path in folder.output.glob("checkpoint-*") if step(path) >= 0 and _saved(path)}
+    found = saved_checkpoints(folder.output)
     state = folder.load()
     if not found:
         why = {
@@ -160,7 +152,8 @@ def _choose(folder: RunFolder, which: str) -> Path:
         raise TunekitError(
             f"{state.name} has no checkpoint: {why[0]}", why[1] or f"go on with it: tunekit resume {state.name}"
         )
-    best = _best(folder, found[max(found)])
+    known = best_checkpoint(folder.output, evaluated=True)
+    best = step(known) if known else -1
     if which == BEST and best not in found:
         raise TunekitError(
             f"{state.name} has no best checkpoint: nothing was evaluated, or it was deleted", f"there {_listed(found)}"
@@ -176,18 +169,6 @@ def _choose(folder: RunFolder, which: str) -> Path:
 
 def _listed(found: Mapping[int, Path]) -> str:
     return f"{'is' if len(found) == 1 else 'are'} {', '.join(map(str, sorted(found)))}"
-
-
-def _saved(path: Path) -> bool:
-    """Whether a checkpoint was written to its end: the state of the trainer is the last file of it."""
-    return has_weights(path) and (path / "trainer_state.json").is_file()
-
-
-def _best(folder: RunFolder, newest: Path) -> int:
-    """The step of the best checkpoint, as the run's summary or its newest checkpoint knows it; -1 where none does."""
-    known = read_summary(folder.output / "logging.jsonl").get("best_model_checkpoint")
-    known = known or read_object(newest / "trainer_state.json").get("best_model_checkpoint")
-    return step(Path(known)) if known else -1
 
 
 def _whole(weights: Weights, folder: Path) -> Weights:

@@ -1,0 +1,127 @@
+"""A model answers: rows come back as they were, with what it says to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from running import ASKED, KNOWN, make_rows, make_run, tunekit
+
+from tunekit.data.functions.find import Function
+from tunekit.errors import Exit
+from tunekit.runs.trained.answers import ROW
+
+
+def test_each_row_comes_back_as_it_was_with_the_answer(tmp_path):
+    make_run()
+    make_rows(Path("data.jsonl"), ASKED, KNOWN)
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl")
+    assert ended.code == 0, ended.err
+    first, second = map(json.loads, ended.out.splitlines())
+    answer = "checkpoint-15 heard: Hi"
+    assert first == {
+        "messages": [*ASKED["messages"], {"role": "assistant", "content": answer}],
+        "id": 7,
+        "response": answer,
+    }
+    assert second["labels"] == "4"
+    assert second["level"] == {"a": [1]}
+    assert ROW not in ended.out
+    assert ended.err.splitlines() == ["answering data.jsonl with kit · checkpoint-15"]
+
+
+def test_answers_are_written_to_a_file_that_is_not_replaced_by_chance(tmp_path):
+    make_run()
+    make_rows(Path("data.jsonl"), ASKED)
+    typed = ("predict", "kit", "--dataset", "data.jsonl", "--output", "out/answers.jsonl")
+    assert tunekit(tmp_path, *typed).code == 0
+    before = Path("out/answers.jsonl").read_text(encoding="utf-8")
+    refusal_ = tunekit(tmp_path, *typed)
+    assert (refusal_.code, refusal_.out) == (Exit.USAGE, "")
+    assert "exists already" in refusal_.err
+    failed = tunekit(tmp_path, *typed, "--overwrite", fake={"fail": "no"})
+    assert failed.code == Exit.TRAINING_FAILED
+    assert Path("out/answers.jsonl").read_text(encoding="utf-8") == before
+    assert tunekit(tmp_path, *typed, "--overwrite", "--checkpoint", "5").code == 0
+    assert "checkpoint-5 heard" in Path("out/answers.jsonl").read_text(encoding="utf-8")
+    assert [path.name for path in Path("out").iterdir()] == ["answers.jsonl"]
+
+
+def test_rows_that_got_no_answer_are_counted_and_do_not_shift_the_others(tmp_path):
+    make_run()
+    rows = [{"messages": [{"role": "user", "content": str(number)}], "id": number} for number in range(4)]
+    make_rows(Path("data.jsonl"), *rows)
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"drop": [0, 2]})
+    answered = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(row["id"], row["response"]) for row in answered] == [
+        (1, "checkpoint-15 heard: 1"),
+        (3, "checkpoint-15 heard: 3"),
+    ]
+    assert "2 of 4 rows got no answer" in ended.err
+    none = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"drop": [0, 1, 2, 3]})
+    assert none.code == Exit.DATA
+    assert "no row of data.jsonl could be answered" in none.err
+
+
+def test_ms_swift_is_given_the_columns_that_it_reads_and_no_others(tmp_path):
+    make_run(columns='{"Frage": "query"}')
+    make_rows(
+        Path("data.jsonl"), {"Frage": "Hi", "messages": ASKED["messages"], "id": 1, "mixed": [1, "a", {"b": None}]}
+    )
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"tell": True})
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["mixed"] == [1, "a", {"b": None}]
+    log = Path("runs/kit/logs/predict-checkpoint-15.log").read_text(encoding="utf-8")
+    assert f"columns: Frage messages {ROW}" in log
+    assert "--columns" in log
+
+
+def test_a_reward_model_scores_whole_conversations(tmp_path):
+    make_run("reward", command="rlhf", rlhf_type="rm")
+    make_rows(Path("data.jsonl"), KNOWN)
+    ended = tunekit(tmp_path, "predict", "reward", "--dataset", "data.jsonl", fake={"score": 0.5})
+    assert json.loads(ended.out) == {**KNOWN, "response": 0.5}
+
+
+def test_several_datasets_are_answered_in_their_order(tmp_path):
+    make_run()
+    make_rows(Path("a.jsonl"), {**ASKED, "id": "a"})
+    Path("b.json").write_text(json.dumps([{**KNOWN, "id": "b"}, {**ASKED, "id": "c"}]), encoding="utf-8")
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "a.jsonl", "b.json")
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == ["a", "b", "c"]
+
+
+def test_rows_of_another_shape_are_refused_or_made_by_the_format_of_the_run(tmp_path):
+    make_rows(Path("raw.jsonl"), {"frage": "Hi"})
+    make_run("plain")
+    refusal_ = tunekit(tmp_path, "predict", "plain", "--dataset", "raw.jsonl")
+    assert refusal_.code == Exit.DATA
+    assert "raw.jsonl line 1: there is neither a conversation nor a question" in refusal_.err
+    Path("rows.py").write_text(
+        "def make(row):\n    return {'messages': [{'role': 'user', 'content': row['frage']}]}\n", encoding="utf-8"
+    )
+    folder = make_run("kit")
+    state = folder.load()
+    state.plan = replace(state.plan, row_format=Function("rows.py", "make"))
+    folder.save(state)
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "raw.jsonl")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["response"] == "checkpoint-15 heard: Hi"
+    assert "rows made by rows.py:make, as in the run" in ended.err
+
+
+def test_a_prompt_gets_one_answer_on_stdout_and_nothing_else(tmp_path):
+    make_run()
+    ended = tunekit(tmp_path, "chat", "kit", "--prompt", "Who are you?", fake={"say": ["noise"]})
+    assert (ended.code, ended.out) == (0, "checkpoint-15 heard: Who are you?\n")
+    assert "noise" not in ended.err
+
+
+def test_pictures_stand_before_the_question(tmp_path):
+    make_run()
+    Path("red.png").write_bytes(b"")
+    ended = tunekit(tmp_path, "chat", "kit", "--prompt", "Which colour?", "--image", "red.png")
+    assert ended.out == "checkpoint-15 heard: <image>Which colour?\n"
+    own = tunekit(tmp_path, "chat", "kit", "--prompt", "In <image>, which?", "--image", "red.png")
+    assert own.out == "checkpoint-15 heard: In <image>, which?\n"

@@ -1,0 +1,131 @@
+"""One call that uses a trained model: which model, on which GPUs, with which flags, and the commands for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunekit.engine.after import FOLLOWUPS, after_command, answer_flags, load_flags, merge_flags
+from tunekit.engine.command import PROGRAM
+from tunekit.engine.flags import AFTER_CLASSES, flag_table
+from tunekit.errors import TunekitError
+from tunekit.runs.attempts import engine_or_fail
+from tunekit.runs.trained.targets import find_target
+from tunekit.runs.trained.use import devices_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tunekit.engine.after import Followup
+    from tunekit.engine.command import Command
+    from tunekit.plan.settings import Value
+    from tunekit.runs.trained.targets import Target
+
+OWN: Mapping[str, str] = {
+    "adapters": "RUN and --checkpoint name the weights",
+    "model": "RUN names the model",
+    "load_args": "what the run was trained with is taken from it",
+    "ckpt_dir": "RUN and --checkpoint name the weights",
+    "merge_lora": "tunekit merge RUN merges, and --merged takes what it made",
+    "val_dataset": "tunekit predict RUN --dataset DATA answers the rows of a dataset",
+    "cached_val_dataset": "tunekit predict RUN --dataset DATA answers the rows of a dataset",
+    "split_dataset_ratio": "tunekit predict RUN --dataset DATA answers every row",
+    "result_path": "--output names the file",
+    "write_batch_size": "tunekit sets it, so that it can say how far it is",
+    "remove_unused_columns": "rows keep all their columns anyway",
+    "val_dataset_shuffle": "answers come in the order of the rows",
+    "push_to_hub": "merge first, then: swift export --model FOLDER --push_to_hub true --hub_model_id ID",
+    "eval_output_dir": "results are kept with the run",
+    "eval_url": "RUN names the model",
+    "api_key": "the model is served to this machine alone, while it is evaluated: it needs no key",
+}
+"""Flags of ms-swift that tunekit sets by itself, and what to say instead."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call.
+
+    Attributes:
+        followup: what is done.
+        target: the model.
+        devices: the GPUs that it is loaded on; none means the CPU.
+        typed: flags of ms-swift that the user gave. They are stronger than those that tunekit sets.
+    """
+
+    followup: Followup
+    target: Target
+    devices: tuple[str, ...]
+    typed: Mapping[str, Value]
+
+    def load_flags(self) -> dict[str, Value]:
+        """The flags by which ms-swift loads the model."""
+        return load_flags(self.target.weights, cpu=not self.devices)
+
+    def command(self, flags: Mapping[str, Value], *, real: bool = False, followup: Followup | None = None) -> Command:
+        """The command of ms-swift.
+
+        Args:
+            flags: those that tunekit sets.
+            real: for this interpreter, to be started; else for people, to be printed.
+            followup: what is done, where it is not what the job is for.
+        """
+        env = {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
+        program = engine_or_fail().program if real else PROGRAM
+        return after_command(followup or self.followup, {**flags, **self.typed}, env, program)
+
+    def to_talk(self, *, real: bool = False) -> Command:
+        """The command of a chat."""
+        return self.command(self.load_flags(), real=real)
+
+    def to_merge(self, output: Path, *, real: bool = False) -> Command:
+        """The command that merges the adapter into a whole model, in the folder `output`."""
+        return self.command(merge_flags(self.target.weights, output), real=real)
+
+    def to_answer(self, rows: list[str], result: Path, columns: str = "", *, real: bool = False) -> Command:
+        """The command that answers the rows of datasets into a file; `columns` is JSON, as ``--columns`` takes it."""
+        at_once = int(str(self.typed.get("max_batch_size", 1)))
+        flags = answer_flags(self.target.weights, rows, result, cpu=not self.devices, at_once=at_once)
+        if columns:
+            flags["columns"] = columns
+        return self.command(flags, real=real, followup=FOLLOWUPS["predict"])
+
+
+def prepare_job(
+    name: str, run: str, checkpoint: str, flags: Mapping[str, Sequence[str]], *, merged: bool = False
+) -> Job:
+    """Find the model, and check that the command can be done with it and that the flags are ms-swift's.
+
+    Args:
+        name: of the command, a key of `FOLLOWUPS`.
+        run: what names the model.
+        checkpoint: of it, as `find_target` takes it.
+        flags: of ms-swift, with their words.
+        merged: the merged model of that checkpoint is meant.
+
+    Raises:
+        TunekitError: it cannot, or they are not.
+    """
+    followup = FOLLOWUPS[name]
+    typed = check_flags(followup, flags)
+    target = find_target(run, checkpoint, merged=merged)
+    target.check(followup)
+    return Job(followup, target, devices_for(target), typed)
+
+
+def check_flags(followup: Followup, flags: Mapping[str, Sequence[str]]) -> dict[str, Value]:
+    """The values of flags of ms-swift that were typed.
+
+    Raises:
+        TunekitError: there is no such flag, tunekit sets it by itself, or the value does not fit it.
+    """
+    if not flags:
+        return {}
+    table = flag_table(AFTER_CLASSES)
+    for flag in flags:
+        if flag in OWN:
+            raise TunekitError(f"tunekit {followup.command} takes no --{flag}", OWN[flag])
+        if flag not in table.by_command[followup.table] and flag in flag_table().by_command["rlhf"]:
+            raise TunekitError(f"--{flag} is for training; swift {followup.table} takes no such flag")
+    return {flag: table.parse(flag, words, followup.table) for flag, words in flags.items()}
