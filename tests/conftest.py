@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,16 @@ from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.presets.library import Library
 from tunekit.plan.request import Request
+from tunekit.plan.settings import COMMAND_LINE, Setting
+from tunekit.plan.strategies import Tuning
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.plan import Plan
-    from tunekit.plan.settings import Layer, Setting, Value
-    from tunekit.plan.strategies import Tuning
+    from tunekit.plan.settings import Layer, Value
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "presets"
@@ -96,7 +98,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
     """Make a plan: ``make("rlhf", "Qwen2.5-7B", "2x80GB", preset="7b", rlhf_type="dpo")``."""
 
     def make(
-        command: str = "sft",
+        stage: str = "sft",
         model: str | Model = "Qwen2.5-7B",
         gpus: str = "1x80GB",
         *,
@@ -115,13 +117,33 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         **typed: Value,
     ) -> Plan:
         known = resolve(model) if isinstance(model, str) else model
+        named = STAGES[typed.pop("rlhf_type", stage) if stage == "rlhf" else stage]
+        said = {flag: Setting(value, COMMAND_LINE) for flag, value in typed.items()}
+        said |= {"rlhf_type": Setting(named.rlhf_type, COMMAND_LINE)} if named.rlhf_type else {}
+        said |= {"dataset": Setting(["data.jsonl"], COMMAND_LINE)}
+        said |= {"per_device_train_batch_size": micro} if micro else {}
         request = Request(
-            command, known.id, ("data.jsonl",), preset, tuple(overlays), micro, effective, typed, tuple(layers)
+            stage=named,
+            model=known.id,
+            typed=said,
+            layers=tuple(layers),
+            preset=preset,
+            overlays=tuple(overlays),
+            effective_batch=effective,
+            tuning=tuning or Tuning(),
         )
-        if tuning:
-            request = replace(request, tuning=tuning)
-        facts = Facts(flags, packages, environ or {}, liger_models, memory_correction, loss_share)
-        return make_plan(request, known, choose_hardware(gpus), shelf or library, facts)
+        facts = Facts(
+            flags=flags,
+            library=shelf or library,
+            environ=environ or {},
+            hardware=choose_hardware(gpus),
+            packages=packages,
+            model=known,
+            liger_models=liger_models,
+            memory_correction=memory_correction,
+            loss_share=loss_share,
+        )
+        return make_plan(request, facts)
 
     return make
 

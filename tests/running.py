@@ -25,8 +25,9 @@ from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
 from tunekit.plan.plan import Plan, batch_values
-from tunekit.plan.settings import Setting
+from tunekit.plan.settings import Setting, Source
 from tunekit.runs.folder import RunFolder, RunState
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -259,20 +260,22 @@ def make_checkpoint(folder: Path, **state: Any) -> Path:
 
 
 def a_plan(
-    batch: Batch | None = None, *, gpus: int = 1, command: str = "sft", model: Model | None = None, **flags: Any
+    batch: Batch | None = None, *, gpus: int = 1, stage: str = "sft", model: Model | None = None, **flags: Any
 ) -> Plan:
     """A plan with a few settings, on GPUs of 40 GiB."""
     batch = batch or Batch(8, 4, max(1, gpus))
+    if STAGES[stage].rlhf_type:
+        flags = {"rlhf_type": STAGES[stage].rlhf_type, **flags}
     values = {"model": "Qwen/Qwen2.5-7B", "tuner_type": "lora", **batch_values(batch), **flags}
     return Plan(
-        command=command,
+        stage=STAGES[stage],
         model=model or Model("Qwen/Qwen2.5-7B", 7.0, "qwen2"),
         hardware=Hardware(tuple(Gpu("A100", 39.4, 39.0, (8, 0), str(index)) for index in range(gpus))),
         preset="7b",
         preset_reason="",
         overlays=("stable",),
         batch=batch,
-        settings={flag: Setting(value, "preset 7b") for flag, value in values.items()},
+        settings={flag: Setting(value, Source("preset", "7b")) for flag, value in values.items()},
         env={"CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in range(gpus))},
         secrets=(),
         changes=(),

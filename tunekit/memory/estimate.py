@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
@@ -42,8 +43,9 @@ SOFTCAP = 2
 """More of one logit where it went through a tanh, which keeps its output."""
 
 
+@lru_cache(maxsize=1024)
 def estimate(spec: Spec) -> Prediction:
-    """Predict the peak of one GPU.
+    """Predict the peak of one GPU. It depends on nothing but `spec`, so each is computed once.
 
     Raises:
         Unknown: the architecture or the optimizer has no formula here.

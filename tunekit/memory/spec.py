@@ -111,7 +111,7 @@ class Spec:
         method: ``estimate`` or ``trace``.
     """
 
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(hash=False)
     tuner: str = "lora"
     quant_bits: int | None = None
     double_quant: bool = True
