@@ -97,6 +97,8 @@ def dry_run(tree: Path) -> Counter[str]:
     """The work of one dry run: calls are counted where they happen, whoever imported or wrapped the functions."""
     counted: Counter[str] = Counter()
     files: set[object] = set()
+    names: Counter[str] = Counter()
+    peaks: set[object] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
         place, name = frame.f_code.co_filename, frame.f_code.co_name
@@ -106,7 +108,9 @@ def dry_run(tree: Path) -> Counter[str]:
             counted["preset files read"] += 1
             files.add(file)
         counted["memory estimates"] += place.endswith("/memory/estimate.py") and name == "estimate"
-        counted["peaks asked for"] += "/plan/" in place and name in ("peak", "peak_of")
+        if "/plan/" in place and name in ("_peak", "peak_of"):
+            names[name] += 1
+            peaks.add(tuple(frame.f_locals.values()) if name == "_peak" else id(frame))
 
     sys.path.insert(0, str(tree))
     from tunekit.__main__ import main
@@ -126,6 +130,8 @@ def dry_run(tree: Path) -> Counter[str]:
                 sys.setprofile(None)
     assert not failed, nowhere.getvalue()
     counted["different preset files"] = len(files)
+    counted["different peaks"] = len(peaks)
+    counted["peaks computed"] = names["_peak"] or names["peak_of"]  # older trees computed one at each call
     return counted
 
 

@@ -40,7 +40,7 @@ FLOORS = (
 )
 """A room may import the rooms of the floors below its own."""
 ONLY_FOR = {
-    "memory": {"runs", "plan"},  # the others read the prediction that a plan carries
+    "memory": {"cli", "runs", "plan"},  # the others read the prediction that a plan carries
     "data": {"cli", "recipes", "runs", "engine", "plan"},
     "hardware": {"cli", "runs", "engine", "plan"},
     "console": {"__main__", "cli", "runs"},  # what plans and predicts prints nothing
@@ -75,11 +75,17 @@ CLI_OF_PLAN = {
     "tunekit.plan.settings": "a setting's value as words",
     "tunekit.plan.images": "a bound of pixels in words",
     "tunekit.plan.parts": "the trained parts in words",
-    "tunekit.plan.strategies": "their names and help",
+    "tunekit.plan.options": "the options of the commands, their panels and help",
+    "tunekit.plan.request.Said": "one word that was typed",
+    "tunekit.plan.request.Words": "the words that were typed, handed down",
+    "tunekit.plan.request.gather_words": "what makes them of what Typer read",
+    "tunekit.memory.spec.Prediction": "what tunekit fit draws",
+    "tunekit.memory.spec.Spec": "the configuration in words",
+    "tunekit.memory.search": "the words of a verdict",
     "tunekit.plan.presets.fits": "the table of a preset in words, and its copy without it",
     "tunekit.plan.presets.library.Preset": "what presets list and show draw",
 }
-"""All that the command line may import of the room that decides."""
+"""All that the command line may import of the rooms that decide and predict."""
 
 STAGE_WORDS = {
     ("tunekit.engine.flags", "sft"): "a command of ms-swift, with the module and class of its arguments",
@@ -232,9 +238,10 @@ def cli_does_something(modules):
 
 
 def cli_of_plan(modules):
-    """``(module, name)`` for all that the command line imports of the room that decides."""
+    """``(module, name)`` for all that the command line imports of the rooms that decide and predict."""
     rooms = {module: tree for module, tree in modules.items() if room(module) == "cli"}
-    return {(m, name) for m, tree in rooms.items() for name in imported(tree) if f"{name}.".startswith("tunekit.plan.")}
+    deciding = ("tunekit.plan.", "tunekit.memory.")
+    return {(m, name) for m, tree in rooms.items() for name in imported(tree) if f"{name}.".startswith(deciding)}
 
 
 def listed(name):
@@ -242,9 +249,7 @@ def listed(name):
 
 
 def cli_decides(modules):
-    found = [f"{module} ← {name}" for module, name in sorted(cli_of_plan(modules)) if not listed(name)]
-    names = {(module, name) for module, tree in modules.items() if room(module) == "cli" for name in imported(tree)}
-    return found + [f"{module} ← {name}" for module, name in sorted(names) if f"{name}.".startswith("tunekit.memory.")]
+    return [f"{module} ← {name}" for module, name in sorted(cli_of_plan(modules)) if not listed(name)]
 
 
 def heavy_things(modules):
@@ -353,7 +358,12 @@ SEEN = [
     (arrows_back, "errors.py", "from tunekit.console import say", "import enum"),
     (arrows_back, "plan/batch.py", "def f():\n from tunekit import console", "def f():\n from tunekit import errors"),
     (arrows_back, "__main__.py", "import tunekit.runs.folder", "import tunekit.cli.app"),
-    (arrows_back, "cli/fit.py", "from tunekit.memory.estimate import estimate", "from tunekit.plan.plan import Plan"),
+    (
+        arrows_back,
+        "recipes/plan.py",
+        "from tunekit.memory.estimate import estimate",
+        "from tunekit.plan.plan import Plan",
+    ),
     (
         files_in_a_circle,
         "plan/batch.py",
@@ -376,7 +386,7 @@ SEEN = [
     (cli_does_something, "cli/fit.py", "import subprocess", "import sys"),
     (cli_does_something, "cli/fit.py", "os.execve(words)", "os.getcwd()"),
     (cli_decides, "cli/fit.py", "from tunekit.plan import planner", "from tunekit.plan.plan import Plan"),
-    (cli_decides, "cli/fit.py", "from tunekit.memory import search", "from tunekit.runs import folder"),
+    (cli_decides, "cli/fit.py", "from tunekit.memory import estimate", "from tunekit.runs import folder"),
     (numbers_read_from_text, "plan/batch.py", "x = 2 * int(str(y))", "x = 2 * int(y)"),
     (facts_read_from_text, "plan/batch.py", "text.startswith(('zero3', 'b'))", "text.startswith('3')"),
     (facts_read_from_text, "plan/batch.py", "source.removeprefix('preset ')", "source.removeprefix('model ')"),
@@ -583,10 +593,10 @@ def test_a_room_without_tests_and_tests_without_a_room_are_seen(tmp_path):
     ]
 
 
-def test_a_dry_run_reads_each_preset_file_once():
+def test_a_dry_run_asks_nothing_twice():
     words = [sys.executable, ROOT / "scripts/house.py", ROOT, "--dry-run"]
-    told = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=True).stdout
-    counted = dict(line.rsplit(": ", 1) for line in told.splitlines() if ": " in line)
+    shown = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    counted = dict(line.rsplit(": ", 1) for line in shown.splitlines() if ": " in line)
     assert int(counted["memory estimates"]) > 0
-    assert int(counted["peaks asked for"]) > 0
+    assert int(counted["peaks computed"]) == int(counted["different peaks"]) > 0
     assert int(counted["preset files read"]) == int(counted["different preset files"]) > 0

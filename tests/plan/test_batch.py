@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.errors import TunekitError
-from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve
+from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve_batch
 
 micros = st.integers(1, 128)
 effectives = st.integers(MINIMUM_EFFECTIVE, 1024)
@@ -18,7 +18,7 @@ batches = st.builds(Batch, st.integers(1, 200), st.integers(1, 200), copies)
 
 @given(micros, effectives, copies, multiples)
 def test_solve_keeps_the_promise(micro, wanted, data_parallel, multiple_of):
-    batch = solve(micro, wanted, data_parallel, multiple_of)
+    batch = solve_batch(micro, wanted, data_parallel, multiple_of)
     assert batch.effective >= max(MINIMUM_EFFECTIVE, wanted)
     assert batch.effective == batch.micro * batch.accumulation * batch.data_parallel
     assert batch.data_parallel == data_parallel
@@ -30,12 +30,12 @@ def test_solve_keeps_the_promise(micro, wanted, data_parallel, multiple_of):
 @given(micros, effectives, copies, multiples)
 def test_solve_is_exact_where_it_can_be(micro, wanted, data_parallel, multiple_of):
     exact = wanted % data_parallel == 0 and wanted % multiple_of == 0
-    assert (solve(micro, wanted, data_parallel, multiple_of).effective == wanted) is exact
+    assert (solve_batch(micro, wanted, data_parallel, multiple_of).effective == wanted) is exact
 
 
 @given(micros, effectives, copies, multiples)
 def test_solve_takes_the_largest_micro_batch(micro, wanted, data_parallel, multiple_of):
-    batch = solve(micro, wanted, data_parallel, multiple_of)
+    batch = solve_batch(micro, wanted, data_parallel, multiple_of)
     rows = batch.micro * batch.accumulation
     assert not any(rows % larger == 0 for larger in range(batch.micro + 1, micro + 1))
 
@@ -43,7 +43,7 @@ def test_solve_takes_the_largest_micro_batch(micro, wanted, data_parallel, multi
 @given(micros, effectives, copies, multiples)
 def test_solve_rounds_up_no_further_than_needed(micro, wanted, data_parallel, multiple_of):
     """The next batch that can be shared, or the first one behind it whose micro-batch is not a crumb."""
-    batch = solve(micro, wanted, data_parallel, multiple_of)
+    batch = solve_batch(micro, wanted, data_parallel, multiple_of)
     unit = math.lcm(data_parallel, multiple_of)
     first = math.ceil(wanted / unit) * unit
     assert batch.effective % unit == 0
@@ -68,7 +68,7 @@ def test_shrink_keeps_the_effective_batch(batch):
 
 @given(micros, effectives, copies, multiples)
 def test_shrinking_ends_at_micro_batch_1(micro, wanted, data_parallel, multiple_of):
-    first = batch = solve(micro, wanted, data_parallel, multiple_of)
+    first = batch = solve_batch(micro, wanted, data_parallel, multiple_of)
     for _ in range(first.micro.bit_length()):
         if (smaller := batch.shrink()) is None:
             break
@@ -90,7 +90,7 @@ def test_shrinking_ends_at_micro_batch_1(micro, wanted, data_parallel, multiple_
     ],
 )
 def test_the_presets_batches(wish, steps):
-    batch = solve(*wish)
+    batch = solve_batch(*wish)
     taken = []
     while batch:
         taken.append((batch.micro, batch.accumulation))
@@ -111,7 +111,7 @@ def test_the_presets_batches(wish, steps):
 )
 def test_numbers_below_their_minimum_are_refused(arguments, named):
     with pytest.raises(TunekitError, match=f"{named} must be") as refused:
-        solve(*arguments)
+        solve_batch(*arguments)
     assert (refused.value.hint is not None) == (named == "effective batch")
 
 

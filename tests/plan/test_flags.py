@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tunekit.engine.flags import SNAPSHOT, from_json
 from tunekit.errors import TunekitError
-from tunekit.plan.settings import Setting, text
+from tunekit.plan.settings import TUNEKIT, Setting, text
 
 
 def refusal(flags, name, words=("1",), command="sft"):
@@ -124,11 +124,11 @@ def test_every_word_of_a_list_with_choices_is_checked(flags):
 def test_what_a_setting_renders_is_read_back_the_same(value):
     table = from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False)
     name = {bool: "packing", int: "lora_rank", float: "learning_rate"}[type(value)]
-    assert table.parse(name, Setting(value, "test").render(), "sft") == value
+    assert table.parse(name, Setting(value, TUNEKIT).render(), "sft") == value
 
 
 def test_text_of_values():
     assert text(True) == "true"
     assert text(["q_proj", "v_proj"]) == "q_proj v_proj"
     assert text(2e-4) == "0.0002"
-    assert Setting(["a b", "c"], "test").render() == ["a b", "c"]
+    assert Setting(["a b", "c"], TUNEKIT).render() == ["a b", "c"]

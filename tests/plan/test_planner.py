@@ -16,13 +16,14 @@ from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.plan import FIRST, Plan
 from tunekit.plan.planner import Facts, make_plan
-from tunekit.plan.predict import SPARE, peak_of
+from tunekit.plan.predict import SPARE
 from tunekit.plan.request import Request
 from tunekit.plan.savings import LIGER_MODELS
-from tunekit.plan.settings import COMMAND_LINE, Setting, layer_of
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source, layer_of
+from tunekit.stages import STAGES
 
 NO_COMMA = st.text(st.characters(exclude_characters=","))
-TYPED_4 = Setting(4, COMMAND_LINE)
+CONFIG, ENVIRONMENT = Source("config", "config.toml"), Source("environment")
 
 
 def typed(number):
@@ -34,13 +35,13 @@ def typed(number):
 
 def test_sources_from_the_weakest_to_the_strongest(make):
     """preset < overlay < config.toml < TUNEKIT_* < command line, each taken away in turn."""
-    config = layer_of("config config.toml", {"learning_rate": 3e-4})
-    environment = layer_of("environment", {"learning_rate": 4e-4})
+    config = layer_of(CONFIG, {"learning_rate": 3e-4})
+    environment = layer_of(ENVIRONMENT, {"learning_rate": 4e-4})
     asked = {"preset": "7b", "overlays": ["stable"], "layers": [config, environment], "learning_rate": 5e-4}
     seen = []
     for drop in ("learning_rate", "environment", "config", "overlays", None):
         found = make(**asked).settings["learning_rate"]
-        seen.append((found.value, found.source))
+        seen.append((found.value, str(found.source)))
         if drop == "environment":
             asked["layers"] = [config]
         elif drop == "config":
@@ -65,7 +66,7 @@ def test_a_later_overlay_wins(make):
 def test_an_overlays_micro_batch_is_stronger_than_the_presets(make):
     plan = make(preset="7b", overlays=["fast"])
     assert plan.batch == Batch(16, 2)
-    assert plan.settings["per_device_train_batch_size"].source == "overlay fast"
+    assert plan.settings["per_device_train_batch_size"].source == Source("overlay", "fast")
 
 
 def test_a_flag_that_was_not_set_is_left_to_ms_swift(make):
@@ -75,7 +76,7 @@ def test_a_flag_that_was_not_set_is_left_to_ms_swift(make):
 
 
 def test_the_order_of_flags_is_the_readers(make):
-    plan = make("rlhf", preset="7b", rlhf_type="dpo", weight_decay=0.1, lora_rank=4)
+    plan = make("dpo", preset="7b", weight_decay=0.1, lora_rank=4)
     flags = list(plan.settings)
     known = [flag for flag in flags if flag in FIRST]
     assert flags[: len(known)] == known == [flag for flag in FIRST if flag in flags]
@@ -87,28 +88,23 @@ def test_an_unknown_flag_names_who_said_it(make):
     with pytest.raises(TunekitError, match=r"^--lora_rnak is not a flag"):
         make(lora_rnak=4)
     with pytest.raises(TunekitError, match=r"^environment: --lora_rnak is not a flag"):
-        make(layers=[layer_of("environment", {"lora_rnak": 4})])
+        make(layers=[layer_of(ENVIRONMENT, {"lora_rnak": 4})])
 
 
 def test_a_flag_of_rlhf_in_a_preset_is_refused_for_sft(tmp_path, make):
     (tmp_path / "mine.toml").write_text('extends = "7b"\n[train]\nbeta = 0.2\n', encoding="utf-8")
     path = str(tmp_path / "mine.toml")
-    plan = make("rlhf", preset=path, rlhf_type="dpo")
+    plan = make("dpo", preset=path)
     assert plan.get("beta") == 0.2  # the user's own file counts more than the stage, the shipped preset less
     assert plan.get("learning_rate") == 5e-6
     with pytest.raises(TunekitError, match=r"^preset mine: --beta is not a flag"):
         make(preset=path)
 
 
-def test_rlhf_needs_its_type(make):
-    with pytest.raises(TunekitError, match="needs --rlhf-type"):
-        make("rlhf")
-
-
 def test_datasets_and_model_stand_in_the_plan(make):
     plan = make("pt", "Qwen3-8B")
-    assert (plan.get("dataset"), plan.get("model"), plan.loss) == (["data.jsonl"], "Qwen/Qwen3-8B", "pt")
-    assert make("rlhf", rlhf_type="dpo").loss == "dpo"
+    assert (plan.get("dataset"), plan.get("model"), plan.stage) == (["data.jsonl"], "Qwen/Qwen3-8B", STAGES["pt"])
+    assert make("dpo").stage.name == make("dpo").get("rlhf_type") == "dpo"
 
 
 def test_a_plan_for_another_machine_says_so(make):
@@ -172,9 +168,9 @@ def test_an_effective_batch_below_32(make, number):
 
 
 def test_a_configured_micro_batch_gives_way(make):
-    plan = make(preset="7b", micro=Setting(5, "config config.toml"))
+    plan = make(preset="7b", micro=Setting(5, CONFIG))
     assert plan.batch == Batch(4, 8)
-    layer = layer_of("environment", {"per_device_train_batch_size": 2})
+    layer = layer_of(ENVIRONMENT, {"per_device_train_batch_size": 2})
     assert make(preset="7b", layers=[layer]).batch == Batch(2, 16)
 
 
@@ -191,10 +187,9 @@ def test_sequence_parallel_makes_fewer_copies(make):
 def test_grpo_can_divide_its_completions(make, generations, gpus):
     """ms-swift: `generation_batch_size (8) must be evenly divisible by num_generations (3)`."""
     plan = make(
-        "rlhf",
+        "grpo",
         gpus=f"{gpus}x80GB",
         preset="7b",
-        rlhf_type="grpo",
         reward_funcs=["accuracy"],
         num_generations=generations,
     )
@@ -203,16 +198,16 @@ def test_grpo_can_divide_its_completions(make, generations, gpus):
 
 
 def test_grpo_has_8_generations_where_nothing_is_said(make):
-    plan = make("rlhf", gpus="3x80GB", preset="7b", rlhf_type="grpo", reward_funcs=["accuracy"])
+    plan = make("grpo", gpus="3x80GB", preset="7b", reward_funcs=["accuracy"])
     assert plan.batch.effective == 48
-    assert make("rlhf", gpus="3x80GB", preset="7b", rlhf_type="dpo").batch.effective == 36
-    typed_5 = make("rlhf", preset="7b", rlhf_type="grpo", reward_funcs=["accuracy"], micro=typed(5))
+    assert make("dpo", gpus="3x80GB", preset="7b").batch.effective == 36
+    typed_5 = make("grpo", preset="7b", reward_funcs=["accuracy"], micro=typed(5))
     assert (typed_5.batch.micro, typed_5.batch.effective) == (5, 40)
 
 
 def test_grpo_with_no_generations(make):
     with pytest.raises(TunekitError, match="num_generations must be 1 or more, not 0"):
-        make("rlhf", preset="7b", rlhf_type="grpo", reward_funcs=["accuracy"], num_generations=0)
+        make("grpo", preset="7b", reward_funcs=["accuracy"], num_generations=0)
 
 
 def test_tokens_per_step(make):
@@ -259,9 +254,8 @@ def test_deepspeed_needs_a_launcher_on_one_gpu_too(make):
 
 def test_gpus_are_named_as_the_user_named_them(make, flags, library):
     hardware = Hardware((Gpu("a", 80, 79, (8, 0), "3"), Gpu("a", 80, 79, (8, 0), "GPU-11")))
-    plan = make_plan(
-        Request("sft", "Qwen2.5-7B", ("d.jsonl",)), resolve("Qwen2.5-7B"), hardware, library, Facts(flags, None, {})
-    )
+    facts = Facts(flags, library, {}, hardware, None, resolve("Qwen2.5-7B"))
+    plan = make_plan(Request(STAGES["sft"], "Qwen2.5-7B"), facts)
     assert plan.env["CUDA_VISIBLE_DEVICES"] == "3,GPU-11"
 
 
@@ -302,7 +296,7 @@ def test_auto(make, model, gpus, preset, micro, bits):
     plan = make(model=model, gpus=gpus, liger_models=LIGER_MODELS)
     assert (plan.preset, plan.batch.micro, plan.get("quant_bits")) == (preset, micro, bits)
     assert plan.batch.effective >= 32
-    peak = peak_of(plan)
+    peak = plan.peak
     assert peak is None or peak.verdict == "fits"
 
 
@@ -312,16 +306,16 @@ def test_auto_takes_the_largest_micro_batch(make, model, gpus):
     plan = make(model=model, gpus=gpus, liger_models=LIGER_MODELS)
     rows = plan.batch.micro * plan.batch.accumulation
     larger = min(number for number in range(plan.batch.micro + 1, rows + 1) if rows % number == 0)
-    peak = peak_of(plan)
+    peak = plan.peak
     assert estimate(replace(peak.spec, micro_batch=larger)).process_gib > (1 - SPARE) * peak.card_gib
-    assert plan.settings["per_device_train_batch_size"].source == "memory"
+    assert plan.settings["per_device_train_batch_size"].source == Source("memory")
 
 
 def test_auto_quantizes_only_where_one_row_does_not_fit(make):
     assert make(gpus="1x24GB").get("quant_method") is None
     plan = make(gpus="1x16GB", liger_models=LIGER_MODELS)
     change = next(change for change in plan.changes if change.flag == "quant_method")
-    assert (change.by, change.after) == ("rule:qlora-to-fit", "bnb")
+    assert (change.by, change.after) == (Source("rule", "qlora-to-fit"), "bnb")
     assert "1 row would take" in change.why
     assert make(gpus="1x16GB", packages=frozenset({"flash_attn"})).get("quant_method") is None
 
@@ -329,13 +323,13 @@ def test_auto_quantizes_only_where_one_row_does_not_fit(make):
 def test_auto_switches_liger_on_where_it_is_and_says_what_it_saves(make):
     plan = make(gpus="1x80GB", liger_models=LIGER_MODELS)
     change = next(change for change in plan.changes if change.flag == "use_liger_kernel")
-    assert change.by == "rule:liger"
+    assert change.by == Source("rule", "liger")
     assert re.search(r"micro-batch 8 takes 3\d\.\d instead of 3\d\.\d GiB \(of \d\d\.\d where every", change.why)
     for without in (
         make(gpus="1x80GB"),
         make(gpus="1x80GB", liger_models=LIGER_MODELS, packages=frozenset({"flash_attn"})),
         make(gpus="1x80GB", liger_models=LIGER_MODELS, use_liger_kernel=False),
-        make("rlhf", gpus="1x80GB", liger_models=LIGER_MODELS, rlhf_type="dpo"),
+        make("dpo", gpus="1x80GB", liger_models=LIGER_MODELS),
         make(gpus="1x80GB", liger_models=LIGER_MODELS, preset="7b"),
     ):
         assert without.get("use_liger_kernel") is not True
@@ -364,15 +358,15 @@ def test_a_tracker_that_is_not_known(make, word, near):
 def test_auto_keeps_a_typed_micro_batch_and_says_that_it_does_not_fit(make):
     plan = make(gpus="1x16GB", micro=Setting(32, COMMAND_LINE), packages=frozenset())
     assert plan.batch.micro == 32
-    assert peak_of(plan).verdict == "does not fit"
+    assert plan.peak.verdict == "does not fit"
 
 
 def test_the_share_of_vllm_is_not_there_to_train_in(make):
-    grpo = {"rlhf_type": "grpo", "reward_funcs": ["accuracy"]}
-    alone = make("rlhf", gpus="1x80GB", packages=frozenset({"flash_attn"}), **grpo)
-    beside = make("rlhf", gpus="1x80GB", packages=frozenset({"flash_attn", "vllm"}), **grpo)
+    grpo = {"stage": "grpo", "gpus": "1x80GB", "reward_funcs": ["accuracy"]}
+    alone = make(packages=frozenset({"flash_attn"}), **grpo)
+    beside = make(packages=frozenset({"flash_attn", "vllm"}), **grpo)
     assert beside.get("vllm_gpu_memory_utilization") == 0.4
-    assert peak_of(beside).card_gib == pytest.approx(0.6 * peak_of(alone).card_gib)
+    assert beside.peak.card_gib == pytest.approx(0.6 * alone.peak.card_gib)
     assert beside.batch.micro < alone.batch.micro
     assert beside.batch.effective == alone.batch.effective
 
@@ -380,8 +374,8 @@ def test_the_share_of_vllm_is_not_there_to_train_in(make):
 def test_full_training_shares_among_gpus_where_it_must(make):
     plan = make(model="Qwen2.5-14B", gpus="8x80GB", tuner_type="full", liger_models=LIGER_MODELS)
     assert str(plan.get("deepspeed")).startswith("zero")
-    assert next(change.by for change in plan.changes if change.flag == "deepspeed") == "rule:zero-to-fit"
-    assert peak_of(plan).safe
+    assert next(change.by for change in plan.changes if change.flag == "deepspeed") == Source("rule", "zero-to-fit")
+    assert plan.peak.safe
 
 
 def test_what_earlier_runs_measured_lowers_the_micro_batch(make):
@@ -390,7 +384,7 @@ def test_what_earlier_runs_measured_lowers_the_micro_batch(make):
 
 
 def test_measured_loss_counts(make):
-    every, none = (peak_of(make(preset="7b", loss_share=share)).prediction for share in (1.0, 0.0))
+    every, none = (make(preset="7b", loss_share=share).peak.prediction for share in (1.0, 0.0))
     assert every.process_gib > none.process_gib + 5
 
 
@@ -416,6 +410,39 @@ def test_auto_says_why(make, model, gpus, reason):
 def test_a_named_preset_has_no_reason(make):
     plan = make(preset="20b")
     assert (plan.preset, plan.preset_reason) == ("20b", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sft", "--model", "Qwen2.5-7B", "--gpus", "80GB", "--dataset", "d.jsonl", "--dry-run"),
+        ("sft", "--model", "Qwen2.5-32B", "--gpus", "2x24GB", "--dataset", "d.jsonl", "--with", "stable,fast", "--explain"),
+        ("dpo", "--model", "Qwen3-8B", "--gpus", "80GB", "--dataset", "d.jsonl", "--preset", "8b-tight", "--json"),
+        ("fit", "--model", "Qwen2.5-7B", "--gpus", "16GB", "--json"),
+    ],
+)
+def test_a_dry_run_reads_each_preset_and_computes_each_peak_once(tunekit, monkeypatch, words):
+    from tunekit.memory import estimate as memory
+    from tunekit.plan import plan as plans
+    from tunekit.plan.presets import library as shelf
+
+    def counted(module, name):
+        """What a function of a module is given first, call by call."""
+        asked, function = [], getattr(module, name)
+
+        def call(first, *more):
+            asked.append(first)
+            return function(first, *more)
+
+        monkeypatch.setattr(module, name, call)
+        return asked
+
+    memory.estimate.cache_clear()
+    read, planned, computed = counted(shelf, "read_toml"), counted(plans, "peak_of"), counted(memory, "static_bytes")
+    assert tunekit(*words).code == 0
+    assert len(read) == len(set(read)) > 1
+    assert len(planned) == len({id(plan) for plan in planned}) > 0
+    assert len(computed) == len(set(computed)) > 0
 
 
 def test_auto_never_takes_a_preset_that_is_too_large(library):
@@ -445,7 +472,7 @@ def test_auto_never_takes_a_preset_that_is_too_large(library):
 PLANS = {
     "sft": {},
     "cpu": {"gpus": "cpu"},
-    "rlhf": {"command": "rlhf", "rlhf_type": "grpo", "reward_funcs": ["accuracy", "format"]},
+    "grpo": {"stage": "grpo", "reward_funcs": ["accuracy", "format"]},
     "rules": {"gpus": "2xT4", "overlays": ["stable", "fast"]},
     "moe": {"model": "gpt-oss-20b", "gpus": "1xH100"},
     "dropped": {"warmup_steps": 10},
@@ -464,12 +491,13 @@ def test_json_round_trip(make, case):
 
 
 def test_json_round_trip_after_retries(make):
-    plan = make(preset="7b").changed({"use_liger_kernel": True, "packing": None}, "retry:1", "less memory", Batch(4, 8))
-    assert plan.batch == Batch(4, 8)
+    by, batch = Source("retry", "1"), Batch(4, 8)
+    plan = make(preset="7b").changed({"use_liger_kernel": True, "packing": None}, by, "less memory", batch)
+    assert plan.batch == batch
     assert plan.get("per_device_train_batch_size") == 4
     assert plan.get("packing") is None
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    by_retry = [change.line() for change in plan.changes if change.by == "retry:1"]
+    by_retry = [change.line() for change in plan.changes if change.by == by]
     assert by_retry == [
         "use_liger_kernel → true",
         "packing true → dropped",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.engine.command import build
+from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
 from tunekit.plan.secrets import VARIABLE_OF_FLAG, move_to_environment, of_plan, redact, secret_values
 
@@ -129,7 +129,7 @@ def test_no_secret_of_the_environment_in_any_text(plan_with, secrets):
     """In the plan, the shell text, the script and the JSON there are the variables' names and nothing more."""
     environ = dict(zip(VARIABLES, (f"tk-{value}" for value in secrets), strict=True))
     plan = plan_with(environ)
-    command = build(plan, Path("runs/x/output"))
+    command = build_command(plan, Path("runs/x/output"))
     texts = [
         command.shell(),
         command.script(["Written by a test."]),
@@ -215,7 +215,7 @@ def test_a_token_on_the_command_line_leaves_it():
 
 def test_a_script_runs_where_the_tracker_logs_in_by_itself(make, tmp_path):
     """`wandb login` leaves the key in a file of its own: without WANDB_API_KEY the script must run all the same."""
-    command = build(make(preset="7b", report_to=["wandb"]), Path("out"), program=("./swift",))
+    command = build_command(make(preset="7b", report_to=["wandb"]), Path("out"), program=("./swift",))
     swift = tmp_path / "swift"
     swift.write_text('#!/bin/sh\necho "key ${WANDB_API_KEY-is not set}"\n', encoding="utf-8")
     swift.chmod(0o755)

@@ -8,16 +8,16 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan import images
-from tunekit.plan import parts as trained
 from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.models.parameters import STEMS, Layers, check_prefix, layers_of
-from tunekit.plan.parts import ALIGNER, FULL, LLM, RANGES, VIT
-from tunekit.plan.settings import layer_of
-from tunekit.plan.strategies import ADAPTER_FLAGS, SELECTS, STRATEGIES, Tuning, find
+from tunekit.plan.parts import ALIGNER, FREEZES, FULL, LLM, RANGES, RATES, VIT, describe_parts, trained_parts
+from tunekit.plan.settings import COMMAND_LINE, Source, layer_of
+from tunekit.plan.strategies import ADAPTER_FLAGS, SELECTS, STRATEGIES, Tuning, find_strategy
 
 VL = "Qwen2.5-VL-7B-Instruct"
 TEXT = "Qwen2.5-7B"
 BIG = "8x80GB"
+CONFIG = Source("config", "config.toml")
 NEEDS = {"freeze": {"trainable_layers": 4}, "partial_llm_full_vit": {"frozen_layers": 3}}
 """What a strategy must be told beside its name."""
 
@@ -28,10 +28,6 @@ def tuned(name, **more):
 
 def of(plan, *flags):
     return tuple(plan.get(flag) for flag in flags)
-
-
-def parts(plan):
-    return trained.trained(plan.settings, multimodal=plan.model.multimodal)
 
 
 # --- the table
@@ -54,15 +50,15 @@ def test_the_five_of_the_guide_and_those_for_text():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_makes_a_plan_that_says_what_it_trains(name, make):
     plan = make(model=VL, gpus=BIG, tuning=tuned(name))
-    source = f"strategy {name}"
+    source = Source("strategy", name)
     assert plan.settings["tuner_type"].value == STRATEGIES[name].tuner
     assert plan.settings["tuner_type"].source == source
     assert STRATEGIES[name].title in plan.settings["tuner_type"].why
-    told = trained.describe(plan.settings, multimodal=True)
-    for part, (flag, _) in trained.FREEZES.items():
+    told = describe_parts(plan)
+    for part, (flag, _) in FREEZES.items():
         if STRATEGIES[name].tuner != "lora_llm":
             assert plan.settings[flag].source == source
-            assert (part in parts(plan)) == (plan.get(flag) is False)
+            assert (part in trained_parts(plan)) == (plan.get(flag) is False)
         assert part in told
     assert not [change for change in plan.changes if change.flag in SELECTS]
 
@@ -88,7 +84,7 @@ def test_every_strategy_makes_a_plan_that_says_what_it_trains(name, make):
 )
 def test_in_words(name, told, make):
     plan = make(model=VL, gpus=BIG, tuning=tuned(name), preset="7b")
-    assert trained.describe(plan.settings, multimodal=True) == told
+    assert describe_parts(plan) == told
 
 
 def test_text_strategies_say_nothing_of_vision(make):
@@ -134,7 +130,7 @@ def test_refused(model, tuning, says, make):
 
 def test_closest_name():
     with pytest.raises(TunekitError) as refused:
-        find("vit_onyl")
+        find_strategy("vit_onyl")
     assert refused.value.hint == "did you mean vit_only?"
 
 
@@ -172,22 +168,22 @@ def test_what_was_typed_may_not_contradict_it(name, typed, make):
 def test_what_was_typed_stays_where_it_agrees(name, typed, make):
     plan = make(model=VL, gpus=BIG, tuning=tuned(name), **typed)
     for flag, value in typed.items():
-        assert (plan.get(flag), plan.settings[flag].source) == (value, "command line")
+        assert (plan.get(flag), plan.settings[flag].source) == (value, COMMAND_LINE)
 
 
 def test_a_strategy_is_stronger_than_the_configuration_and_its_rates_are_weaker(make):
-    config = layer_of("config config.toml", {"freeze_vit": True, "vit_lr": 3e-5, "freeze_parameters": ["model."]})
+    config = layer_of(CONFIG, {"freeze_vit": True, "vit_lr": 3e-5, "freeze_parameters": ["model."]})
     plan = make(model=VL, gpus=BIG, tuning=tuned("full"), layers=[config], overlays=["stable"])
-    assert (plan.get("freeze_vit"), plan.settings["freeze_vit"].source) == (False, "strategy full")
+    assert (plan.get("freeze_vit"), plan.settings["freeze_vit"].source) == (False, Source("strategy", "full"))
     assert "freeze_parameters" not in plan.settings, "a strategy decides alone what is frozen"
     assert not {"lora_rank", "lora_alpha", "target_modules"} & set(plan.settings), "there is no adapter"
-    assert (plan.get("vit_lr"), plan.settings["vit_lr"].source) == (3e-5, "config config.toml")
-    assert (plan.get("learning_rate"), plan.settings["learning_rate"].source) == (2e-5, "strategy full")
+    assert (plan.get("vit_lr"), plan.settings["vit_lr"].source) == (3e-5, CONFIG)
+    assert (plan.get("learning_rate"), plan.settings["learning_rate"].source) == (2e-5, Source("strategy", "full"))
 
 
 def test_the_flags_are_those_of_ms_swift(flags):
     known = flags.by_command["sft"]
-    assert {*SELECTS, *ADAPTER_FLAGS, *trained.RATES.values(), images.FLAG} <= known.keys()
+    assert {*SELECTS, *ADAPTER_FLAGS, *RATES.values(), images.FLAG} <= known.keys()
 
 
 # --- learning rates
@@ -202,7 +198,7 @@ def test_one_rate_for_all_or_one_for_the_language_model(make):
 
 
 def test_preferences_keep_the_rate_of_their_stage(make):
-    plan = make("rlhf", VL, BIG, tuning=tuned("full"), rlhf_type="dpo")
+    plan = make("dpo", VL, BIG, tuning=tuned("full"))
     assert of(plan, "learning_rate", "vit_lr") == (5e-6, None)
 
 
@@ -216,7 +212,7 @@ def test_a_rate_for_a_frozen_language_model_is_refused(make):
 def test_the_guides_ranges(row, make):
     model = VL if row.vision else TEXT
     name = ("full" if row.how == FULL else "lora_all") if row.vision else "full" if row.how == FULL else "lora"
-    flag = trained.RATES[row.part]
+    flag = RATES[row.part]
 
     def warned(rate):
         plan = make(model=model, gpus=BIG, tuning=tuned(name, llm_rate=True), **{flag: rate})
@@ -248,16 +244,14 @@ def test_a_tiny_model_on_a_cpu_may_learn_fast(make):
     ],
 )
 def test_what_trains_by_flags_alone(typed, trains, make):
-    assert parts(make(model=VL, gpus=BIG, **typed)).keys() == trains
+    assert trained_parts(make(model=VL, gpus=BIG, **typed)).keys() == trains
 
 
 def test_layers_that_are_frozen_make_the_prediction_a_bound(make):
     """Full training of 7B does not fit one card; that says nothing of a part of it."""
-    from tunekit.plan.predict import peak_of
-
-    assert peak_of(make(preset="7b", gpus="40GB", tuner_type="full")).verdict == "does not fit"
-    assert peak_of(make(preset="7b", gpus="40GB", tuning=tuned("freeze"))) is None
-    assert peak_of(make(preset="7b", gpus="192GB", tuning=tuned("freeze"))).safe
+    assert make(preset="7b", gpus="40GB", tuner_type="full").peak.verdict == "does not fit"
+    assert make(preset="7b", gpus="40GB", tuning=tuned("freeze")).peak is None
+    assert make(preset="7b", gpus="192GB", tuning=tuned("freeze")).peak.safe
 
 
 # --- names of parameters
@@ -372,12 +366,12 @@ def test_an_image_is_bounded(model, length, tokens, pixels, make):
     assert plan.get("max_pixels") == pixels
     assert images.tokens_of(plan.model, pixels) == tokens
     assert f"{tokens:,} tokens" in plan.settings["max_pixels"].why
-    assert f"{tokens:,} tokens" in images.describe(pixels, plan.model)
+    assert f"{tokens:,} tokens" in images.describe_images(pixels, plan.model)
 
 
 def test_a_bound_that_was_set_stays(make):
     assert make(model=VL, gpus=BIG, max_pixels=100_000).settings["max_pixels"].explicit
-    config = layer_of("config config.toml", {"max_pixels": 200_000})
+    config = layer_of(CONFIG, {"max_pixels": 200_000})
     assert make(model=VL, gpus=BIG, layers=[config]).get("max_pixels") == 200_000
 
 
@@ -396,7 +390,7 @@ def test_a_bound_that_cannot_be(pixels, says, make):
 def test_of_other_families_the_tokens_are_not_known(make):
     plan = make(model="google/gemma-3-4b-it", gpus=BIG)
     assert plan.get("max_pixels") == 1_003_520
-    assert "the processor decides" in images.describe(1_003_520, plan.model)
+    assert "the processor decides" in images.describe_images(1_003_520, plan.model)
 
 
 def test_text_models_get_none(make):

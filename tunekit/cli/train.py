@@ -75,12 +75,9 @@ def resume(
     from tunekit.cli.show.lines import show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
-    from tunekit.plan.request import Said, attempts_taken, words_taken
     from tunekit.runs.folder import RunFolder, find_run
     from tunekit.runs.start import resume_run
 
-    words_taken(Said("oom_retry", (oom_retry,) if oom_retry else ()))
-    attempts_taken(max_attempts)
     folder = RunFolder(find_run(run).path.resolve())
     report = resume_run(folder, show_lines, make_screen, oom_retry=oom_retry, max_attempts=max_attempts)
     if report is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.stages import STAGES
+from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -129,7 +129,7 @@ class Spec:
     optimizer: str = "adamw_torch_fused"
     precision: str = "bf16"
     liger: bool = False
-    stage: str = "sft"
+    stage: str = USUAL
     gpus: int = 1
     zero_stage: int = 0
     expandable_segments: bool = False

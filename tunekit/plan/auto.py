@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.memory.estimate import estimate
-from tunekit.memory.search import NOT
 from tunekit.plan import savings
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import Setting, Source
@@ -116,7 +115,7 @@ def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -
         return _with_largest(solved, solved.peak)
     # Nothing fits with room to spare: what fits just so is better than what does not.
     least = _with_batch(solved, solved.batch.with_micro(1), "one row fits just so, with little to spare")
-    return least if not plan.peak or (least.peak and least.peak.verdict != NOT) else _with_largest(plan, plan.peak)
+    return least if not plan.peak or (least.peak and least.peak.fits) else _with_largest(plan, plan.peak)
 
 
 def _with_liger(plan: Plan, packages: Packages, models: frozenset[str]) -> Plan:

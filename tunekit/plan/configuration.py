@@ -125,6 +125,11 @@ class Configuration:
         return ZERO.get(self.text("deepspeed"), 0)
 
     @property
+    def rank(self) -> int:
+        """Of the adapter; 8 where nothing sets it (ms-swift's tuner_args.py)."""
+        return self.whole("lora_rank", 8)
+
+    @property
     def trackers(self) -> list[str]:
         """What ``--report_to`` names."""
         return self.words("report_to")

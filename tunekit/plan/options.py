@@ -81,14 +81,7 @@ class Option:
 
 
 _ROWS = (
-    Option(
-        "model",
-        TEXT,
-        WHAT,
-        "A short name (Qwen2.5-7B), a hub id or a folder.",
-        commands=BOTH,
-        required=True,
-    ),
+    Option("model", TEXT, WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.", commands=BOTH, required=True),
     Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", commands=(FIT,), reach=LINE),
     Option(
         "dataset",
@@ -123,12 +116,7 @@ _ROWS = (
         scored_by="functions",
     ),
     Option(
-        "preset",
-        TEXT,
-        HOW,
-        "A name (see tunekit presets list) or a file. Default: auto.",
-        commands=BOTH,
-        reach=ALL,
+        "preset", TEXT, HOW, "A name (see tunekit presets list) or a file. Default: auto.", commands=BOTH, reach=ALL
     ),
     Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", commands=BOTH, reach=ALL),
     Option(
@@ -141,13 +129,7 @@ _ROWS = (
         choices=("lora", "qlora", "full"),
         means={"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}},
     ),
-    Option(
-        "effective_batch",
-        WHOLE,
-        HOW,
-        "Rows an optimizer step, 32 or more. Default: the preset's.",
-        reach=ALL,
-    ),
+    Option("effective_batch", WHOLE, HOW, "Rows an optimizer step, 32 or more. Default: the preset's.", reach=ALL),
     Option(
         "micro_batch",
         WHOLE,
@@ -166,21 +148,9 @@ _ROWS = (
     Option("llm_frozen_layers", WHOLE, PARTS, "Of partial_llm_full_vit: freeze the first N layers."),
     Option("trainable_layers", WHOLE, PARTS, "Of freeze: train the last N layers."),
     Option("learning_rate_llm", TEXT, PARTS, "Of the language model alone.", flag="learning_rate"),
+    Option("learning_rate_vit", TEXT, PARTS, "Of the part that sees (ms-swift: vit_lr).", flag="vit_lr", reach=ALL),
     Option(
-        "learning_rate_vit",
-        TEXT,
-        PARTS,
-        "Of the part that sees (ms-swift: vit_lr).",
-        flag="vit_lr",
-        reach=ALL,
-    ),
-    Option(
-        "learning_rate_aligner",
-        TEXT,
-        PARTS,
-        "Of what joins both (ms-swift: aligner_lr).",
-        flag="aligner_lr",
-        reach=ALL,
+        "learning_rate_aligner", TEXT, PARTS, "Of what joins both (ms-swift: aligner_lr).", flag="aligner_lr", reach=ALL
     ),
     Option(
         "max_pixels",
@@ -221,12 +191,7 @@ _ROWS = (
     Option("plot", FILE, SHOW, "Draw it: FILE.png, .svg or .pdf.", commands=(FIT,), reach=LINE),
     Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", commands=BOTH, reach=LINE),
     Option(
-        "spec",
-        FILE,
-        SHOW,
-        "JSON lines of configurations: one answer a line, as JSON.",
-        commands=(FIT,),
-        reach=LINE,
+        "spec", FILE, SHOW, "JSON lines of configurations: one answer a line, as JSON.", commands=(FIT,), reach=LINE
     ),
     Option("write", FILE, LOOK, "Write the command to an executable script.", reach=LINE),
     Option(

@@ -12,7 +12,7 @@ from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.configuration import BATCH_FLAGS, Configuration
 from tunekit.plan.models.find import Model
-from tunekit.plan.predict import Peak, peak_of
+from tunekit.plan.predict import Peak, peak_of, vllm_share, weights_gib
 from tunekit.plan.settings import Setting, Source, Value, text
 from tunekit.stages import STAGES
 
@@ -102,6 +102,16 @@ class Plan(Configuration):
     def peak(self) -> Peak | None:
         """What it takes of one of its GPUs; None without a GPU, or where there is no telling it."""
         return peak_of(self)
+
+    @property
+    def weights_gib(self) -> float | None:
+        """GiB of one GPU that the model's weights alone take; None where the size of the model is not known."""
+        return weights_gib(self)
+
+    @property
+    def vllm_share(self) -> float:
+        """Share of each GPU, 0 to 1, that vLLM takes beside the training."""
+        return vllm_share(self)
 
     @property
     def tokens_per_step(self) -> int | None:

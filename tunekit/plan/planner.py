@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.memory.search import NOT
 from tunekit.plan import secrets, strategies
 from tunekit.plan.auto import LAST_RESORT, choose_preset, solve_memory
 from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve_batch
@@ -80,7 +79,7 @@ def make_plan(request: Request, facts: Facts) -> Plan:
     plan = _solved(_decide(request, facts, name, reason), facts)
     if plan.peak is None:
         return plan
-    fits = "not even one row fits" if plan.peak.verdict == NOT else "the micro-batch is the largest that fits"
+    fits = "not even one row fits" if not plan.peak.fits else "the micro-batch is the largest that fits"
     if not plan.settings[BATCH_FLAGS[0]].explicit:
         plan = replace(plan, preset_reason=f"{reason}; {fits}")
     peak = plan.peak
@@ -89,7 +88,7 @@ def make_plan(request: Request, facts: Facts) -> Plan:
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
     smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)
-    return smallest if smallest.peak and smallest.peak.verdict != NOT else plan
+    return smallest if smallest.peak and smallest.peak.fits else plan
 
 
 def _solved(plan: Plan, facts: Facts) -> Plan:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.search import largest_micro_batch, verdict
+from tunekit.memory.search import NOT, largest_micro_batch, verdict
 from tunekit.memory.spec import GIB, Spec
 from tunekit.plan.models.find import config_of
 from tunekit.plan.parts import in_part
@@ -28,9 +28,6 @@ VLLM_DEFAULT = 0.9
 
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
-
-DEFAULT_RANK = 8
-"""ms-swift's ``lora_rank`` (tuner_args.py)."""
 
 BYTES_QUANTIZED = {4: 0.56, 8: 1.06}
 """Bytes of a quantized weight, scales included, by its bits."""
@@ -60,6 +57,11 @@ class Peak:
     def verdict(self) -> str:
         """``fits``, ``tight`` or ``does not fit``."""
         return verdict(self.prediction, self.card_gib)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be tried at all: fits, or is tight."""
+        return self.verdict != NOT
 
     @property
     def safe(self) -> bool:
@@ -96,15 +98,19 @@ def peak_of(what: Configuration) -> Peak | None:
     """
     if not what.hardware.gpus:
         return None
+    card = what.hardware.gpu_gib * (1 - vllm_share(what))
     try:
-        spec = spec_of(what, config_of(what.model))
-        prediction = estimate(spec)
+        peak = _peak(spec_of(what, config_of(what.model)), card, what.memory_correction)
     except TunekitError:
         return None
-    card = what.hardware.gpu_gib * (1 - vllm_share(what))
-    peak = Peak(spec, corrected(prediction, what.memory_correction), card, what.memory_correction)
     # Full training is what it takes at the most where layers are frozen: a bound that says nothing if it is too high.
     return None if in_part(what) and not peak.safe else peak
+
+
+@lru_cache(maxsize=256)
+def _peak(spec: Spec, card_gib: float, correction: float) -> Peak:
+    """Computed once for one configuration, however many plans have it."""
+    return Peak(spec, corrected(estimate(spec), correction), card_gib, correction)
 
 
 def vllm_share(what: Configuration) -> float:
@@ -162,7 +168,7 @@ def spec_of(
         tuner="full" if what.full else "qlora" if what.quantized else "lora",
         quant_bits=(what.quant_bits or 4) if what.quantized else None,
         double_quant=what.flag("bnb_4bit_use_double_quant", default=True),
-        lora_rank=what.whole("lora_rank", DEFAULT_RANK),
+        lora_rank=what.rank,
         target_modules=tuple(what.words("target_modules") or ["all-linear"]),
         lora_dropout=what.number("lora_dropout", 0.05),
         lora_dtype=what.text("lora_dtype") or None,

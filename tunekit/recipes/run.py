@@ -22,7 +22,7 @@ from tunekit.runs.attempts import engine_or_fail, run_attempts
 from tunekit.runs.checkpoints import link_result
 from tunekit.runs.folder import RunFolder, RunState, now
 from tunekit.runs.functions import try_functions, write_files
-from tunekit.runs.script import command_of
+from tunekit.runs.script import command_for
 from tunekit.runs.start import begin_run
 from tunekit.runs.trained.merge import merge_stage, merged_gib, stage_merge_command
 
@@ -325,7 +325,7 @@ def recipe_script(items: Sequence[Step], states: Mapping[str, State]) -> list[tu
                 source = by_name[name]
                 lines.append(stage_merge_command(source.plan, source.checkpoint, source.merged).shell())
                 done.add(name)
-        lines.append(command_of(item.run).shell())
+        lines.append(command_for(item.run).shell())
         if any(item.name in other.start.needs for other in items):
             lines.append(shlex.join(["ln", "-sfn", "output/last-checkpoint", str(item.checkpoint)]))
         found.append((item.name, lines))

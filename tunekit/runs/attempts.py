@@ -143,7 +143,7 @@ class _Runner:
                 self._screen.say([f"It ran out of memory before. Now: {step.line}."])
                 self._take(step)
 
-    def _next_step(self, kind: Kind) -> ladder.Step | None:
+    def _next_step(self, kind: Kind) -> ladder.Retry | None:
         """What to change after a failure; None where no other attempt is to be made."""
         state = self._state
         if not kind.is_memory or state.oom_retry == "off" or self._starts >= state.max_attempts:
@@ -152,7 +152,7 @@ class _Runner:
         lossy = state.oom_retry == "lossy"
         return ladder.next_step(state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
 
-    def _take(self, step: ladder.Step) -> None:
+    def _take(self, step: ladder.Retry) -> None:
         self._state.plan = step.plan
         self._state.fresh = step.fresh or self._state.fresh
         self._tried.add(ladder.fingerprint_of(step.plan))
@@ -209,7 +209,7 @@ class _Runner:
         )
         return _Result(number, ended, resume, progress, failure)
 
-    def _record(self, result: _Result, step: ladder.Step | None) -> None:
+    def _record(self, result: _Result, step: ladder.Retry | None) -> None:
         """Write ``outcome.json`` and add the attempt to the run."""
         failure, batch = result.failure, self._state.plan.batch
         attempt = Attempt(
@@ -246,7 +246,7 @@ class _Runner:
             except TunekitError as error:
                 self._screen.say([error.message])
 
-    def _told(self, result: _Result, failure: Failure, step: ladder.Step) -> list[str]:
+    def _told(self, result: _Result, failure: Failure, step: ladder.Retry) -> list[str]:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""
         reached = result.progress.step
         where = f" at step {reached}" if reached else " before the first step"

@@ -128,7 +128,7 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     def attempt(self, number: int) -> Path:
-        """The folder of one attempt."""
+        """Where an attempt, counted from 1, keeps its log and its outcome."""
         return self.path / "attempts" / str(number)
 
     def next_attempt(self) -> int:

@@ -13,7 +13,6 @@ from tunekit.engine.failures import Kind
 from tunekit.engine.locate import liger_models
 from tunekit.plan import savings
 from tunekit.plan.configuration import BATCH_FLAGS
-from tunekit.plan.predict import DEFAULT_RANK
 from tunekit.plan.settings import Source, Value, text
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Step:
+class Retry:
     """A rung taken.
 
     Attributes:
@@ -134,7 +133,7 @@ def _proposal(flags: Mapping[str, Value] | None) -> Proposal | None:
 
 
 def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    rank = plan.whole("lora_rank", DEFAULT_RANK)
+    rank = plan.rank
     if plan.get("tuner_type") != "lora" or rank <= SMALLEST_RANK:
         return None
     lower = max(SMALLEST_RANK, rank // 2)
@@ -219,7 +218,7 @@ def next_step(
     attempt: int,
     *,
     lossy: bool,
-) -> Step | None:
+) -> Retry | None:
     """The first rung that helps against `kind` and leads to a configuration that was not tried; None where none does.
 
     Args:
@@ -239,7 +238,7 @@ def next_step(
         changed = plan.changed(proposal.flags, Source("retry", str(attempt)), rung.why, proposal.batch)
         changed = replace(changed, memory_correction=proposal.correction or plan.memory_correction)
         if fingerprint_of(changed) not in tried:
-            return Step(rung, changed, _line(plan, changed, proposal))
+            return Retry(rung, changed, _line(plan, changed, proposal))
     return None
 
 

@@ -11,7 +11,6 @@ from tunekit.data.check import check_datasets
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError
 from tunekit.hardware import detect
-from tunekit.plan.predict import DEFAULT_RANK
 from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def checkpoint_gib(plan: Plan) -> float | None:
     if plan.full:
         return float(count * 6 / 2**30)
     hidden = (count * 128 / 12) ** (1 / 3)
-    rank = plan.whole("lora_rank", DEFAULT_RANK)
+    rank = plan.rank
     return float(count * 2.2 * rank / hidden * 12 / 2**30)
 
 

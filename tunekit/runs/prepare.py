@@ -17,7 +17,7 @@ from tunekit.engine.rewards import check_weights, choose_rewards
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import config_folder, shipped_presets
 from tunekit.hardware import choose_hardware
-from tunekit.memory.search import FITS, NOT
+from tunekit.memory.search import FITS
 from tunekit.plan.measured import few_steps, question_of, rows_measured
 from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, default_name, make_plan
@@ -143,7 +143,7 @@ def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
         TunekitError: exit code 3; by the estimate the tensors alone are larger than the GPU.
     """
     peak = run.plan.peak
-    if peak is None or peak.verdict != NOT:
+    if peak is None or peak.fits:
         return
     raise TunekitError(
         f"{run.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",

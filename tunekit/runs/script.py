@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MARK = "# Written by tunekit"
 
 
-def command_of(run: Run, files: Files | None = None) -> Command:
+def command_for(run: Run, files: Files | None = None) -> Command:
     """The command of a run, for people: with the files it needs where they are, or will be once it begins."""
     plan = with_files(run.plan, files or Files.of_run(run.path))
     return build_command(plan, run.path / "output")
@@ -60,7 +60,7 @@ def _write(run: Run, path: Path, files: Files) -> None:
         *(f"Needs {words}" for words in _needs(plan, files)),
     ]
     try:
-        write_atomically(path, command_of(run, files).script(comments), mode=0o755)
+        write_atomically(path, command_for(run, files).script(comments), mode=0o755)
     except OSError as error:
         raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
 

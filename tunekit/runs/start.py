@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.engine.plugin import Files
+from tunekit.plan.request import Said, attempts_taken, words_taken
 from tunekit.runs import preflight
 from tunekit.runs.attempts import engine_or_fail, run_attempts
 from tunekit.runs.folder import RunFolder
@@ -76,8 +77,10 @@ def resume_run(
         max_attempts: another number than before.
 
     Raises:
-        TunekitError: it is in use, or what it needs is gone.
+        TunekitError: there is no such policy, the run is in use, or what it needs is gone.
     """
+    words_taken(Said("oom_retry", (oom_retry,) if oom_retry else ()))
+    attempts_taken(max_attempts)
     folder.acquire()
     try:
         state = folder.load()

@@ -11,6 +11,7 @@ from tunekit.hardware import GIB_PER_GB
 from tunekit.plan.predict import SPARE
 from tunekit.plan.presets.fits import MARKS, Fits, in_short, with_fits, without_fits
 from tunekit.plan.presets.library import Library
+from tunekit.plan.settings import Source
 
 SHARED = {
     "tuner_type": "lora",
@@ -125,9 +126,10 @@ def test_every_decision_of_a_shipped_file_is_explained(library, name):
 
 def test_sources_name_where_a_value_was_written(library):
     tight = library.load("8b-tight")
-    assert tight.batch["micro"].source == "preset 8b-tight"
-    assert tight.train["max_length"].source == "preset 8b-tight ← base"
-    assert library.load_overlay("stable").train["learning_rate"].source == "overlay stable"
+    assert str(tight.batch["micro"].source) == "preset 8b-tight"
+    assert tight.train["max_length"].source == Source("preset", "8b-tight", "base")
+    assert str(tight.train["max_length"].source) == "preset 8b-tight ← base"
+    assert str(library.load_overlay("stable").train["learning_rate"].source) == "overlay stable"
 
 
 def shelf(tmp_path, flags, **files):
@@ -153,8 +155,8 @@ def test_inheritance_over_three_files(tmp_path, flags):
     assert found.chain == ("base", "middle", "top")
     assert values(found.batch) == {"micro": 4, "effective": 32}
     assert values(found.train) == {"max_length": 1024, "lora_rank": 16}
-    assert found.train["lora_rank"].source == "preset top ← middle"
-    assert found.batch["effective"].source == "preset top ← base"
+    assert str(found.train["lora_rank"].source) == "preset top ← middle"
+    assert str(found.batch["effective"].source) == "preset top ← base"
     assert found.train["lora_rank"].why == "more"
     assert not found.train["max_length"].why, "the reason was for another value"
 

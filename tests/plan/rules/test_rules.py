@@ -7,11 +7,14 @@ import pytest
 from tunekit.engine.locate import OPTIONAL_PACKAGES
 from tunekit.errors import TunekitError
 from tunekit.hardware import Gpu, Hardware
-from tunekit.plan.draft import FLASH, Change, Draft
+from tunekit.plan.batch import Batch
+from tunekit.plan.configuration import FLASH
 from tunekit.plan.models.find import Model
-from tunekit.plan.rules.stages import PACKING_RLHF
-from tunekit.plan.rules.table import RESERVED, RULES, WARNINGS, apply
-from tunekit.plan.settings import COMMAND_LINE, Setting
+from tunekit.plan.plan import Change, Plan
+from tunekit.plan.rules.stages import PACKABLE
+from tunekit.plan.rules.table import RULES, WARNINGS, apply_rules
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source
+from tunekit.stages import STAGES
 
 A100 = Hardware((Gpu("A100", 80, None, (8, 0)),))
 T4 = Hardware((Gpu("T4", 15, None, (7, 5)),))
@@ -21,6 +24,7 @@ CPU = Hardware()
 EVERYTHING = frozenset(OPTIONAL_PACKAGES)
 PLAIN = Model("Qwen/Qwen2.5-7B", 7, "qwen2")
 GPT_OSS = Model("openai/gpt-oss-20b", 20, "gpt_oss", moe=True)
+PRESET = Source("preset", "test")
 QUIET = {"check_model": False}
 """Keeps the rule that applies to every plan out of the way."""
 
@@ -34,18 +38,27 @@ class Case:
     after: dict = field(default_factory=dict)
     hardware: Hardware = A100
     model: Model = PLAIN
-    command: str = "sft"
     packages: frozenset | None = EVERYTHING
     given: tuple[str, ...] = ()
     """Flags that the user typed in any case."""
 
-    def draft(self, typed=()):
+    def plan(self, typed=()):
         typed = {*typed, *self.given}
         values = QUIET | self.settings if self.rule != "no-hub-ping" else self.settings
         settings = {
-            flag: Setting(value, COMMAND_LINE if flag in typed else "preset test") for flag, value in values.items()
+            flag: Setting(value, COMMAND_LINE if flag in typed else PRESET) for flag, value in values.items()
         }
-        return Draft(self.command, self.model, self.hardware, self.packages, settings)
+        return Plan(
+            stage=STAGES[self.settings.get("rlhf_type", "sft")],
+            model=self.model,
+            hardware=self.hardware,
+            batch=Batch(8, 4),
+            settings=settings,
+            packages=None if self.packages is None else tuple(sorted(self.packages)),
+            preset="test",
+            engine="4.6.0",
+            engine_installed=True,
+        )
 
 
 def without(package):
@@ -73,7 +86,7 @@ CASES = [
     Case("packing-needs-flash", {"attn_impl": "sdpa", "packing": True}, {"packing": False}),
     Case("packing-needs-flash", {"packing": True}, {"packing": False}),
     *(
-        Case("packing-rlhf", PACKED | {"rlhf_type": loss}, {"packing": False}, command="rlhf")
+        Case("packing-rlhf", PACKED | {"rlhf_type": loss}, {"packing": False})
         for loss in ("orpo", "simpo", "cpo", "rm")
     ),
     Case("packing-lazy", PACKED | {"lazy_tokenize": True}),
@@ -108,8 +121,8 @@ FINE = [
     Case("flash-missing", {"attn_impl": "flash_attention_3"}, packages=frozenset()),
     *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}) for name in FLASH),
     *(
-        Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, command="rlhf", packages=None)
-        for loss in PACKING_RLHF
+        Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, packages=None)
+        for loss in PACKABLE
     ),
     Case("packing-rlhf", PACKED),
     Case("packing-lazy", {"packing": False, "lazy_tokenize": True}),
@@ -133,7 +146,6 @@ FINE = [
     ),
 ]
 
-RLHF = {"command": "rlhf"}
 GRPO = {"rlhf_type": "grpo", "reward_funcs": ["accuracy"]}
 PPO = {"rlhf_type": "ppo", "reward_model": "org/reward"}
 VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.4}
@@ -144,39 +156,39 @@ CASES += [
         {"learning_rate": 2e-5},
         given=("tuner_type",),
     ),
-    Case("padding-free", PACKED | GRPO, {"packing": False, "padding_free": True}, packages=None, **RLHF),
-    Case("padding-free", PACKED | {"rlhf_type": "gkd"}, {"packing": False, "padding_free": True}, **RLHF),
-    Case("ppo-adapter", PPO | {"adapters": ["sft"]}, **RLHF),
+    Case("padding-free", PACKED | GRPO, {"packing": False, "padding_free": True}, packages=None),
+    Case("padding-free", PACKED | {"rlhf_type": "gkd"}, {"packing": False, "padding_free": True}),
+    Case("ppo-adapter", PPO | {"adapters": ["sft"]}),
     Case("full-from-adapter", {"tuner_type": "full", "adapters": ["sft"]}),
-    Case("ppo-reward-model", {"rlhf_type": "ppo"}, **RLHF),
-    Case("ppo-reward-adapter", PPO | {"reward_adapters": ["rm"]}, **RLHF),
-    Case("grpo-reward", {"rlhf_type": "grpo"}, **RLHF),
-    Case("grpo-vllm", GRPO, VLLM, **RLHF),
+    Case("ppo-reward-model", {"rlhf_type": "ppo"}),
+    Case("ppo-reward-adapter", PPO | {"reward_adapters": ["rm"]}),
+    Case("grpo-reward", {"rlhf_type": "grpo"}),
+    Case("grpo-vllm", GRPO, VLLM),
     *(
-        Case("reference-adapter", {"rlhf_type": loss, "adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF)
+        Case("reference-adapter", {"rlhf_type": loss, "adapters": ["sft"]}, {"ref_adapters": ["sft"]})
         for loss in ("dpo", "kto")
     ),
-    Case("reference-adapter", GRPO | VLLM | {"adapters": ["sft"]}, {"ref_adapters": ["sft"]}, **RLHF),
+    Case("reference-adapter", GRPO | VLLM | {"adapters": ["sft"]}, {"ref_adapters": ["sft"]}),
 ]
 FINE += [
     Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-5}),
     Case("full-learning-rate", {"tuner_type": "lora", "learning_rate": 2e-4}),
     Case("full-learning-rate", {"tuner_type": "full", "learning_rate": 2e-4}),
-    Case("padding-free", PACKED | {"rlhf_type": "dpo"}, **RLHF),
-    Case("ppo-adapter", PPO, **RLHF),
+    Case("padding-free", PACKED | {"rlhf_type": "dpo"}),
+    Case("ppo-adapter", PPO),
     Case("full-from-adapter", {"tuner_type": "lora", "adapters": ["sft"]}),
-    Case("ppo-reward-model", PPO, **RLHF),
-    Case("ppo-reward-adapter", PPO, **RLHF),
-    Case("grpo-reward", GRPO | VLLM, **RLHF),
-    Case("grpo-reward", VLLM | {"rlhf_type": "grpo", "reward_model": ["org/reward"]}, **RLHF),
-    Case("grpo-vllm", GRPO, packages=without("vllm"), **RLHF),
-    Case("grpo-vllm", GRPO, packages=None, **RLHF),
-    Case("grpo-vllm", GRPO | {"use_vllm": False}, **RLHF),
-    Case("grpo-vllm", GRPO | {"torch_dtype": "float32", "use_cpu": True}, hardware=CPU, **RLHF),
-    Case("grpo-vllm", {"rlhf_type": "dpo"}, **RLHF),
-    Case("reference-adapter", {"rlhf_type": "dpo"}, **RLHF),
-    Case("reference-adapter", {"rlhf_type": "dpo", "adapters": ["b"], "ref_adapters": ["a"]}, **RLHF),
-    Case("reference-adapter", {"rlhf_type": "orpo", "adapters": ["sft"]}, **RLHF),
+    Case("ppo-reward-model", PPO),
+    Case("ppo-reward-adapter", PPO),
+    Case("grpo-reward", GRPO | VLLM),
+    Case("grpo-reward", VLLM | {"rlhf_type": "grpo", "reward_model": ["org/reward"]}),
+    Case("grpo-vllm", GRPO, packages=without("vllm")),
+    Case("grpo-vllm", GRPO, packages=None),
+    Case("grpo-vllm", GRPO | {"use_vllm": False}),
+    Case("grpo-vllm", GRPO | {"torch_dtype": "float32", "use_cpu": True}, hardware=CPU),
+    Case("grpo-vllm", {"rlhf_type": "dpo"}),
+    Case("reference-adapter", {"rlhf_type": "dpo"}),
+    Case("reference-adapter", {"rlhf_type": "dpo", "adapters": ["b"], "ref_adapters": ["a"]}),
+    Case("reference-adapter", {"rlhf_type": "orpo", "adapters": ["sft"]}),
 ]
 SEES = Model("Qwen/Qwen2.5-VL-7B-Instruct", 7, "qwen2_5_vl", multimodal=True)
 UNHEARD = Model("org/unheard-of", 7)
@@ -264,89 +276,82 @@ def test_every_rule_is_complete():
 
 @pytest.mark.parametrize("case", CHANGING, ids=ids(CHANGING))
 def test_a_rule_changes_what_a_preset_said(case):
-    draft = case.draft()
-    apply(draft)
+    plan = apply_rules(case.plan())
     rule = RULE[case.rule]
     for flag, value in case.after.items():
-        assert draft.get(flag) == value
+        assert plan.get(flag) == value
         if value is not None and value != case.settings.get(flag):
-            assert draft.settings[flag] == Setting(value, f"rule:{rule.id}", rule.why)
+            assert plan.settings[flag] == Setting(value, Source("rule", rule.id), rule.why)
         before = case.settings.get(flag)
         if before != value:
-            assert Change(flag, before, value, rule.why, f"rule:{rule.id}", rule.quiet) in draft.changes
+            assert Change(flag, before, value, rule.why, Source("rule", rule.id), rule.quiet) in plan.changes
 
 
 @pytest.mark.parametrize(("case", "flag"), CONTESTED, ids=ids([case for case, _ in CONTESTED]))
 def test_a_rule_refuses_to_change_what_the_user_typed(case, flag):
-    draft = case.draft(typed=[flag])
+    plan = case.plan(typed=[flag])
     with pytest.raises(TunekitError) as refused:
-        apply(draft)
+        apply_rules(plan)
     assert refused.value.message.startswith(f"--{flag} ")
     assert refused.value.message.endswith(f"cannot be kept: {RULE[case.rule].why}")
     assert refused.value.hint.startswith("drop the flag; it would have to ")
-    assert draft.settings[flag] == Setting(case.settings[flag], COMMAND_LINE)
+    assert plan.settings[flag] == Setting(case.settings[flag], COMMAND_LINE)
 
 
 def test_a_type_that_was_typed_is_kept_on_a_cpu():
-    draft = Case("cpu-float32", {"torch_dtype": "bfloat16"}, hardware=CPU).draft(typed=["torch_dtype"])
-    apply(draft)
-    assert draft.settings["torch_dtype"] == Setting("bfloat16", COMMAND_LINE)
-    assert "bf16" not in draft.settings
+    plan = apply_rules(Case("cpu-float32", {"torch_dtype": "bfloat16"}, hardware=CPU).plan(typed=["torch_dtype"]))
+    assert plan.settings["torch_dtype"] == Setting("bfloat16", COMMAND_LINE)
+    assert "bf16" not in plan.settings
 
 
 @pytest.mark.parametrize("case", CHANGING, ids=ids(CHANGING))
 def test_a_rule_has_nothing_against_its_own_value_typed(case):
     typed = {flag: value for flag, value in case.after.items() if value is not None}
-    draft = Case(**{**vars(case), "settings": case.settings | typed}).draft(typed=typed)
-    apply(draft)
+    plan = apply_rules(Case(**{**vars(case), "settings": case.settings | typed}).plan(typed=typed))
     for flag, value in typed.items():
-        assert draft.settings[flag] == Setting(value, COMMAND_LINE)
+        assert plan.settings[flag] == Setting(value, COMMAND_LINE)
 
 
 @pytest.mark.parametrize("case", REFUSING, ids=ids(REFUSING))
 @pytest.mark.parametrize("typed", [True, False])
 def test_a_rule_refuses(case, typed):
     with pytest.raises(TunekitError) as refused:
-        apply(case.draft(typed=case.settings if typed else ()))
+        apply_rules(case.plan(typed=case.settings if typed else ()))
     assert (refused.value.message, refused.value.hint) == (RULE[case.rule].why, RULE[case.rule].hint)
 
 
 @pytest.mark.parametrize("case", FINE, ids=ids(FINE))
 def test_a_rule_leaves_alone_what_works(case):
-    draft = case.draft(typed=case.settings)
-    assert not RULE[case.rule].when(draft)
-    apply(draft)
-    assert {flag: draft.get(flag) for flag in case.settings} == case.settings
-    assert f"rule:{case.rule}" not in {change.by for change in draft.changes}
+    plan = case.plan(typed=case.settings)
+    assert not RULE[case.rule].when(plan)
+    plan = apply_rules(plan)
+    assert {flag: plan.get(flag) for flag in case.settings} == case.settings
+    assert Source("rule", case.rule) not in {change.by for change in plan.changes}
 
 
 @pytest.mark.parametrize("case", [*CHANGING, *FINE], ids=ids([*CHANGING, *FINE]))
 def test_rules_have_nothing_left_to_say_the_second_time(case):
-    draft = case.draft()
-    apply(draft)
-    settings, changes = dict(draft.settings), list(draft.changes)
-    apply(draft)
-    assert (draft.settings, draft.changes) == (settings, changes)
+    plan = apply_rules(case.plan())
+    twice = apply_rules(plan)
+    assert (twice.settings, twice.changes) == (plan.settings, plan.changes)
 
 
-def changed(draft):
-    return [(change.flag, change.after, change.by) for change in draft.changes]
+def changed(plan):
+    return [(change.flag, change.after, str(change.by)) for change in plan.changes]
 
 
 def test_a_later_rule_sees_what_an_earlier_one_changed():
     """No flash-attn, so sdpa; so no packing."""
-    draft = Case("flash-missing", PACKED, packages=without("flash_attn")).draft()
-    apply(draft)
-    assert changed(draft) == [
+    plan = apply_rules(Case("flash-missing", PACKED, packages=without("flash_attn")).plan())
+    assert changed(plan) == [
         ("attn_impl", "sdpa", "rule:flash-missing"),
         ("packing", False, "rule:packing-needs-flash"),
     ]
 
 
 def test_an_old_gpu_gets_all_that_follows():
-    draft = Case("flash-old-gpu", PACKED | {"torch_dtype": "bfloat16"}, hardware=T4).draft()
-    apply(draft)
-    assert changed(draft) == [
+    plan = apply_rules(Case("flash-old-gpu", PACKED | {"torch_dtype": "bfloat16"}, hardware=T4).plan())
+    assert changed(plan) == [
         ("attn_impl", "sdpa", "rule:flash-old-gpu"),
         ("packing", False, "rule:packing-needs-flash"),
         ("torch_dtype", "float16", "rule:no-bfloat16"),
@@ -355,9 +360,8 @@ def test_an_old_gpu_gets_all_that_follows():
 
 def test_a_cpu_gets_all_that_follows():
     settings = PACKED | {"torch_dtype": "bfloat16", "quant_bits": "4"}
-    draft = Case("cpu", settings, hardware=CPU, packages=without("flash_attn")).draft()
-    apply(draft)
-    assert {flag: draft.get(flag) for flag in ("attn_impl", "packing", "torch_dtype", "use_cpu", "quant_method")} == {
+    plan = apply_rules(Case("cpu", settings, hardware=CPU, packages=without("flash_attn")).plan())
+    assert {flag: plan.get(flag) for flag in ("attn_impl", "packing", "torch_dtype", "use_cpu", "quant_method")} == {
         "attn_impl": "sdpa",
         "packing": False,
         "torch_dtype": "float32",
@@ -367,22 +371,22 @@ def test_a_cpu_gets_all_that_follows():
 
 
 def test_quant_bits_alone_are_checked_like_the_method_that_they_imply():
-    draft = Case("quant-method", {"quant_bits": "4", "tuner_type": "full"}).draft()
+    plan = Case("quant-method", {"quant_bits": "4", "tuner_type": "full"}).plan()
     with pytest.raises(TunekitError, match="a quantized model cannot be trained in full"):
-        apply(draft)
-    draft = Case("quant-method", {"quant_bits": "4"}, packages=without("bitsandbytes")).draft()
+        apply_rules(plan)
+    plan = Case("quant-method", {"quant_bits": "4"}, packages=without("bitsandbytes")).plan()
     with pytest.raises(TunekitError, match="needs bitsandbytes"):
-        apply(draft)
+        apply_rules(plan)
 
 
 def test_packing_that_was_typed_is_not_dropped_because_of_an_implied_change():
-    draft = Case("flash-missing", PACKED, packages=without("flash_attn")).draft(typed=["packing"])
+    plan = Case("flash-missing", PACKED, packages=without("flash_attn")).plan(typed=["packing"])
     with pytest.raises(TunekitError, match="--packing true cannot be kept"):
-        apply(draft)
+        apply_rules(plan)
 
 
-def warned(settings, command="rlhf", typed=()):
-    return apply(Case("", settings, command=command, packages=without("vllm")).draft(typed=typed))
+def warned(settings, typed=()):
+    return list(apply_rules(Case("", settings, packages=without("vllm")).plan(typed=typed)).warnings)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +426,7 @@ def test_no_warning(settings):
 
 
 def test_no_warning_about_the_learning_rate_of_sft():
-    assert warned({"learning_rate": 2e-4}, command="sft") == []
+    assert warned({"learning_rate": 2e-4}) == []
 
 
 def test_a_learning_rate_that_was_typed_is_not_called_a_presets():
@@ -431,18 +435,14 @@ def test_a_learning_rate_that_was_typed_is_not_called_a_presets():
 
 
 def test_lines_for_people():
-    assert Change("attn_impl", "flash_attn", "sdpa", "", "").line() == "attn_impl flash_attn → sdpa"
-    assert Change("use_hf", None, True, "", "").line() == "use_hf → true"
-    assert Change("warmup_ratio", 0.1, None, "", "").line() == "warmup_ratio 0.1 → dropped"
-
-
-def test_reserved_flags_exist(flags):
-    """Else a new name of ms-swift would slip by."""
-    assert RESERVED.keys() <= flags.by_command["rlhf"].keys()
+    by = Source("rule", "cpu")
+    assert Change("attn_impl", "flash_attn", "sdpa", "", by).line() == "attn_impl flash_attn → sdpa"
+    assert Change("use_hf", None, True, "", by).line() == "use_hf → true"
+    assert Change("warmup_ratio", 0.1, None, "", by).line() == "warmup_ratio 0.1 → dropped"
 
 
 def test_a_reward_model_that_is_an_adapter_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    draft = Case("ppo-reward-adapter", {"rlhf_type": "ppo", "reward_model": [str(tmp_path)]}, **RLHF).draft()
+    plan = Case("ppo-reward-adapter", {"rlhf_type": "ppo", "reward_model": [str(tmp_path)]}).plan()
     with pytest.raises(TunekitError, match="must be a whole model"):
-        apply(draft)
+        apply_rules(plan)

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 from tunekit.cli.show.lines import print_table, show_line, show_lines, style
 from tunekit.console import say
 from tunekit.engine.plugin import Files, with_files
-from tunekit.memory.search import NOT
 from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
-from tunekit.plan.predict import DEFAULT_RANK, vllm_share, weights_gib
 from tunekit.plan.settings import text
 from tunekit.runs.preflight import data_problems
-from tunekit.runs.script import command_of
+from tunekit.runs.script import command_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +32,7 @@ def print_command(run: Run) -> None:
     show_plan(run)
     _show_missing(run)
     _show_problems(run.plan)
-    print(command_of(run).shell())
+    print(command_for(run).shell())
 
 
 def print_json(run: Run) -> None:
@@ -45,7 +43,7 @@ def print_json(run: Run) -> None:
 def plan_document(run: Run) -> dict[str, Any]:
     """The plan and its command as plain data."""
     decided = run.plan
-    command = command_of(run)
+    command = command_for(run)
     batch = decided.batch
     return {
         "argv": list(command.argv),
@@ -166,7 +164,7 @@ def _memory(plan: Plan) -> tuple[str, bool]:
     if not card:
         return "", True
     if peak is None:
-        weights = weights_gib(plan)
+        weights = plan.weights_gib
         if weights is None or weights < card:
             return "", True
         return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", False
@@ -174,11 +172,10 @@ def _memory(plan: Plan) -> tuple[str, bool]:
     source = "assumed" if plan.loss_share is None else "from your data"
     language = "; of the language model alone" if plan.model.multimodal else ""
     share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}{learned}"
-    taken = vllm_share(plan)
+    taken = plan.vllm_share
     share += f"; vLLM takes {taken:.0%} of the GPU beside it" if taken else ""
-    fits = peak.verdict != NOT
-    more = "" if fits else "; tunekit fit says what helps"
-    return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", fits
+    more = "" if peak.fits else "; tunekit fit says what helps"
+    return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", peak.fits
 
 
 def _functions(plan: Plan) -> list[tuple[str, str]]:
@@ -209,7 +206,7 @@ def _tuner(plan: Plan) -> str:
         return "full fine-tuning"
     bits = plan.text("quant_bits")
     targets = " ".join(plan.words("target_modules") or ["all-linear"])
-    return f"{f'{bits}-bit ' if bits else ''}LoRA r{plan.whole('lora_rank', DEFAULT_RANK)} on {targets}"
+    return f"{f'{bits}-bit ' if bits else ''}LoRA r{plan.rank} on {targets}"
 
 
 def _batch(run: Run) -> str:

@@ -9,6 +9,7 @@ from tunekit.engine.after import FOLLOWUPS, after_command, answer_flags, load_fl
 from tunekit.engine.command import PROGRAM
 from tunekit.engine.flags import AFTER_CLASSES, flag_table
 from tunekit.errors import TunekitError
+from tunekit.plan.settings import whole_number
 from tunekit.runs.attempts import engine_or_fail
 from tunekit.runs.trained.targets import find_target
 from tunekit.runs.trained.use import devices_for
@@ -85,7 +86,7 @@ class Job:
 
     def to_answer(self, rows: list[str], result: Path, columns: str = "", *, real: bool = False) -> Command:
         """The command that answers the rows of datasets into a file; `columns` is JSON, as ``--columns`` takes it."""
-        at_once = int(str(self.typed.get("max_batch_size", 1)))
+        at_once = whole_number(self.typed.get("max_batch_size", 1))
         flags = answer_flags(self.target.weights, rows, result, cpu=not self.devices, at_once=at_once)
         if columns:
             flags["columns"] = columns

@@ -12,7 +12,6 @@ from tunekit import hardware
 from tunekit.console import say, tolerant_stderr
 from tunekit.engine.command import child_environment
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.predict import weights_gib
 from tunekit.plan.secrets import secret_values
 from tunekit.plan.settings import Source
 from tunekit.runs.attempts import failure_in
@@ -47,7 +46,7 @@ def devices_for(target: Target) -> tuple[str, ...]:
     first = next((device for device in trained_on if device in names), names[0])
     if plan and not target.weights.quantized:  # what was quantized while it trained is not any more once it is merged
         plan = plan.changed({"quant_method": None}, Source("run"), "")
-    size = weights_gib(plan) if plan else None
+    size = plan.weights_gib if plan else None
     if size and size > SPARE * here[names.index(first)].total_gib:
         return tuple(names)
     return (first,)
