@@ -101,6 +101,7 @@ def dry_run(tree: Path) -> Counter[str]:
     peaks: set[object] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal peaks
         place, name = frame.f_code.co_filename, frame.f_code.co_name
         if event != "call" or "/tunekit/" not in place:
             return
@@ -110,7 +111,7 @@ def dry_run(tree: Path) -> Counter[str]:
         counted["memory estimates"] += place.endswith("/memory/estimate.py") and name == "estimate"
         if "/plan/" in place and name in ("_peak", "peak_of"):
             names[name] += 1
-            peaks.add(tuple(frame.f_locals.values()) if name == "_peak" else id(frame))
+            peaks |= {tuple(frame.f_locals.values())} if name == "_peak" else set()
 
     sys.path.insert(0, str(tree))
     from tunekit.__main__ import main

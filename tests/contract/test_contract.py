@@ -106,10 +106,10 @@ def planned(make, library):
 
 @pytest.fixture(scope="module")
 def parsed(planned):
-    from tunekit.engine.command import build
+    from tunekit.engine.command import build_command
 
     commands = {
-        name: [plan.command, list(build(plan, Path("runs/x y/output")).argv[2:])] for name, plan in planned.items()
+        name: [plan.stage.command, list(build_command(plan, Path("runs/x y/output")).argv[2:])] for name, plan in planned.items()
     }
     ended = subprocess.run(
         [sys.executable, __file__], input=json.dumps(commands), capture_output=True, text=True, check=False

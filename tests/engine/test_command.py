@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tunekit.engine.command import Command, build, child_environment
+from tunekit.engine.command import Command, build_command, child_environment
 from tunekit.plan.batch import Batch
+from tunekit.plan.settings import Source
 
 OUT = Path("runs/x/output")
 SHELL_MEANS_MORE = [
@@ -98,7 +99,7 @@ def test_secrets_are_passed_on_by_name(shell):
 @pytest.mark.parametrize("word", SHELL_MEANS_MORE)
 def test_any_value_of_a_flag_reaches_the_program(make, shell, word):
     plan = make(preset="7b", system=word, target_modules=[word, "q_proj"])
-    command = build(plan, Path("out put/x"), program=("./swift",))
+    command = build_command(plan, Path("out put/x"), program=("./swift",))
     _, _, argv = shell(command.shell())
     assert ["./swift", *argv] == list(command.argv)
     assert argv[argv.index("--system") + 1] == word
@@ -106,7 +107,7 @@ def test_any_value_of_a_flag_reaches_the_program(make, shell, word):
 
 
 def test_one_flag_a_line(make):
-    lines = build(make(preset="7b", gpus="2x80GB"), OUT).shell().splitlines()
+    lines = build_command(make(preset="7b", gpus="2x80GB"), OUT).shell().splitlines()
     assert lines[0] == "CUDA_VISIBLE_DEVICES=0,1 \\"
     assert lines[1] == "NPROC_PER_NODE=2 \\"
     start = lines.index("swift sft \\")
@@ -130,7 +131,7 @@ def test_a_comment_of_several_lines_stays_a_comment(shell):
 
 def test_build_takes_everything_from_the_plan(make):
     plan = make(preset="7b", gpus="2x80GB", report_to=["swanlab"], environ={"SWANLAB_API_KEY": "planted"})
-    command = build(plan, OUT)
+    command = build_command(plan, OUT)
     assert command.argv[:2] == ("swift", "sft")
     assert dict(command.env) == dict(plan.env)
     assert command.secrets == ("SWANLAB_API_KEY",)
@@ -142,8 +143,8 @@ def test_build_takes_everything_from_the_plan(make):
 
 
 def test_build_for_a_resume_and_another_program(make):
-    plan = make("pt", preset="7b").changed({}, "retry:1", "less memory", Batch(4, 8))
-    command = build(plan, OUT, OUT / "checkpoint-20", ("/v/bin/python", "-m", "swift.cli.main"))
+    plan = make("pt", preset="7b").changed({}, Source("retry", "1"), "less memory", Batch(4, 8))
+    command = build_command(plan, OUT, OUT / "checkpoint-20", ("/v/bin/python", "-m", "swift.cli.main"))
     assert command.argv[:4] == ("/v/bin/python", "-m", "swift.cli.main", "pt")
     assert command.argv[-2:] == ("--resume_from_checkpoint", "runs/x/output/checkpoint-20")
     place = command.argv.index("--per_device_train_batch_size")
@@ -157,7 +158,7 @@ def test_build_for_a_resume_and_another_program(make):
 
 def test_no_flag_stands_twice(make):
     for name in ("7b", "20b-moe", "cpu"):
-        argv = build(make("rlhf", preset=name, rlhf_type="dpo", gpus="2x80GB"), OUT).argv
+        argv = build_command(make("rlhf", preset=name, rlhf_type="dpo", gpus="2x80GB"), OUT).argv
         flags = [word for word in argv if word.startswith("--")]
         assert len(flags) == len(set(flags)) > 20
 
@@ -173,5 +174,5 @@ def test_what_the_shell_says_of_a_launcher_counts_for_several_processes_only():
 @pytest.mark.parametrize("nodes", ["1", "2"])
 def test_several_machines_train_where_the_plan_has_counted_them(make, monkeypatch, nodes):
     monkeypatch.setenv("NNODES", nodes)
-    command = build(make(gpus="1x80GB", preset="7b"), OUT)
+    command = build_command(make(gpus="1x80GB", preset="7b"), OUT)
     assert child_environment(command, {"NNODES": nodes}).get("NNODES") == (None if nodes == "1" else nodes)

@@ -19,10 +19,10 @@ from running import call, make_rows, make_workplace, tunekit
 from tunekit.data.functions.find import Function
 from tunekit.engine import rewards
 from tunekit.engine.locate import find_package
-from tunekit.engine.plugin import Files, formatted, placed, text
+from tunekit.engine.plugin import Files, formatted_rows, plugin_text, with_files
 from tunekit.errors import TunekitError
 from tunekit.plan.plan import Plan
-from tunekit.plan.settings import Setting
+from tunekit.plan.settings import COMMAND_LINE, Setting
 from tunekit.runs import functions
 
 REWARDS = """\
@@ -155,7 +155,7 @@ def test_the_plugin_registers_what_scores(make, monkeypatch, tmp_path):
     plan = a_plan(make, Function("my/rewards.py", "right", "right"), Function("my/rewards.py", "short", "b_short"))
     plugin = Path("runs/x/plugin.py")
     plugin.parent.mkdir(parents=True)
-    plugin.write_text(text(plan, plugin), encoding="utf-8")
+    plugin.write_text(plugin_text(plan, plugin), encoding="utf-8")
     assert "b_short is my/rewards.py:short." in plugin.read_text(encoding="utf-8")
     assert str(tmp_path) not in plugin.read_text(encoding="utf-8")
     monkeypatch.chdir("/")  # where ms-swift is started does not matter
@@ -170,13 +170,13 @@ def test_the_plugin_registers_what_scores(make, monkeypatch, tmp_path):
 def test_a_file_elsewhere_is_named_from_the_root(make, tmp_path_factory):
     file = tmp_path_factory.mktemp("else") / "r.py"
     plan = a_plan(make, Function(str(file), "right", "right"))
-    assert f'register("right", \'{file}\', "right")' in text(plan, Path("runs/x/plugin.py"))
+    assert f'register("right", \'{file}\', "right")' in plugin_text(plan, Path("runs/x/plugin.py"))
 
 
 def test_the_users_file_is_not_run_before_training(make, monkeypatch):
     """To merge and to chat, ms-swift loads the plugin again, perhaps when the file is gone."""
     plugin = Path("plugin.py")
-    plugin.write_text(text(a_plan(make, Function("gone.py", "right", "right")), plugin), encoding="utf-8")
+    plugin.write_text(plugin_text(a_plan(make, Function("gone.py", "right", "right")), plugin), encoding="utf-8")
     orms = loaded(plugin, monkeypatch)
     with pytest.raises(FileNotFoundError):
         orms["right"](args=None)
@@ -193,23 +193,23 @@ def test_formatted_rows_have_a_place_each(make):
     plan = replace(
         make(),
         settings={
-            "dataset": Setting(["a/x.jsonl", "b/x.csv#500", "a/x.jsonl#3"], "command line"),
-            "val_dataset": Setting(["v.json"], "command line"),
+            "dataset": Setting(["a/x.jsonl", "b/x.csv#500", "a/x.jsonl#3"], COMMAND_LINE),
+            "val_dataset": Setting(["v.json"], COMMAND_LINE),
         },
         row_format=Function("f.py", "g"),
     )
     files = Files.of_run(Path("runs/x"))
-    targets = {name: str(target) for name, target in formatted(plan, files).items()}
+    targets = {name: str(target) for name, target in formatted_rows(plan, files).items()}
     assert targets == {
         "a/x.jsonl": "runs/x/data/x.jsonl",
         "b/x.csv#500": "runs/x/data/x-2.jsonl",
         "a/x.jsonl#3": "runs/x/data/x.jsonl",
         "v.json": "runs/x/data/v.jsonl",
     }
-    settled = placed(plan, files)
+    settled = with_files(plan, files)
     assert settled.get("dataset") == ["runs/x/data/x.jsonl", "runs/x/data/x-2.jsonl#500", "runs/x/data/x.jsonl#3"]
     assert settled.get("val_dataset") == ["runs/x/data/v.jsonl"]
-    assert placed(replace(plan, row_format=None), files).get("dataset") == plan.get("dataset")
+    assert with_files(replace(plan, row_format=None), files).get("dataset") == plan.get("dataset")
 
 
 # --- the command line

@@ -424,6 +424,7 @@ def test_a_named_preset_has_no_reason(make):
 def test_a_dry_run_reads_each_preset_and_computes_each_peak_once(tunekit, monkeypatch, words):
     from tunekit.memory import estimate as memory
     from tunekit.plan import plan as plans
+    from tunekit.plan import predict
     from tunekit.plan.presets import library as shelf
 
     def counted(module, name):
@@ -438,6 +439,7 @@ def test_a_dry_run_reads_each_preset_and_computes_each_peak_once(tunekit, monkey
         return asked
 
     memory.estimate.cache_clear()
+    predict._peak.cache_clear()
     read, planned, computed = counted(shelf, "read_toml"), counted(plans, "peak_of"), counted(memory, "static_bytes")
     assert tunekit(*words).code == 0
     assert len(read) == len(set(read)) > 1

@@ -17,7 +17,7 @@ from running import REPOSITORY, a_plan, read_json
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
-from tunekit.runs.folder import RUNS, Attempt, RunFolder, RunState, find, place
+from tunekit.runs.folder import RUNS, Attempt, RunFolder, RunState, find_run, new_place
 
 ATTEMPT = Attempt(1, "gpu-memory", 8, 4, None, 3, 1, "CUDA out of memory", "micro-batch 8 → 4", 12.5, 38.0)
 
@@ -233,21 +233,21 @@ def test_the_descriptor_of_a_lock_that_is_not_held(folder: RunFolder) -> None:
 def test_default_names_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for wanted in ("qwen-sft", "qwen-sft-2", "qwen-sft-3"):
-        name, path = place(None, None, "qwen-sft")
+        name, path = new_place("", "", "qwen-sft")
         assert (name, path) == (wanted, RUNS / wanted)
         path.mkdir(parents=True)
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert place("mine", None, "x") == ("mine", Path("runs/mine"))
+    assert new_place("mine", "", "x") == ("mine", Path("runs/mine"))
     RunFolder(RUNS / "mine").save(a_state())
     with pytest.raises(TunekitError, match="exists already") as raised:
-        place("mine", None, "x")
+        new_place("mine", "", "x")
     assert "tunekit resume" in (raised.value.hint or "")
     (RUNS / "other").mkdir()
     with pytest.raises(TunekitError) as raised:
-        place("other", None, "x")
+        new_place("other", "", "x")
     assert "resume" not in (raised.value.hint or "")
 
 
@@ -255,21 +255,21 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_names_that_cannot_be_folders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TunekitError) as raised:
-        place(name, None, "x")
+        new_place(name, "", "x")
     assert raised.value.code == Exit.USAGE
 
 
 def test_an_output_folder(tmp_path: Path) -> None:
     target = tmp_path / "there"
-    assert place(None, str(target), "x") == ("there", target)
-    assert place("named", str(target), "x") == ("named", target)
+    assert new_place("", str(target), "x") == ("there", target)
+    assert new_place("named", str(target), "x") == ("named", target)
     target.mkdir()
-    assert place(None, str(target), "x") == ("there", target), "an empty folder is free"
+    assert new_place("", str(target), "x") == ("there", target), "an empty folder is free"
     (target / "file").write_text("x", encoding="utf-8")
     with pytest.raises(TunekitError, match="not empty"):
-        place(None, str(target), "x")
+        new_place("", str(target), "x")
     with pytest.raises(TunekitError):
-        place(None, str(target / "file"), "x")
+        new_place("", str(target / "file"), "x")
 
 
 def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
@@ -282,18 +282,18 @@ def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
 def test_runs_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TunekitError, match="no run try") as raised:
-        find("try")
+        find_run("try")
     assert "no run is in" in (raised.value.hint or "")
     for path in (RUNS / "try", RUNS / "old", tmp_path / "elsewhere"):
         RunFolder(path).save(a_state())
-    assert find("try").path == Path("runs/try")
-    assert find("runs/try").path.resolve() == (tmp_path / "runs" / "try")
-    assert find(str(tmp_path / "elsewhere")).path == tmp_path / "elsewhere"
+    assert find_run("try").path == Path("runs/try")
+    assert find_run("runs/try").path.resolve() == (tmp_path / "runs" / "try")
+    assert find_run(str(tmp_path / "elsewhere")).path == tmp_path / "elsewhere"
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert find(".").load().name == "try"
+    assert find_run(".").load().name == "try"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TunekitError) as raised:
-        find("tr")
+        find_run("tr")
     assert raised.value.hint == "runs here: old, try"
 
 
@@ -304,6 +304,6 @@ def test_the_run_of_a_recipe_is_no_single_run(tmp_path: Path, monkeypatch: pytes
     (stage / "run.json").write_text("{}", encoding="utf-8")
     (stage.parent / "recipe.json").write_text("{}", encoding="utf-8")
     with pytest.raises(TunekitError, match="is a recipe's run") as refused:
-        find("mine")
+        find_run("mine")
     assert refused.value.hint
     assert "runs/mine/sft" in refused.value.hint

@@ -15,10 +15,12 @@ from tunekit.engine.failures import Kind
 from tunekit.hardware import Hardware, choose_hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
-from tunekit.plan.plan import BATCH_FLAGS, Plan
+from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.plan import Plan
 from tunekit.plan.predict import peak_of
+from tunekit.plan.settings import Source
 from tunekit.runs import ladder
-from tunekit.runs.ladder import RUNGS, SHORTEST, SMALLEST_RANK, fingerprint, next_step, seen
+from tunekit.runs.ladder import RUNGS, SHORTEST, SMALLEST_RANK, fingerprint_of, next_step, seen
 
 ALL_PACKAGES = frozenset({"liger_kernel", "deepspeed", "bitsandbytes"})
 NONE: frozenset[str] = frozenset()
@@ -35,15 +37,15 @@ def on_cpu(batch: Batch, **flags: Any) -> Plan:
     return replace(a_plan(batch, **flags), hardware=Hardware())
 
 
-def walk(plan: Plan, kind: Kind, packages: frozenset[str], *, lossy: bool) -> list[ladder.Step]:
+def walk(plan: Plan, kind: Kind, packages: frozenset[str], *, lossy: bool) -> list[ladder.Retry]:
     """All steps until the ladder ends."""
-    tried = {fingerprint(plan)}
-    steps: list[ladder.Step] = []
+    tried = {fingerprint_of(plan)}
+    steps: list[ladder.Retry] = []
     while step := next_step(plan, kind, packages, tried, len(steps) + 2, lossy=lossy):
-        assert fingerprint(step.plan) not in tried, "a configuration is repeated"
+        assert fingerprint_of(step.plan) not in tried, "a configuration is repeated"
         steps.append(step)
         plan = step.plan
-        tried.add(fingerprint(plan))
+        tried.add(fingerprint_of(plan))
         assert len(steps) < 60, "the ladder does not end"
     return steps
 
@@ -100,12 +102,12 @@ CASES = [
 def test_each_rung(
     rung: str, kind: Kind, plan: Plan, packages: frozenset[str], lossy: bool, wanted: tuple[str, Any]
 ) -> None:
-    step = next_step(plan, kind, packages, {fingerprint(plan)}, 3, lossy=lossy)
+    step = next_step(plan, kind, packages, {fingerprint_of(plan)}, 3, lossy=lossy)
     assert step is not None
     assert step.rung.id == rung
     flag, value = wanted
     setting = step.plan.settings[flag]
-    assert (setting.value, setting.source, setting.why) == (value, "retry:3", step.rung.why)
+    assert (setting.value, setting.source, setting.why) == (value, Source("retry", "3"), step.rung.why)
     assert flag in {change.flag for change in step.plan.changes}
     assert step.plan.batch.effective == plan.batch.effective
 
@@ -236,7 +238,7 @@ def test_without_a_prediction_the_micro_batch_is_halved(batch: Batch) -> None:
 def test_the_retry_jumps_to_what_the_prediction_says_fits() -> None:
     """Predicted far above the GPU: no attempt is lost on half of it."""
     plan = replace(a_plan(Batch(32, 1), max_length=3072, packing=True), hardware=choose_hardware("1x24GB"))
-    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint(plan)}, 2, lossy=False)
+    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint_of(plan)}, 2, lossy=False)
     assert step
     peak = peak_of(step.plan)
     assert peak
@@ -251,7 +253,7 @@ def test_a_failure_corrects_the_prediction() -> None:
     before = peak_of(plan)
     assert before
     assert before.verdict == "fits"
-    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint(plan)}, 2, lossy=False)
+    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint_of(plan)}, 2, lossy=False)
     assert step
     after = peak_of(step.plan)
     assert after
@@ -263,7 +265,7 @@ def test_a_failure_corrects_the_prediction() -> None:
 
 def test_the_line_for_people() -> None:
     plan = a_plan(Batch(6, 6), max_length=3072)
-    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint(plan)}, 2, lossy=False)
+    step = next_step(plan, Kind.GPU_MEMORY, NONE, {fingerprint_of(plan)}, 2, lossy=False)
     assert step
     assert step.line == "micro-batch 6 → 3, accumulation 6 → 12, effective batch still 36"
     last = walk(plan, Kind.GPU_MEMORY, NONE, lossy=True)[-1]
@@ -272,11 +274,11 @@ def test_the_line_for_people() -> None:
 
 def test_tried_configurations_are_passed_over() -> None:
     plan = a_plan(ONE_ROW, gradient_checkpointing=False)
-    first = next_step(plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint(plan)}, 2, lossy=False)
+    first = next_step(plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint_of(plan)}, 2, lossy=False)
     assert first
     assert first.rung.id == "liger"
     second = next_step(
-        plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint(plan), fingerprint(first.plan)}, 3, lossy=False
+        plan, Kind.GPU_MEMORY, ALL_PACKAGES, {fingerprint_of(plan), fingerprint_of(first.plan)}, 3, lossy=False
     )
     assert second
     assert second.rung.id == "checkpointing"
@@ -300,7 +302,7 @@ def test_tried_configurations_are_passed_over() -> None:
 def test_which_rungs_start_over(rung: str, fresh: bool) -> None:
     assert {item.fresh for item in RUNGS if item.id == rung} == {fresh}
     plan, kind, packages, lossy = next(case[2:3] + case[1:2] + case[3:5] for case in CASES if case[0] == rung)
-    step = next_step(plan, kind, packages, {fingerprint(plan)}, 2, lossy=lossy)
+    step = next_step(plan, kind, packages, {fingerprint_of(plan)}, 2, lossy=lossy)
     assert step
     assert step.fresh is fresh
 
@@ -308,7 +310,7 @@ def test_which_rungs_start_over(rung: str, fresh: bool) -> None:
 @pytest.mark.parametrize(
     ("plan", "packages"),
     [
-        (a_plan(ONE_ROW, command="rlhf", rlhf_type="dpo"), ALL_PACKAGES),
+        (a_plan(ONE_ROW, stage="dpo"), ALL_PACKAGES),
         (a_plan(ONE_ROW, model=Model("x/y", 7.0, "unheard_of")), ALL_PACKAGES),
         (a_plan(ONE_ROW, use_liger_kernel=True), ALL_PACKAGES),
         (a_plan(ONE_ROW), ALL_PACKAGES - {"liger_kernel"}),
@@ -375,6 +377,6 @@ def test_the_length_is_never_below_the_shortest() -> None:
 
 def test_the_fingerprint_tells_settings_apart_and_not_their_sources() -> None:
     plan = a_plan(max_length=512)
-    same = plan.changed({"max_length": 512}, "retry:2", "why")
-    other = plan.changed({"max_length": 256}, "retry:2", "why")
-    assert fingerprint(plan) == fingerprint(same) != fingerprint(other)
+    same = plan.changed({"max_length": 512}, Source("retry", "2"), "why")
+    other = plan.changed({"max_length": 256}, Source("retry", "2"), "why")
+    assert fingerprint_of(plan) == fingerprint_of(same) != fingerprint_of(other)

@@ -18,33 +18,33 @@ def remember(make, ratio, **more):
 
 
 def test_nothing_is_corrected_before_the_first_run():
-    assert learned.correction(choose_hardware(CARD)) == 1
+    assert learned.learned_correction(choose_hardware(CARD)) == 1
 
 
 def test_a_cpu_has_nothing_to_correct():
-    assert learned.correction(Hardware()) == 1
+    assert learned.learned_correction(Hardware()) == 1
 
 
 def test_the_median_counts(make):
     for ratio in (1.0, 1.1, 1.4):
         assert remember(make, ratio)
-    assert learned.correction(choose_hardware(CARD)) == pytest.approx(1.1, abs=1e-3)
+    assert learned.learned_correction(choose_hardware(CARD)) == pytest.approx(1.1, abs=1e-3)
 
 
 def test_another_card_learns_nothing_from_it(make):
     remember(make, 1.2)
-    assert learned.correction(choose_hardware("1x80GB")) == 1
+    assert learned.learned_correction(choose_hardware("1x80GB")) == 1
 
 
 def test_a_ratio_that_tells_of_something_else_is_bounded(make):
     remember(make, 3)
-    assert learned.correction(choose_hardware(CARD)) == 1.5
+    assert learned.learned_correction(choose_hardware(CARD)) == 1.5
 
 
 def test_the_correction_is_not_learned_twice(make):
     """A run that was planned with a correction is compared with the estimate itself."""
     assert remember(make, 1.2, memory_correction=1.2)
-    assert learned.correction(choose_hardware(CARD)) == pytest.approx(1.2, abs=1e-3)
+    assert learned.learned_correction(choose_hardware(CARD)) == pytest.approx(1.2, abs=1e-3)
 
 
 def test_shorter_rows_teach_nothing_unless_they_took_more(make):
@@ -58,7 +58,7 @@ def test_a_damaged_line_is_left_out(make, isolated):
     file.write_text(
         "half a li\n[1]\n" + json.dumps({"card": 1, "predicted": "x", "measured": 2}) + "\n" + file.read_text()
     )
-    assert learned.correction(choose_hardware(CARD)) == pytest.approx(1.2, abs=1e-3)
+    assert learned.learned_correction(choose_hardware(CARD)) == pytest.approx(1.2, abs=1e-3)
 
 
 def test_only_the_last_rows_are_kept(make, isolated, monkeypatch):
@@ -66,4 +66,4 @@ def test_only_the_last_rows_are_kept(make, isolated, monkeypatch):
     for ratio in (1.0, 1.0, 1.0, 1.3, 1.3, 1.3):
         remember(make, ratio)
     assert len((isolated / "cache" / "memory.jsonl").read_text().splitlines()) == 3
-    assert learned.correction(choose_hardware(CARD)) == pytest.approx(1.3, abs=1e-3)
+    assert learned.learned_correction(choose_hardware(CARD)) == pytest.approx(1.3, abs=1e-3)

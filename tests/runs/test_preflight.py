@@ -12,7 +12,7 @@ from running import SFT, a_plan, make_checkpoint, make_rows, make_workplace, tun
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.models.find import Model
 from tunekit.runs import preflight
-from tunekit.runs.preflight import check, check_adapters, check_data, check_disk, checkpoint_gib
+from tunekit.runs.preflight import check_adapters, check_data, check_disk, check_launch, checkpoint_gib
 
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil has it
 PAIR = {
@@ -53,9 +53,9 @@ def test_the_rows_are_those_of_the_loss(tmp_path: Path) -> None:
     rows = str(make_rows(tmp_path / "rows.jsonl"))
     check_data(a_plan(dataset=[rows]))
     with pytest.raises(TunekitError, match="rejected"):
-        check_data(a_plan(command="rlhf", rlhf_type="dpo", dataset=[rows]))
+        check_data(a_plan(stage="dpo", dataset=[rows]))
     pairs = str(make_rows(tmp_path / "pairs.jsonl", PAIR))
-    check_data(a_plan(command="rlhf", rlhf_type="dpo", dataset=[pairs]))
+    check_data(a_plan(stage="dpo", dataset=[pairs]))
     with pytest.raises(TunekitError, match=r"pairs\.jsonl"):  # the validation rows count too
         check_data(a_plan(dataset=[rows], val_dataset=[pairs]))
 
@@ -127,12 +127,12 @@ def test_checkpoints_that_are_there_already_need_no_more_room(tmp_path: Path, mo
 def test_both_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, pairs = str(make_rows(tmp_path / "chat.jsonl")), str(make_rows(tmp_path / "pairs.jsonl", PAIR))
     free(monkeypatch, 1000)
-    check(a_plan(dataset=[chat]), tmp_path)
+    check_launch(a_plan(dataset=[chat]), tmp_path)
     with pytest.raises(TunekitError, match="a rejected answer"):
-        check(a_plan(dataset=[pairs]), tmp_path)
+        check_launch(a_plan(dataset=[pairs]), tmp_path)
     free(monkeypatch, 1)
     with pytest.raises(TunekitError, match="GiB"):
-        check(replace(a_plan(dataset=[chat], tuner_type="full")), tmp_path)
+        check_launch(replace(a_plan(dataset=[chat], tuner_type="full")), tmp_path)
 
 
 def test_an_adapter_that_is_not_there_is_refused_and_its_neighbours_are_named(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ SAID_ONCE = "it is said once for the whole recipe, on the command line of tuneki
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
 
+MICRO = "per_device_train_batch_size"
 QLORA = {"tuner_type": ("lora",), "quant_method": ("bnb",), "quant_bits": ("4",)}
 
 
@@ -52,12 +53,12 @@ class Option:
         panel: of the help in which it stands.
         help: one line for people.
         flag: of ms-swift, where it is another name for one.
+        reach: how far it reaches beside the command line.
         commands: that take it.
-        reach: where it may stand beside the command line.
         elsewhere: what to say where it is written in a place that it does not reach.
         required: a run must be given it.
         choices: the words it takes; empty where any is allowed.
-        means: flags of ms-swift with their words, by the word that stands for them.
+        means: flags of ms-swift with their words, by the word that stands for them: then these are its choices.
         scored_by: of the stages that it is for; empty where it is for all.
     """
 
@@ -66,8 +67,8 @@ class Option:
     panel: str
     help: str
     flag: str = ""
-    commands: tuple[str, ...] = (TRAIN,)
     reach: int = RECIPE
+    commands: tuple[str, ...] = (TRAIN,)
     elsewhere: str = SAID_ONCE
     required: bool = False
     choices: tuple[str, ...] = ()
@@ -80,130 +81,55 @@ class Option:
         return f"--{self.name.replace('_', '-')}"
 
 
+TYPED = "a run or a recipe names the functions that it was written for"
+NAMED = "a stage's name is its folder, and the recipe's is its file's"
+PLACED = "each stage has a folder of its own: runs/RECIPE/STAGE; tunekit run --name NAME takes another RECIPE"
+PERCENT = "Of the tokens, those that carry loss: 100 counts all."
+OWN_ROWS = "FILE.py:FUNCTION that makes ms-swift's row out of one of yours."
+SCORES = "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several may follow."
+PIXELS = "Larger images are scaled down. Default: 1,280 tokens of them."
+MACHINE = "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu."
+RETRIES = "neutral: the same optimisation (default). lossy: may change what is learned. off."
+TUNERS = {"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}}
+
 _ROWS = (
-    Option("model", TEXT, WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.", commands=BOTH, required=True),
-    Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", commands=(FIT,), reach=LINE),
-    Option(
-        "dataset",
-        WORDS,
-        WHAT,
-        "JSON lines files or hub ids; several may follow.",
-        flag="dataset",
-        commands=BOTH,
-        reach=ALL,
-    ),
-    Option(
-        "loss_percent",
-        WHOLE,
-        WHAT,
-        "Of the tokens, those that carry loss: 100 counts all.",
-        commands=(FIT,),
-        reach=LINE,
-    ),
-    Option(
-        "format",
-        TEXT,
-        WHAT,
-        "FILE.py:FUNCTION that makes ms-swift's row out of one of yours.",
-        elsewhere="a run or a recipe names the functions that it was written for",
-    ),
-    Option(
-        "reward",
-        WORDS,
-        WHAT,
-        "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several may follow.",
-        elsewhere="a run or a recipe names the functions that it was written for",
-        scored_by="functions",
-    ),
-    Option(
-        "preset", TEXT, HOW, "A name (see tunekit presets list) or a file. Default: auto.", commands=BOTH, reach=ALL
-    ),
-    Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", commands=BOTH, reach=ALL),
-    Option(
-        "tuner",
-        TEXT,
-        HOW,
-        "lora, qlora or full. Default: the preset's.",
-        commands=(FIT,),
-        reach=LINE,
-        choices=("lora", "qlora", "full"),
-        means={"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}},
-    ),
-    Option("effective_batch", WHOLE, HOW, "Rows an optimizer step, 32 or more. Default: the preset's.", reach=ALL),
-    Option(
-        "micro_batch",
-        WHOLE,
-        HOW,
-        "Rows one GPU computes at once. Default: the preset's.",
-        flag="per_device_train_batch_size",
-        commands=BOTH,
-        reach=ALL,
-    ),
-    Option("max_length", TEXT, HOW, "Tokens a row.", flag="max_length", commands=BOTH, reach=ALL),
-    Option("lora_rank", TEXT, HOW, "Size of the adapter.", flag="lora_rank", commands=BOTH, reach=ALL),
-    Option("learning_rate", TEXT, HOW, "As in 2e-4.", flag="learning_rate", reach=ALL),
-    Option("epochs", TEXT, HOW, "Passes over the data.", flag="num_train_epochs", reach=ALL),
-    Option("report_to", WORDS, HOW, "Trackers: swanlab, wandb, tensorboard, none.", flag="report_to", reach=ALL),
-    Option("tuning_strategy", TEXT, PARTS, f"{', '.join(STRATEGIES)}.", reach=ALL),
+    Option("model", TEXT, WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.", "", RECIPE, BOTH, required=True),
+    Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", "", LINE, (FIT,)),
+    Option("dataset", WORDS, WHAT, "JSON lines files or hub ids; several may follow.", "dataset", ALL, BOTH),
+    Option("loss_percent", WHOLE, WHAT, PERCENT, "", LINE, (FIT,)),
+    Option("format", TEXT, WHAT, OWN_ROWS, elsewhere=TYPED),
+    Option("reward", WORDS, WHAT, SCORES, elsewhere=TYPED, scored_by="functions"),
+    Option("preset", TEXT, HOW, "A name (see tunekit presets list) or a file. Default: auto.", "", ALL, BOTH),
+    Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", "", ALL, BOTH),
+    Option("tuner", TEXT, HOW, "lora, qlora or full. Default: the preset's.", "", LINE, (FIT,), means=TUNERS),
+    Option("effective_batch", WHOLE, HOW, "Rows an optimizer step, 32 or more. Default: the preset's.", "", ALL),
+    Option("micro_batch", WHOLE, HOW, "Rows one GPU computes at once. Default: the preset's.", MICRO, ALL, BOTH),
+    Option("max_length", TEXT, HOW, "Tokens a row.", "max_length", ALL, BOTH),
+    Option("lora_rank", TEXT, HOW, "Size of the adapter.", "lora_rank", ALL, BOTH),
+    Option("learning_rate", TEXT, HOW, "As in 2e-4.", "learning_rate", ALL),
+    Option("epochs", TEXT, HOW, "Passes over the data.", "num_train_epochs", ALL),
+    Option("report_to", WORDS, HOW, "Trackers: swanlab, wandb, tensorboard, none.", "report_to", ALL),
+    Option("tuning_strategy", TEXT, PARTS, f"{', '.join(STRATEGIES)}.", "", ALL),
     Option("llm_frozen_layers", WHOLE, PARTS, "Of partial_llm_full_vit: freeze the first N layers."),
     Option("trainable_layers", WHOLE, PARTS, "Of freeze: train the last N layers."),
-    Option("learning_rate_llm", TEXT, PARTS, "Of the language model alone.", flag="learning_rate"),
-    Option("learning_rate_vit", TEXT, PARTS, "Of the part that sees (ms-swift: vit_lr).", flag="vit_lr", reach=ALL),
-    Option(
-        "learning_rate_aligner", TEXT, PARTS, "Of what joins both (ms-swift: aligner_lr).", flag="aligner_lr", reach=ALL
-    ),
-    Option(
-        "max_pixels",
-        TEXT,
-        PARTS,
-        "Larger images are scaled down. Default: 1,280 tokens of them.",
-        flag="max_pixels",
-        reach=ALL,
-    ),
-    Option(
-        "gpus",
-        TEXT,
-        WHERE,
-        "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu.",
-        commands=BOTH,
-        reach=ALL,
-    ),
-    Option(
-        "name",
-        TEXT,
-        WHERE,
-        "The run's name: it is kept in runs/NAME.",
-        reach=LINE,
-        elsewhere="a stage's name is its folder, and the recipe's is its file's",
-    ),
-    Option(
-        "output_dir",
-        TEXT,
-        WHERE,
-        "The run's folder, instead of runs/NAME.",
-        reach=LINE,
-        elsewhere="each stage has a folder of its own: runs/RECIPE/STAGE; tunekit run --name NAME takes another RECIPE",
-    ),
-    Option("dry_run", SWITCH, LOOK, "Print the swift command.", reach=LINE),
-    Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", reach=LINE),
-    Option("trace", SWITCH, SHOW, "Follow the model's own code on fake tensors: seconds.", commands=(FIT,), reach=LINE),
-    Option("what_if", SWITCH, SHOW, "A table over GPU sizes, tuners and Liger.", commands=(FIT,), reach=LINE),
-    Option("plot", FILE, SHOW, "Draw it: FILE.png, .svg or .pdf.", commands=(FIT,), reach=LINE),
-    Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", commands=BOTH, reach=LINE),
-    Option(
-        "spec", FILE, SHOW, "JSON lines of configurations: one answer a line, as JSON.", commands=(FIT,), reach=LINE
-    ),
-    Option("write", FILE, LOOK, "Write the command to an executable script.", reach=LINE),
-    Option(
-        "oom_retry",
-        TEXT,
-        RETRY,
-        "neutral: the same optimisation (default). lossy: may change what is learned. off.",
-        reach=ALL,
-        choices=RETRY_POLICIES,
-    ),
-    Option("max_attempts", WHOLE, RETRY, "Starts at the most. Default: 5.", reach=ALL),
-    Option("force", SWITCH, RETRY, "Start although the prediction says that it does not fit.", reach=LINE),
+    Option("learning_rate_llm", TEXT, PARTS, "Of the language model alone.", "learning_rate"),
+    Option("learning_rate_vit", TEXT, PARTS, "Of the part that sees (ms-swift: vit_lr).", "vit_lr", ALL),
+    Option("learning_rate_aligner", TEXT, PARTS, "Of what joins both (ms-swift: aligner_lr).", "aligner_lr", ALL),
+    Option("max_pixels", TEXT, PARTS, PIXELS, "max_pixels", ALL),
+    Option("gpus", TEXT, WHERE, MACHINE, "", ALL, BOTH),
+    Option("name", TEXT, WHERE, "The run's name: it is kept in runs/NAME.", "", LINE, elsewhere=NAMED),
+    Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
+    Option("dry_run", SWITCH, LOOK, "Print the swift command.", "", LINE),
+    Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
+    Option("trace", SWITCH, SHOW, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
+    Option("what_if", SWITCH, SHOW, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
+    Option("plot", FILE, SHOW, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT,)),
+    Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", "", LINE, BOTH),
+    Option("spec", FILE, SHOW, "JSON lines of configurations: one answer a line, as JSON.", "", LINE, (FIT,)),
+    Option("write", FILE, LOOK, "Write the command to an executable script.", "", LINE),
+    Option("oom_retry", TEXT, RETRY, RETRIES, "", ALL, choices=RETRY_POLICIES),
+    Option("max_attempts", WHOLE, RETRY, "Starts at the most. Default: 5.", "", ALL),
+    Option("force", SWITCH, RETRY, "Start although the prediction says that it does not fit.", "", LINE),
 )
 
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ROWS}

@@ -282,11 +282,11 @@ def attempts_taken(number: int | None) -> int:
 
 def words_taken(said: Said) -> tuple[str, ...]:
     """The words of an option. Raises TunekitError where it does not take them."""
-    option = OPTIONS[said.name]
+    choices = OPTIONS[said.name].choices or tuple(OPTIONS[said.name].means or ())
     for word in said.words:
-        if option.choices and word not in option.choices:
-            hint = did_you_mean(word, option.choices)
-            raise TunekitError(f"{said.label} takes {', '.join(option.choices)}, not {word}", hint)
+        if choices and word not in choices:
+            hint = did_you_mean(word, choices)
+            raise TunekitError(f"{said.label} takes {', '.join(choices)}, not {word}", hint)
     return said.words
 
 
