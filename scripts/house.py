@@ -74,7 +74,7 @@ def circles(lines: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 
 
 def lengths(modules: Modules) -> dict[str, int]:
-    """The lines of each function, from its ``def`` to its end: ``{"tunekit.plan.batch:solve": 20}``."""
+    """The lines of each function, from its ``def`` to its end: ``{"tunekit.plan.batch:solve_batch": 20}``."""
     return {
         f"{module}:{node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
         for module, tree in modules.items()

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tunekit.cli.show.memory import CLASSES  # noqa: E402
 from tunekit.engine.flags import SNAPSHOT, from_json  # noqa: E402
 from tunekit.errors import TunekitError  # noqa: E402
 from tunekit.files import shipped_presets, write_atomically  # noqa: E402
@@ -35,6 +34,9 @@ from tunekit.plan.predict import SPARE, spec_of  # noqa: E402
 from tunekit.plan.presets.fits import MARKS, Fits, by_model, with_fits  # noqa: E402
 from tunekit.plan.presets.library import Library  # noqa: E402
 from tunekit.plan.request import Request  # noqa: E402
+from tunekit.plan.settings import COMMAND_LINE, Setting  # noqa: E402
+from tunekit.runs.forecast import CLASSES  # noqa: E402
+from tunekit.stages import STAGES, USUAL  # noqa: E402
 
 if TYPE_CHECKING:
     from tunekit.worker import Worker
@@ -90,8 +92,11 @@ def library() -> Library:
 def spec(shelf: Library, preset: str, model: str, loss_percent: int, *, liger: bool) -> Spec:
     """What one GPU computes with a preset."""
     known = resolve(MODELS[model])
-    request = Request("sft", known.id, ("data.jsonl",), preset, flags={"use_liger_kernel": liger})
-    plan = make_plan(request, known, choose_hardware("80GB"), shelf, Facts(shelf.flags, None, {}))
+    said = {"dataset": ["data.jsonl"], "use_liger_kernel": liger}
+    typed = {flag: Setting(value, COMMAND_LINE) for flag, value in said.items()}
+    request = Request(STAGES[USUAL], known.id, typed, preset=preset)
+    facts = Facts(shelf.flags, shelf, {}, choose_hardware("80GB"), packages=None, model=known)
+    plan = make_plan(request, facts)
     return spec_of(plan, config_of(known), loss_percent / 100)
 
 

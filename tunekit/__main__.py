@@ -9,7 +9,7 @@ from tunekit.console import say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
-"""Tells the second start which secrets the first one took out of its arguments."""
+"""Names for the second start the secrets that the first one took out of its arguments."""
 
 
 def main() -> None:
@@ -82,12 +82,10 @@ def _exit_of_cli(error: Exception) -> int | None:
     message = getattr(error, "format_message", None)
     if message is None:
         return None
-    if not message():  # no arguments at all: the help was shown
-        return int(Exit.USAGE)
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "tunekit"
-    say(f"error: {message()}")
-    say(f"hint:  {command} --help")
+    if message():  # else there were no arguments at all, and the help was shown
+        context = getattr(error, "ctx", None)
+        say(f"error: {message()}")
+        say(f"hint:  {context.command_path if context else 'tunekit'} --help")
     return int(Exit.USAGE)
 
 

@@ -34,8 +34,7 @@ class TunekitError(Exception):
 def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The names in `known` that look most like `word` (case does not matter), best first."""
     by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)
-    return [by_lower[match] for match in matches]
+    return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)]
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | None:

@@ -22,34 +22,31 @@ if TYPE_CHECKING:
 
 def shipped_presets() -> Path:
     """The folder of presets that tunekit brings: in the wheel, or beside the package in a checkout."""
-    inside = Path(__file__).parent / "_presets"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "presets"
+    return _shipped("presets")
 
 
 def shipped_recipes() -> Path:
     """The folder of recipes that tunekit brings, as `shipped_presets`."""
-    inside = Path(__file__).parent / "_recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "recipes"
+    return _shipped("recipes")
+
+
+def _shipped(folder: str) -> Path:
+    inside = Path(__file__).parent / f"_{folder}"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / folder
 
 
 def config_folder() -> Path:
     """The user's ``config.toml``, ``presets/`` and ``recipes/``. ``TUNEKIT_CONFIG`` names another folder."""
-    override = os.environ.get("TUNEKIT_CONFIG")
-    if override:
-        return Path(override)
     import platformdirs
 
-    return Path(platformdirs.user_config_dir("tunekit"))
+    return Path(os.environ.get("TUNEKIT_CONFIG") or platformdirs.user_config_dir("tunekit"))
 
 
 def cache_folder() -> Path:
     """What can be made again: flag tables, downloads. ``TUNEKIT_CACHE`` names another folder."""
-    override = os.environ.get("TUNEKIT_CACHE")
-    if override:
-        return Path(override)
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("tunekit"))
+    return Path(os.environ.get("TUNEKIT_CACHE") or platformdirs.user_cache_dir("tunekit"))
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -78,11 +75,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of a TOML file and its text (to find line numbers in).
-
-    Raises:
-        TunekitError: the file cannot be read or is not TOML, with the line.
-    """
+    """The content of a TOML file and its text, for `line_of`. Raises TunekitError where it is unreadable or no TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

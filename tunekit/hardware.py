@@ -39,8 +39,7 @@ CARDS: dict[str, tuple[str, float, tuple[int, int]]] = {
     "h200": ("H200", 141, (9, 0)),
     "b200": ("B200", 180, (10, 0)),
 }
-"""Cards that ``--gpus`` knows by name: name, memory in GB as sold, CUDA compute capability
-(https://developer.nvidia.com/cuda-gpus)."""
+"""What ``--gpus`` knows: name, memory in GB as sold, compute capability (https://developer.nvidia.com/cuda-gpus)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Gpu:
     Attributes:
         name: as the driver gives it.
         total_gib: its memory.
-        free_gib: what is free right now; None for a described one.
+        free_gib: right now; None for a described one.
         capability: CUDA compute capability, as in ``(8, 0)``; None where unknown.
         device: what ``CUDA_VISIBLE_DEVICES`` calls it: an index or a UUID.
     """
@@ -104,45 +103,36 @@ class Hardware:
         return min(known) if known else None
 
     def summary(self) -> str:
-        """One line for people: ``2 × A100-SXM4-40GB, 39.1 GiB free``."""
+        """One line for people: ``2 × A100-SXM4-40GB, 39.1 of 39.4 GiB free``."""
         if not self.gpus:
             return f"none: CPU{f', {self.processes} processes' if self.processes > 1 else ''}"
-        first = self.gpus[0]
         free = [gpu.free_gib for gpu in self.gpus if gpu.free_gib is not None]
         memory = f"{min(free):.1f} of {self.gpu_gib:.1f} GiB free" if free else f"{self.gpu_gib:.1f} GiB, as described"
         nodes = f" on each of {self.nodes} machines" if self.nodes > 1 else ""
-        return f"{len(self.gpus)} × {first.name}, {memory}{nodes}"
+        return f"{len(self.gpus)} × {self.gpus[0].name}, {memory}{nodes}"
 
 
 def choose_hardware(spec: str | None) -> Hardware:
-    """The hardware that ``--gpus`` and the environment mean.
+    """The hardware that ``--gpus spec`` and the environment mean.
 
-    ``NPROC_PER_NODE`` and ``NNODES`` are what ms-swift's launcher reads; they are honoured as a number of
-    processes and of machines.
-
-    Args:
-        spec: None takes every visible GPU, a bare number that many of them, ``cpu`` none;
-            ``24GB``, ``2x24GB``, ``H100``, ``2x4090`` describe another machine.
-
-    Raises:
-        TunekitError: more GPUs than there are, or a description that cannot be read.
+    None takes every visible GPU, a bare number that many of them, ``cpu`` none; ``24GB``, ``2x24GB``, ``H100``,
+    ``2x4090`` describe another machine. ``NPROC_PER_NODE`` and ``NNODES``, which ms-swift's launcher reads, are
+    honoured as a number of processes and of machines. Raises TunekitError where there are not so many GPUs, or a
+    description cannot be read.
     """
-    asked = _positive("NPROC_PER_NODE")
-    nodes = _positive("NNODES") or 1
-    if spec is None or (spec.isdigit() and spec not in CARDS):
-        wanted = int(spec) if spec else asked
-        found = detect()
-        if spec and (wanted == 0 or len(found) < int(spec)):
-            raise TunekitError(
-                f"--gpus {spec}: this machine shows {counted(len(found), 'GPU')}",
-                "describe another machine as in --gpus 2x24GB, or say --gpus cpu",
-            )
-        if not found:
-            return Hardware(processes=asked or 1, nodes=nodes)
-        return Hardware(tuple(found[: wanted or len(found)]), nodes=nodes)
-    if spec.lower() in ("cpu", "none"):
-        return Hardware(processes=asked or 1, nodes=nodes)
-    return Hardware(_describe(spec), described=True, nodes=nodes)
+    asked, nodes = _positive("NPROC_PER_NODE"), _positive("NNODES") or 1
+    cpu = Hardware(processes=asked or 1, nodes=nodes)
+    if spec is not None and spec.lower() in ("cpu", "none"):
+        return cpu
+    if spec is not None and (not spec.isdigit() or spec in CARDS):
+        return Hardware(_describe(spec), described=True, nodes=nodes)
+    found = detect()
+    if spec and not 0 < int(spec) <= len(found):
+        raise TunekitError(
+            f"--gpus {spec}: this machine shows {counted(len(found), 'GPU')}",
+            "describe another machine as in --gpus 2x24GB, or say --gpus cpu",
+        )
+    return Hardware(tuple(found[: int(spec) if spec else asked]), nodes=nodes) if found else cpu
 
 
 def detect() -> list[Gpu]:
@@ -169,15 +159,10 @@ def parse_nvidia_smi(csv: str) -> list[tuple[str, Gpu]]:
         if len(fields) != 6 or not fields[3].isdigit():
             continue
         index, uuid, name, total, free, capability = fields
+        free_gib = int(free) / 1024 if free.isdigit() else None
         numbers = re.fullmatch(r"(\d+)\.(\d+)", capability)
-        gpu = Gpu(
-            name,
-            int(total) / 1024,
-            int(free) / 1024 if free.isdigit() else None,
-            (int(numbers[1]), int(numbers[2])) if numbers else None,
-            index,
-        )
-        found.append((uuid, gpu))
+        level = (int(numbers[1]), int(numbers[2])) if numbers else None
+        found.append((uuid, Gpu(name, int(total) / 1024, free_gib, level, index)))
     return found
 
 
@@ -219,7 +204,7 @@ def _describe(spec: str) -> tuple[Gpu, ...]:
 
 
 def _positive(variable: str) -> int | None:
-    """A number above 0 in an environment variable; None where it is not set."""
+    """The number above 0 in an environment variable; None where it is not set."""
     word = os.environ.get(variable)
     if not word:
         return None

@@ -1,7 +1,6 @@
-"""The stages of training: one row each, and all that is known of a stage stands in its row.
+"""The stages of training: all that is known of a stage stands in its row, and no other file names a stage.
 
-Commands, data checks, rules, the memory prediction, recipes and docs/stages.md read these columns; none of them names a
-stage. A new stage is a row here, its settings in ``presets/stages/`` and its golden file.
+A new stage is a row here, its settings in ``presets/stages/`` and its golden file.
 """
 
 from __future__ import annotations
@@ -59,7 +58,6 @@ class Stage:
         command: of ms-swift.
         learns: what the model learns, and from what, in a line.
         memory: what it holds beside the model that is trained, for people.
-        rows: what its rows are like.
         aliases: what other tools call it.
         suggested: its place among the stages that are named where rows suit another one, the most demanding first;
             0 where it is not named.
@@ -136,151 +134,67 @@ PAIR = "rows count double: the chosen and the rejected answer"
 COPY = "full training holds a frozen copy of the model; LoRA switches its adapter off instead"
 LAST_ROUND = {"loss_scale": "last_round"}
 
+# fmt: off
 _ROWS = (
     Stage(
-        "pt",
-        "pt",
-        "Continued pre-training: the language of plain text.",
+        "pt", "pt", "Continued pre-training: the language of plain text.",
         rows=Shape(bare_text="answer", example=f'{{"messages": [{ASSISTANT}]}} or {{"text": "…"}}'),
-        aliases=("pretrain", "pre-train"),
-        suggested=5,
-        packs=True,
-        rates=True,
-        loss_share=1.0,
-        drops_out=True,
-        fused_loss=True,
-        liger=True,
-        traced=True,
-        rough=False,
-        encoding={"use_chat_template": False, "loss_scale": "all"},
-        template_mode="train",
+        aliases=("pretrain", "pre-train"), suggested=5, packs=True, rates=True,
+        loss_share=1.0, drops_out=True, fused_loss=True, liger=True, traced=True, rough=False,
+        encoding={"use_chat_template": False, "loss_scale": "all"}, template_mode="train",
     ),
     Stage(
-        "sft",
-        "sft",
-        "Supervised fine-tuning: to answer as in conversations or instructions.",
-        rows=Shape(learns_all=True, bare_text="answer"),
-        aliases=("finetune",),
-        suggested=3,
-        packs=True,
-        rates=True,
-        drops_out=True,
-        fused_loss=True,
-        liger=True,
-        traced=True,
-        rough=False,
-        template_mode="train",
+        "sft", "sft", "Supervised fine-tuning: to answer as in conversations or instructions.",
+        rows=Shape(learns_all=True, bare_text="answer"), aliases=("finetune",), suggested=3, packs=True, rates=True,
+        drops_out=True, fused_loss=True, liger=True, traced=True, rough=False, template_mode="train",
     ),
     Stage(
-        "rm",
-        "rlhf",
-        "A reward model: to score answers, from pairs. PPO uses it.",
-        PAIR,
-        rows=PAIRS,
-        aliases=("reward", "reward_model"),
-        gives=REWARD_MODEL,
-        encoding=LAST_ROUND,
+        "rm", "rlhf", "A reward model: to score answers, from pairs. PPO uses it.", PAIR,
+        rows=PAIRS, aliases=("reward", "reward_model"), gives=REWARD_MODEL, encoding=LAST_ROUND,
     ),
     Stage(
-        "dpo",
-        "rlhf",
-        "Direct preference optimisation: to prefer the chosen answer of a pair.",
-        f"{PAIR}; {COPY}",
-        rows=PAIRS,
-        suggested=1,
-        reference=True,
-        ref_adapters=True,
-        packs=True,
-        traced=True,
-        rough=False,
-        encoding=LAST_ROUND,
+        "dpo", "rlhf", "Direct preference optimisation: to prefer the chosen answer of a pair.", f"{PAIR}; {COPY}",
+        rows=PAIRS, suggested=1, reference=True, ref_adapters=True, packs=True,
+        traced=True, rough=False, encoding=LAST_ROUND,
     ),
     Stage(
-        "kto",
-        "rlhf",
-        "Kahneman-Tversky optimisation: from answers marked good or bad, without pairs.",
+        "kto", "rlhf", "Kahneman-Tversky optimisation: from answers marked good or bad, without pairs.",
         f"a second, mismatched answer a row; {COPY}",
-        rows=Shape(labelled=True, example=f'{{{TURNS}, "label": true}}'),
-        suggested=2,
-        reference=True,
-        ref_adapters=True,
-        packs=True,
-        batch_decides=True,
-        encoding=LAST_ROUND,
-        template_mode="kto",
+        rows=Shape(labelled=True, example=f'{{{TURNS}, "label": true}}'), suggested=2,
+        reference=True, ref_adapters=True, packs=True, batch_decides=True, encoding=LAST_ROUND, template_mode="kto",
     ),
     Stage(
-        "orpo",
-        "rlhf",
-        "Odds-ratio optimisation: answers and preferences at once, from pairs.",
-        PAIR,
-        rows=PAIRS,
-        batch_decides=True,
-        rough=False,
-        encoding={"loss_scale": "default"},
+        "orpo", "rlhf", "Odds-ratio optimisation: answers and preferences at once, from pairs.", PAIR,
+        rows=PAIRS, batch_decides=True, rough=False, encoding={"loss_scale": "default"},
     ),
     Stage(
-        "simpo",
-        "rlhf",
-        "Simple preference optimisation: pairs, without a reference model.",
-        PAIR,
-        rows=PAIRS,
-        rough=False,
-        encoding=LAST_ROUND,
+        "simpo", "rlhf", "Simple preference optimisation: pairs, without a reference model.", PAIR,
+        rows=PAIRS, rough=False, encoding=LAST_ROUND,
     ),
     Stage(
-        "cpo",
-        "rlhf",
-        "Contrastive preference optimisation: pairs, without a reference model.",
-        PAIR,
-        rows=PAIRS,
-        rough=False,
-        encoding=LAST_ROUND,
+        "cpo", "rlhf", "Contrastive preference optimisation: pairs, without a reference model.", PAIR,
+        rows=PAIRS, rough=False, encoding=LAST_ROUND,
     ),
     Stage(
-        "ppo",
-        "rlhf",
-        "Proximal policy optimisation: its own answers, scored by a reward model.",
+        "ppo", "rlhf", "Proximal policy optimisation: its own answers, scored by a reward model.",
         f"the reward model and a value model as large; {COPY}",
-        rows=PROMPTS,
-        reference=True,
-        scored_by="model",
-        value_model=True,
-        generates=True,
-        epochs_only=True,
-        own_flags=("reward_model",),
-        stand_ins={"reward_model": ("-",)},
-        drops_out=True,
+        rows=PROMPTS, reference=True, scored_by="model", value_model=True, generates=True, epochs_only=True,
+        own_flags=("reward_model",), stand_ins={"reward_model": ("-",)}, drops_out=True,
     ),
     Stage(
-        "grpo",
-        "rlhf",
-        "Group relative policy optimisation: several own answers a prompt, scored by reward functions.",
+        "grpo", "rlhf", "Group relative policy optimisation: several own answers a prompt, scored by reward functions.",
         f"the cache of the answers that are written, or vLLM's share; {COPY}",
-        rows=PROMPTS,
-        suggested=4,
-        reference=True,
-        ref_adapters=True,
-        scored_by="functions",
-        generates=True,
-        generations=8,
-        padding_free=True,
-        own_flags=("reward_funcs", "reward_weights"),
-        stand_ins={"reward_funcs": ("accuracy",)},
-        drops_out=True,
-        fused_loss=True,
+        rows=PROMPTS, suggested=4, reference=True, ref_adapters=True, scored_by="functions",
+        generates=True, generations=8, padding_free=True, own_flags=("reward_funcs", "reward_weights"),
+        stand_ins={"reward_funcs": ("accuracy",)}, drops_out=True, fused_loss=True,
     ),
     Stage(
-        "gkd",
-        "rlhf",
-        "Knowledge distillation: to answer as a larger teacher would.",
+        "gkd", "rlhf", "Knowledge distillation: to answer as a larger teacher would.",
         "the teacher model, and the logits of both",
-        teacher=True,
-        generates=True,
-        padding_free=True,
-        fused_loss=True,
+        teacher=True, generates=True, padding_free=True, fused_loss=True,
     ),
 )
+# fmt: on
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ROWS}
 """Every stage by name, in the order in which they are usually done."""

@@ -40,7 +40,7 @@ class WorkerFailed(Exception):  # noqa: N818 - named as what happened
 
     Attributes:
         late: the time ran out.
-        status: of its process, as `subprocess` counts: negative for a signal; None where none could be started.
+        status: of its process, negative for a signal; None where none could be started.
         printed: the last line that it wrote beside its answers; empty where it wrote none.
     """
 
@@ -54,16 +54,11 @@ class WorkerFailed(Exception):  # noqa: N818 - named as what happened
 class Worker:
     """A process that calls one function of tunekit: it starts at the first question and answers any number of them.
 
-    Leave it by ``with``: it ends, and all that it started, when no more questions can come.
+    The function, named as ``tunekit.some.module:function``, gets a question and returns a JSON object. ``env`` is the
+    whole environment of the process; None hands on this one's. Leave it by ``with``: it ends, and all that it started.
     """
 
     def __init__(self, target: str, env: Mapping[str, str] | None = None) -> None:
-        """No process yet.
-
-        Args:
-            target: the function, as ``tunekit.some.module:function``. It gets a question and returns a JSON object.
-            env: the whole environment of the process; None hands on this one's.
-        """
         self._target, self._env = target, env
         self._process: subprocess.Popen[str] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -78,12 +73,8 @@ class Worker:
     def ask(self, question: object, seconds: float | None = None) -> dict[str, Any]:
         """What the function returns for a question; the two travel as JSON.
 
-        Args:
-            question: its argument.
-            seconds: after which the process is ended; None waits for as long as it takes.
-
-        Raises:
-            WorkerFailed: there is no answer. The next question gets a new process.
+        After so many seconds the process is ended; None waits for as long as it takes. Raises WorkerFailed where there
+        is no answer; the next question gets a new process.
         """
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - both are pipes
@@ -153,11 +144,7 @@ class Worker:
 def ask_once(
     target: str, question: object, seconds: float | None = None, env: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What a function returns for one question, in a process of its own; see `Worker`.
-
-    Raises:
-        WorkerFailed: there is no answer.
-    """
+    """What a function returns for one question, in a process of its own, or WorkerFailed; see `Worker`."""
     with Worker(target, env) as worker:
         return worker.ask(question, seconds)
 
@@ -189,8 +176,6 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def _json(line: str) -> Any:
-    """The value in a line; None where it is no JSON."""
-    try:
+    with contextlib.suppress(ValueError):
         return json.loads(line)
-    except ValueError:
-        return None
+    return None

@@ -95,7 +95,7 @@ def read(folder: Path, log: Path, status: int | None) -> tuple[list[dict[str, An
             encoding="utf-8", errors="replace"
         )
         lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()][-KEPT:]
-        head = f"# attempt {attempt['number']}: {attempt['outcome']}, exit status {attempt['exit_status']}"
+        head = f"# attempt {attempt['number']}: {attempt['outcome']}, exit status {attempt['status']}"
         parts.append("\n".join([head, *lines]))
     return attempts, without_folders("\n\n".join(parts)) + "\n", _reason(attempts, log, status)
 

@@ -37,7 +37,7 @@ from tunekit.errors import Exit
 def test_what_cannot_be_done_is_said_in_a_line(typed, says, hints, monkeypatch):
     make_run()
     make_run("whole", adapter=False, tuner_type="full")
-    make_run("reward", command="rlhf", rlhf_type="rm")
+    make_run("reward", stage="rm")
     make_rows(Path("data.jsonl"))
     Path("s.py").write_text("", encoding="utf-8")
     monkeypatch.setattr("tunekit.runs.trained.evaluation.find_package", lambda name: None)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from running import (
     SECRET_TOKEN,
     SFT,
     Started,
-    a_plan,
     call,
     environment,
     make_model,
@@ -24,10 +24,10 @@ from running import (
     make_workplace,
     tunekit,
 )
+from tokenized import lengths_of, make_tokenized
 
 import tunekit as package
 from tunekit.cli.app import COMMANDS, command_of
-from tunekit.plan.batch import Batch
 
 BASE = ("--model", "tiny", "--dataset", "data.jsonl")
 DRY = ("sft", *BASE, "--dry-run")
@@ -552,10 +552,9 @@ LARGE = ("sft", "--model", "Qwen2.5-32B", "--dataset", "data.jsonl")
 
 
 def on_a_machine_with(monkeypatch, gigabytes):
-    from tunekit.hardware import Gpu, Hardware
+    from tunekit.hardware import Gpu
 
-    card = Hardware((Gpu("NVIDIA X", gigabytes * 0.985, device="0"),))
-    monkeypatch.setattr("tunekit.hardware.choose_hardware", lambda *_: card)
+    monkeypatch.setattr("tunekit.hardware.detect", lambda: [Gpu("NVIDIA X", gigabytes * 0.985, device="0")])
     monkeypatch.setattr("tunekit.runs.prepare.installed_packages", lambda: frozenset({"flash_attn", "bitsandbytes"}))
 
 
@@ -585,13 +584,12 @@ def test_force_goes_on(tunekit, monkeypatch):
 @pytest.mark.parametrize(
     ("total", "packed", "warned"), [(1000, True, True), (1000, False, False), (100_000, True, False)]
 )
-def test_a_pass_of_a_few_steps_is_told(total: int, packed: bool, warned: bool) -> None:
-    from types import SimpleNamespace
-
-    from tunekit.cli.show.plan import _few_steps
-
-    found: Any = SimpleNamespace(lengths=SimpleNamespace(total=total), samples_per_row=30 if packed else 1)
-    lines = _few_steps(a_plan(Batch(8, 4), packing=packed, num_train_epochs=1), found)
-    assert bool(lines) is warned
-    assert not warned or "1,000 rows (a packed row holds 30 of them) are about 1 optimizer steps" in lines[0]
-    assert _few_steps(a_plan(packing=packed), None) == []
+def test_a_pass_of_a_few_steps_is_told(total: int, packed: bool, warned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(lengths_of(*[(100, 30)] * 90), total=total)
+    monkeypatch.setattr("tunekit.data.lengths.measured_before", lambda _: found)
+    make_tokenized(Path("m"))
+    words = ("--model", "m", "--dataset", "data.jsonl", "--gpus", "24GB", "--preset", "7b", "--dry-run")
+    told = " ".join(call("sft", *words, "--packing", str(packed).lower()).err.split())
+    assert ("are about" in told) is warned
+    assert not warned or "1,000 rows (a packed row holds 30 of them) are about 1 optimizer step: more --epochs" in told
+    assert ("packed rows ≈ 960 samples" in told) is packed

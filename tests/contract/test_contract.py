@@ -94,8 +94,7 @@ def planned(make, library):
     for gpus in GPUS:
         for preset in library.names():
             for stage in STAGES.values():
-                named = {"rlhf_type": stage.rlhf_type} if stage.rlhf_type else {}
-                plan = make(stage.command, gpus=gpus, preset=preset, **named, **NEEDS.get(stage.name, {}))
+                plan = make(stage.name, gpus=gpus, preset=preset, **NEEDS.get(stage.name, {}))
                 plans[f"{stage.name} {preset} {gpus}"] = plan
             for overlay in library.overlay_names():
                 plans[f"sft {preset} {overlay} {gpus}"] = make(gpus=gpus, preset=preset, overlays=[overlay])
@@ -109,7 +108,8 @@ def parsed(planned):
     from tunekit.engine.command import build_command
 
     commands = {
-        name: [plan.stage.command, list(build_command(plan, Path("runs/x y/output")).argv[2:])] for name, plan in planned.items()
+        name: [plan.stage.command, list(build_command(plan, Path("runs/x y/output")).argv[2:])]
+        for name, plan in planned.items()
     }
     ended = subprocess.run(
         [sys.executable, __file__], input=json.dumps(commands), capture_output=True, text=True, check=False

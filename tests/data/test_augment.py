@@ -163,6 +163,6 @@ def test_the_command(dataset, tmp_path, tunekit):
     data = dataset("What is this?", "Read the sign.")
     ended = tunekit("augment", str(data), "--flip", "--crop", "0.9", "--out", str(tmp_path / "more"))
     assert ended.code == 0
-    assert "2 rows and 1 copies" in ended.err
+    assert "2 rows and 1 copy\n" in ended.err
     assert "not copied: 1 about what is written in the picture (line 2)" in ended.err
     assert tunekit("augment", str(data), "--out", str(tmp_path / "none")).code == 2

@@ -2,17 +2,14 @@
 
 import sys
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 
 import pytest
-from tokenized import lengths_of, make_tokenized, row, write_lines
-from tunekit.cli.rows import Rows, summary, warnings
+from tokenized import make_tokenized, row, write_lines
 
 from tunekit.data import lengths as module
 from tunekit.data.lengths import Question, Unmeasured, check_measurable, measure_rows, measured_before
 from tunekit.data.tokens import Sequence
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan import measured
 
 FLAGS = {"model_type": "llama", "template": "chatml"}
 
@@ -143,91 +140,3 @@ def test_the_process_answers(tmp_path):
     found = measure_rows(Question(model, "sft", ("d.jsonl",), FLAGS))
     assert found.rows == ((Sequence(13, 13, 5),),)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "d.jsonl", "m", "torch.py"]
-
-
-class Planned:
-    """Plans of a model in a folder, whose rows have been measured as `lengths_of` says."""
-
-    def __init__(self, make, tmp_path, monkeypatch, found):
-        self.make, self.model = make, str(make_tokenized(tmp_path / "m"))
-        monkeypatch.setattr(measured.lengths, "measure_rows", lambda question: self.ask(question, found))
-        self.questions = []
-
-    def ask(self, question, found):
-        self.questions.append(question)
-        return found
-
-    def __call__(self, command="sft", **words):
-        return self.make(command, self.model, preset="7b", **words)
-
-
-@pytest.fixture
-def planned(make, tmp_path, monkeypatch):
-    return lambda *texts: Planned(make, tmp_path, monkeypatch, lengths_of(*texts))
-
-
-def test_a_packed_plan_keeps_its_length(planned):
-    found = measured.measure(planned(*[(100, 30)] * 90)())
-    assert found.seq_len == 3072
-    assert found.samples_per_row == 30
-    assert found.loss_share == pytest.approx(0.3)
-
-
-def test_an_unpacked_plan_is_as_long_as_its_longest_row(planned):
-    plan = planned((100, 30), (900, 30))
-    assert measured.measure(plan(packing=False)).seq_len == 900
-    assert measured.measure(plan(packing=False, max_length=512)).seq_len == 512
-    assert measured.measure(plan(packing=False, max_length=512)).loss_share == pytest.approx(0.3)
-    assert measured.measure(plan(packing=False)).samples_per_row == 1
-
-
-def test_the_question_of_a_plan(planned):
-    plan = planned((100, 30))
-    measured.measure(plan(system="say", max_length=64))
-    measured.measure(plan(truncation_strategy="left", max_length=64))
-    dropped, cut = plan.questions
-    assert dropped.flags == {"model_type": "llama", "template": "chatml", "system": "say"}
-    assert (dropped.stage, dropped.max_length, cut.max_length) == ("sft", None, 64)
-    assert dropped.folder == Path(plan.model)
-    assert dropped.datasets == ("data.jsonl",)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ({"streaming": True, "max_steps": 9}, "--streaming"),
-        ({"truncation_strategy": "split"}, "split into pieces"),
-        ({"external_plugins": ["own.py"]}, "--external_plugins"),
-    ],
-)
-def test_what_a_plan_reads_in_its_own_way(planned, words, said):
-    with pytest.raises(Unmeasured, match=said):
-        measured.measure(planned((1, 1))(**words))
-
-
-def test_a_model_that_is_not_here(make, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(Unmeasured, match=r"tokenizer of Qwen/Qwen2\.5-7B is not on this machine"):
-        measured.measure(make())
-    assert measured.known(make()) is None
-
-
-def test_what_is_said_of_the_rows(planned):
-    found = measured.measure(planned(*[(100, 30)] * 99, (4000, 30))())
-    assert summary(found) == [
-        "from all 100 rows of d.jsonl: longest 4,000 tokens, half below 100, 95% below 100",
-        "a packed row of 3,072 tokens holds 24.8 of them",
-    ]
-    assert warnings(found) == ["1 of 100 rows are longer than max_length 3,072: ms-swift leaves them out"]
-    assert Rows(found).document()["over_max_length"] == 1
-
-
-def test_where_the_share_is_known_from(planned):
-    plan = planned(*[(3000, 900)] * 9, (3000, 2400))
-    found = measured.measure(plan(micro=None))
-    assert Rows().share(plan()) == "25% of the tokens carry loss (assumed; --loss-percent says otherwise)"
-    assert Rows(found, 0.5).share(plan()) == "50% of the tokens carry loss"
-    assert Rows(found, 0.5).loss_share == 0.5
-    assert Rows(found).share(plan()).startswith("35% of the tokens carry loss, ")
-    assert 0.35 < Rows(found).loss_share < 0.8
-    assert Rows(found).seq_len == 3072

@@ -158,7 +158,7 @@ def test_build_for_a_resume_and_another_program(make):
 
 def test_no_flag_stands_twice(make):
     for name in ("7b", "20b-moe", "cpu"):
-        argv = build_command(make("rlhf", preset=name, rlhf_type="dpo", gpus="2x80GB"), OUT).argv
+        argv = build_command(make("dpo", preset=name, gpus="2x80GB"), OUT).argv
         flags = [word for word in argv if word.startswith("--")]
         assert len(flags) == len(set(flags)) > 20
 

@@ -1,21 +1,38 @@
-"""What the user's configuration says for all runs: ``config.toml`` and ``TUNEKIT_*``."""
+"""Words → request: what is said for a run, and for all runs by ``config.toml`` and ``TUNEKIT_*``."""
 
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.plan.request import OPTIONS, user_defaults
+from tunekit.plan.options import ALL, OPTIONS, canonical
+from tunekit.plan.request import Request, Said, Words, gather_words, read_request, stage_named, user_words
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source
+from tunekit.stages import STAGES
+
+CONFIG, ENVIRONMENT = Source("config", "config.toml"), Source("environment")
+SFT = STAGES["sft"]
 
 
 @pytest.fixture
-def read(tmp_path, flags):
-    """Read a configuration: its text, then the environment."""
+def gather(tmp_path, flags):
+    """What a configuration says, place by place: its text, then the environment."""
 
-    def read(text="", command="sft", **environ):
+    def gather(text="", **environ):
         config = tmp_path / "config.toml"
         config.write_text(text, encoding="utf-8")
-        return user_defaults(command, flags, environ, config)
+        return user_words(flags, environ, config)
 
-    return read
+    return gather
+
+
+@pytest.fixture
+def read(gather, flags):
+    """The request of a run of which nothing is said, beside that configuration."""
+    return lambda text="", stage="sft", **environ: read_request(STAGES[stage], Words(), gather(text, **environ), flags)
+
+
+def line(**said):
+    """Words of the command line."""
+    return gather_words(COMMAND_LINE, [Said(name, tuple(words.split())) for name, words in said.items()])
 
 
 def values(settings):
@@ -23,20 +40,22 @@ def values(settings):
 
 
 def test_nothing_set(tmp_path, flags):
-    defaults = user_defaults("sft", flags, {"PATH": "/bin"}, tmp_path / "none.toml")
-    assert not defaults.options
-    assert not any(layer.settings for layer in defaults.layers)
+    others = user_words(flags, {"PATH": "/bin"}, tmp_path / "none.toml")
+    assert not any(place.said for place in others)
+    request = read_request(SFT, Words(), others, flags)
+    assert not any(layer.settings for layer in request.layers)
+    assert request == Request(SFT, "", layers=request.layers)
 
 
 def test_config_file(read):
-    defaults = read(
+    request = read(
         '[defaults]\npreset = "8b-tight"\nwith = ["stable", "long-run"]\neffective_batch = 64\nuse_hf = true\n'
         'report_to = ["swanlab", "wandb"]\nlearning_rate = 1e-4\nlora_rank = 16\nsystem = "be kind and brief"\n'
     )
-    assert values(defaults.options) == {"preset": "8b-tight", "with": "stable long-run", "effective_batch": "64"}
-    assert {setting.source for setting in defaults.options.values()} == {"config config.toml"}
-    layer = defaults.layers[0]
-    assert layer.source == "config config.toml"
+    assert (request.preset, request.overlays) == ("8b-tight", ("stable", "long-run"))
+    assert request.effective_batch == Setting(64, CONFIG)
+    layer = request.layers[0]
+    assert layer.source == CONFIG
     assert values(layer.settings) == {
         "use_hf": True,
         "report_to": ["swanlab", "wandb"],
@@ -44,10 +63,11 @@ def test_config_file(read):
         "lora_rank": 16,
         "system": "be kind and brief",
     }
+    assert {setting.source for setting in layer.settings.values()} == {CONFIG}
 
 
 def test_environment(read):
-    defaults = read(
+    request = read(
         TUNEKIT_PRESET="7b",
         TUNEKIT_WITH="stable,long-run",
         TUNEKIT_MAX_ATTEMPTS="2",
@@ -56,31 +76,39 @@ def test_environment(read):
         TUNEKIT_PACKING="false",
         LORA_RANK="5",
     )
-    assert values(defaults.options) == {"preset": "7b", "with": "stable,long-run", "max_attempts": "2"}
-    assert values(defaults.layers[-1].settings) == {
+    assert (request.preset, request.overlays, request.max_attempts) == ("7b", ("stable", "long-run"), 2)
+    assert values(request.layers[-1].settings) == {
         "lora_rank": 32,
         "target_modules": ["q_proj", "v_proj"],
         "packing": False,
     }
-    assert {setting.source for setting in defaults.layers[-1].settings.values()} == {"environment"}
+    assert {setting.source for setting in request.layers[-1].settings.values()} == {ENVIRONMENT}
 
 
 def test_the_environment_is_stronger_than_the_file(read):
-    defaults = read('[defaults]\npreset = "7b"\nlora_rank = 4\n', TUNEKIT_PRESET="20b", TUNEKIT_LORA_RANK="64")
-    assert values(defaults.options) == {"preset": "20b"}
-    assert [layer.source for layer in defaults.layers] == ["config config.toml", "environment"]
-    assert [layer.settings["lora_rank"].value for layer in defaults.layers] == [4, 64]
+    request = read('[defaults]\npreset = "7b"\nlora_rank = 4\n', TUNEKIT_PRESET="20b", TUNEKIT_LORA_RANK="64")
+    assert request.preset == "20b"
+    assert [layer.source for layer in request.layers] == [CONFIG, ENVIRONMENT]
+    assert [layer.settings["lora_rank"].value for layer in request.layers] == [4, 64]
 
 
-def test_options_are_all_taken(read):
-    words = {f"TUNEKIT_{name.upper()}": "x" for name in OPTIONS}
-    assert read(**words).options.keys() == set(OPTIONS)
+def test_the_command_line_is_the_strongest(gather, flags):
+    others = gather('[defaults]\npreset = "7b"\n', TUNEKIT_PRESET="20b", TUNEKIT_EFFECTIVE_BATCH="64")
+    request = read_request(SFT, line(preset="8b", effective_batch="40", epochs="3"), others, flags)
+    assert (request.preset, request.effective_batch) == ("8b", Setting(40, COMMAND_LINE))
+    assert request.typed == {"num_train_epochs": Setting(3, COMMAND_LINE)}
+
+
+def test_options_are_all_taken(gather):
+    for_all = [name for name, option in OPTIONS.items() if option.reach == ALL]
+    _, environment = gather(**{f"TUNEKIT_{name.upper()}": "x" for name in for_all})
+    assert environment.said.keys() == {canonical(name) for name in for_all}
 
 
 @pytest.mark.parametrize("name", ["CONFIG", "CACHE", "DEBUG", "VENV", "TEST_MODEL"])
-def test_variables_about_tunekit_and_its_scripts_are_no_settings(read, name):
+def test_variables_about_tunekit_and_its_scripts_are_no_settings(gather, name):
     """``scripts/common.sh`` reads TUNEKIT_VENV, ``scripts/test`` exports TUNEKIT_TEST_MODEL."""
-    assert not read(**{f"TUNEKIT_{name}": "/somewhere"}).options
+    assert not gather(**{f"TUNEKIT_{name}": "/somewhere"})[1].said
 
 
 def test_one_text_with_spaces_is_one_value(read):
@@ -88,17 +116,15 @@ def test_one_text_with_spaces_is_one_value(read):
     assert values(layer.settings) == {"system": "be kind and brief", "deepspeed": "/my files/zero.json"}
 
 
-def test_an_empty_variable_sets_nothing(read):
-    defaults = read(TUNEKIT_LORA_RANK="", TUNEKIT_PACKING="", TUNEKIT_PRESET="")
-    assert not defaults.layers[-1].settings
-    assert not any(setting.value for setting in defaults.options.values())
+def test_an_empty_variable_sets_nothing(gather):
+    assert not gather(TUNEKIT_LORA_RANK="", TUNEKIT_PACKING="", TUNEKIT_PRESET="")[1].said
 
 
 def test_flags_of_another_command_wait_for_it(read):
     text = "[defaults]\nnum_generations = 4\n"
-    assert not read(text, "sft", TUNEKIT_BETA="0.2").layers[0].settings
-    defaults = read(text, "rlhf", TUNEKIT_BETA="0.2")
-    assert [values(layer.settings) for layer in defaults.layers] == [{"num_generations": 4}, {"beta": 0.2}]
+    assert not any(layer.settings for layer in read(text, TUNEKIT_BETA="0.2").layers)
+    request = read(text, "dpo", TUNEKIT_BETA="0.2")
+    assert [values(layer.settings) for layer in request.layers] == [{"num_generations": 4}, {"beta": 0.2}]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +167,8 @@ def test_a_file_that_is_not_toml(read):
         ("TUNEKIT_RESUME_FROM_CHECKPOINT", "x", "resume_from_checkpoint cannot be set", "tunekit resume"),
         ("TUNEKIT_RLHF_TYPE", "dpo", "rlhf_type cannot be set", ""),
         ("TUNEKIT_HUB_TOKEN", "s3cr3t-s3cr3t", "hub_token", ""),
+        ("TUNEKIT_OOM_RETRY", "nutral", "oom_retry takes neutral, lossy, off, not nutral", "neutral"),
+        ("TUNEKIT_MAX_ATTEMPTS", "many", "max_attempts takes a whole number, not many", ""),
     ],
 )
 def test_what_is_wrong_in_the_environment(read, name, word, says, hint):
@@ -150,3 +178,27 @@ def test_what_is_wrong_in_the_environment(read, name, word, says, hint):
     assert says in refused.value.message
     assert hint in (refused.value.hint or "")
     assert "s3cr3t" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_which_stage_a_command_means(flags):
+    assert stage_named("dpo", line(), flags) is stage_named("rlhf", line(rlhf_type="dpo"), flags) is STAGES["dpo"]
+    with pytest.raises(TunekitError, match="needs --rlhf-type") as refused:
+        stage_named("rlhf", line(), flags)
+    assert refused.value.hint.startswith("one of rm, dpo")
+    with pytest.raises(TunekitError, match="takes no --rlhf_type") as refused:
+        stage_named("sft", line(rlhf_type="kto"), flags)
+    assert refused.value.hint == "tunekit kto trains that"
+
+
+@pytest.mark.parametrize(
+    ("said", "says", "hint"),
+    [
+        (("epochs", "num_train_epochs"), "--epochs and --num_train_epochs are the same", "give one of them"),
+        (("learning_rate", "learning_rate_llm"), "exclude each other", "--learning-rate is for all parts"),
+        (("packing", "packing"), "--packing is given twice", "drop one of them"),
+    ],
+)
+def test_two_names_of_one_flag(said, says, hint):
+    with pytest.raises(TunekitError, match=says) as refused:
+        gather_words(COMMAND_LINE, [Said(name, ("1",)) for name in said])
+    assert refused.value.hint == hint

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from running import Started, at_step, call, make_model, make_rows, make_workplace, read_json, tunekit, until
 
-from tunekit.cli.recipe import shelf
 from tunekit.errors import TunekitError
-from tunekit.plan.settings import Setting
+from tunekit.plan.options import MICRO, RECIPE, TRAIN, options_of
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.recipes import chain, record
-from tunekit.recipes.plan import takes
-from tunekit.recipes.reader import read
+from tunekit.recipes.reader import OWN, read_recipe
 from tunekit.recipes.schema import Part
+from tunekit.recipes.shelf import recipe_files
+from tunekit.runs.folder import Run
 from tunekit.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -127,29 +128,38 @@ def test_what_is_wrong_is_told_with_its_line(case):
     assert not Path("runs").exists()
 
 
-def test_options_are_the_command_line_s():
-    """A recipe is read as the words of its commands, so what they learn, recipes know."""
-    known = takes()
-    assert {"model", "dataset", "with", "epochs", "reward", "format", "gpus", "max_attempts"} <= set(known.options)
-    assert not {"help", "dry_run", "json", "name", "output_dir"} & set(known.options)
+def test_options_are_the_command_line_s(flags):
+    """A recipe takes the rows of the one table of options, so what a command learns, recipes know."""
+    known = {option.name for option in options_of(TRAIN) if option.reach >= RECIPE}
+    assert {"model", "dataset", "with", "epochs", "reward", "format", "gpus", "max_attempts"} <= known
+    assert not {"help", "dry_run", "json", "name", "output_dir"} & known
     more = "learning-rate = 1e-6\nwith = 'stable'\nmicro-batch = 4\npacking = false\n"
     more += "target_modules = ['q_proj', 'v_proj']\n"
-    recipe = read(Path(write(TWO + more)), known)
-    assert recipe.parts[1].words(known) == [
-        "--model=tiny",
-        "--report-to",
-        "none",
-        "--save_steps=4",
-        "--dataset",
-        "pairs.jsonl",
-        "--learning-rate=1e-06",
-        "--with=stable",
-        "--micro-batch=4",
-        "--packing=false",
-        "--target_modules",
-        "q_proj",
-        "v_proj",
+    recipe = read_recipe(Path(write(TWO + more)), flags)
+    assert [(name, said.words) for name, said in recipe.parts[1].said.items()] == [
+        ("model", ("tiny",)),
+        ("report_to", ("none",)),
+        ("save_steps", ("4",)),
+        ("dataset", ("pairs.jsonl",)),
+        ("learning_rate", ("1e-06",)),
+        ("with", ("stable",)),
+        (MICRO, ("4",)),
+        ("packing", ("false",)),
+        ("target_modules", ("q_proj", "v_proj")),
     ]
+
+
+@pytest.mark.parametrize(
+    "option", [option for option in options_of(TRAIN) if option.name not in OWN], ids=lambda option: option.name
+)
+def test_an_option_stands_in_a_recipe_where_its_row_says_so(flags, option):
+    name = write(f'[[stage]]\ntype = "grpo"\nfrom = "base"\n{option.name} = "8"\n[defaults]\nmodel = "m"\n')
+    if option.reach >= RECIPE:
+        assert read_recipe(Path(name), flags).parts[0].said[option.flag or option.name].words == ("8",)
+        return
+    with pytest.raises(TunekitError, match=f"line 4: {option.name} has no place in a recipe") as refused:
+        read_recipe(Path(name), flags)
+    assert refused.value.hint == option.elsewhere
 
 
 def test_a_default_is_for_the_stages_that_take_it():
@@ -199,17 +209,17 @@ def test_a_recipe_is_found_by_name_or_file(place):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes").glob("*.toml")))
-def test_the_tiny_recipes_are_the_shipped_ones(name):
+def test_the_tiny_recipes_are_the_shipped_ones(flags, name):
     """What CI trains is what is shipped: the same stages, each from the same one, in the same way."""
-    shipped, tiny = (read(path, takes()) for path in (ROOT / f"recipes/{name}.toml", TINY / f"{name}.toml"))
+    shipped, tiny = (read_recipe(path, flags) for path in (ROOT / f"recipes/{name}.toml", TINY / f"{name}.toml"))
     structure = [
         [(part.name, part.stage.name, part.start, part.reward, part.merge) for part in recipe.parts]
         for recipe in (shipped, tiny)
     ]
     assert structure[0] == structure[1]
     assert shipped.title
-    assert set(shelf()) == {path.stem for path in (ROOT / "recipes").glob("*.toml")}
-    model = shipped.parts[0].options["model"].words[0]
+    assert set(recipe_files()) == {path.stem for path in (ROOT / "recipes").glob("*.toml")}
+    model = shipped.parts[0].said["model"].words[0]
     ways = [
         [
             stage["start"]["how"]
@@ -225,16 +235,14 @@ def test_the_tiny_recipes_are_the_shipped_ones(name):
 
 def plans(make, first, second):
     """What a stage of these settings leaves, and the plan of the next one."""
-    command = {"pt": "pt", "sft": "sft"}
-    made = []
-    for settings in (first, second):
-        kind = settings.pop("type")
-        loss = {} if kind in command else {"rlhf_type": kind}
-        made.append((kind, make(command.get(kind, "rlhf"), preset="7b", **loss, **settings)))
-    (_, before), (kind, plan) = made
-    part = Part("next", STAGES[kind], "before", "", None, {}, "r.toml line 9")
-    item = chain.Planned(replace(part, name="before"), before, chain.Start("base"), Path("runs/r/before"), "", "", 1)
-    return chain.left_by(item), plan, part
+    stages = [STAGES[settings.pop("type")] for settings in (first, second)]
+    before, plan = (
+        make(stage.name, preset="7b", **settings) for stage, settings in zip(stages, (first, second), strict=True)
+    )
+    part = Part("next", stages[1], "before", "", None, {}, "r.toml line 9")
+    run = Run(before, "before", Path("runs/r/before"), "neutral", 1)
+    step = chain.Step(replace(part, name="before"), run, chain.Start("base"), None, None)
+    return chain.left_by(step), plan, part
 
 
 QLORA = {"quant_method": "bnb", "quant_bits": 4}
@@ -262,10 +270,10 @@ STARTS = [
 @pytest.mark.parametrize(("first", "second", "how", "why"), STARTS)
 def test_how_a_stage_starts(make, first, second, how, why):
     left, plan, part = plans(make, dict(first), dict(second))
-    start = chain.decide(part, plan, left)
+    start = chain.decide_start(part, plan, left)
     assert start.how == how
     assert why in start.why
-    placed = chain.placed(plan, start)
+    placed = chain.started_from(plan, start)
     folder = {"adapter": None, "merged": "runs/r/before/merged", "whole": "runs/r/before/result"}[how]
     assert placed.get("model") == (folder or "Qwen/Qwen2.5-7B")
     assert placed.get("adapters") == (["runs/r/before/result"] if how == "adapter" else None)
@@ -281,19 +289,19 @@ def test_no_stage_that_is_compared_gets_an_adapter_alone(make, name):
     """ms-swift would compare it with the model of before, silently."""
     more = {"ppo": {"reward_model": ["x"]}, "gkd": {"teacher_model": "x"}, "grpo": REWARD}.get(name, {})
     left, plan, part = plans(make, {"type": "sft"}, {"type": name, **more})
-    placed = chain.placed(plan, chain.decide(part, plan, left))
+    placed = chain.started_from(plan, chain.decide_start(part, plan, left))
     if STAGES[name].reference:
         assert placed.get("adapters") == placed.get("ref_adapters")
 
 
 def test_merge_can_be_chosen(make):
     left, plan, part = plans(make, {"type": "sft"}, {"type": "dpo"})
-    merged = chain.decide(replace(part, merge=True), plan, left)
+    merged = chain.decide_start(replace(part, merge=True), plan, left)
     assert (merged.how, merged.why, merged.merges) == ("merged", "merge = true", ("before",))
-    assert chain.decide(replace(part, merge=False), plan, left).how == "adapter"
+    assert chain.decide_start(replace(part, merge=False), plan, left).how == "adapter"
     left, plan, part = plans(make, {"type": "sft"}, {"type": "rm"})
     with pytest.raises(TunekitError, match="a head of its own"):
-        chain.decide(replace(part, merge=False), plan, left)
+        chain.decide_start(replace(part, merge=False), plan, left)
 
 
 def test_a_stage_may_start_from_a_folder(place):
@@ -463,13 +471,13 @@ def test_a_stage_that_failed_takes_another_micro_batch_without_starting_over(pla
 
 def test_a_run_goes_on_by_another_plan_only_where_that_is_exact(make):
     plan = make(preset="7b")
-    before = record.Record("x", record.learned(plan), {}, {}, record.planned(plan))
-    smaller = make(preset="7b", micro=Setting(4, "command line"))
+    before = record.Record("x", record.learned_flags(plan), {}, {}, record.flags_of(plan))
+    smaller = make(preset="7b", micro=Setting(4, COMMAND_LINE))
     assert record.takes_over(before, plan, smaller)
     assert not record.takes_over(before, smaller, plan), "what a retry has found stays"
-    lossy = plan.changed({"max_length": 1024}, "retry:2", "")
+    lossy = plan.changed({"max_length": 1024}, Source("retry", "2"), "")
     assert not record.takes_over(before, lossy, smaller)
-    assert not record.takes_over(before, plan, plan.changed({"deepspeed": "zero2"}, "command line", ""))
+    assert not record.takes_over(before, plan, plan.changed({"deepspeed": "zero2"}, COMMAND_LINE, ""))
     assert not record.takes_over(before, plan, make(gpus="2x80GB", preset="7b"))
 
 

@@ -17,6 +17,7 @@ from running import REPOSITORY, a_plan, read_json
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
+from tunekit.plan.settings import Source
 from tunekit.runs.folder import RUNS, Attempt, RunFolder, RunState, find_run, new_place
 
 ATTEMPT = Attempt(1, "gpu-memory", 8, 4, None, 3, 1, "CUDA out of memory", "micro-batch 8 → 4", 12.5, 38.0)
@@ -24,7 +25,7 @@ ATTEMPT = Attempt(1, "gpu-memory", 8, 4, None, 3, 1, "CUDA out of memory", "micr
 
 def a_state(**changes: Any) -> RunState:
     plan = a_plan(Batch(4, 4, 2), gpus=2, target_modules=["q_proj", "v_proj"], packing=True, learning_rate=2e-4)
-    plan = plan.changed({"packing": None}, "rule:x", "because", Batch(2, 8, 2))
+    plan = plan.changed({"packing": None}, Source("rule", "x"), "because", Batch(2, 8, 2))
     plan = replace(plan, model=Model("x", 7.5, undecided=(("template", "unknown"),)), secrets=("HF_TOKEN",))
     return replace(RunState("try", "running", plan, "neutral", 5, [ATTEMPT], created="2026-11-21T09:30:00Z"), **changes)
 
@@ -46,7 +47,7 @@ def test_a_state_is_read_as_it_was_written(folder: RunFolder) -> None:
 def test_run_json_says_what_a_reader_needs(folder: RunFolder) -> None:
     folder.save(a_state())
     document = read_json(folder.path / "run.json")
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert (document["name"], document["status"], document["oom_retry"]) == ("try", "running", "neutral")
     assert document["attempts"][0]["evidence"] == "CUDA out of memory"
     assert document["plan"]["batch"] == {"micro": 2, "accumulation": 8, "data_parallel": 2}
@@ -84,7 +85,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_content(
 def _broken(**changes: Any) -> str:
     plan = json.loads(json.dumps(a_plan().to_json()))
     document: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "tunekit": "0.0.1",
         "name": "try",
         "status": "running",
@@ -118,9 +119,16 @@ def test_the_unbroken_document_is_read(folder: RunFolder) -> None:
         "[]",
         '"text"',
         "{}",
-        '{"schema": 2, "tunekit": "9.0"}',
+        '{"schema": 3, "tunekit": "9.0"}',
         '{"schema": 1}',
-        _broken(schema=2),
+        '{"schema": 2}',
+        _broken(schema=3),
+        _broken(schema=1),
+        _broken(schema=0),
+        _broken(schema=-1),
+        _broken(schema="2"),
+        _broken(schema=None),
+        _broken(schema=1.5),
         _broken(attempts=3),
         _broken(attempts=[{"number": 1}]),
         _broken(attempts=[[1, 2]]),
@@ -218,6 +226,15 @@ def test_what_inherited_the_lock_holds_it(folder: RunFolder) -> None:
     again = RunFolder(folder.path)
     again.acquire()
     again.release()
+
+
+def test_the_lock_is_held_in_a_block_and_never_beyond_it(folder: RunFolder) -> None:
+    with folder, pytest.raises(TunekitError, match="in use"):
+        RunFolder(folder.path).acquire()
+    with pytest.raises(KeyError), folder:
+        raise KeyError
+    with RunFolder(folder.path) as again:
+        assert again.lock_fd
 
 
 def test_the_descriptor_of_a_lock_that_is_not_held(folder: RunFolder) -> None:

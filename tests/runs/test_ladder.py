@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,13 +14,15 @@ from running import a_plan
 from tunekit.engine.failures import Kind
 from tunekit.hardware import Hardware, choose_hardware
 from tunekit.plan.batch import Batch
-from tunekit.plan.models.find import Model
 from tunekit.plan.configuration import BATCH_FLAGS
-from tunekit.plan.plan import Plan
+from tunekit.plan.models.find import Model
 from tunekit.plan.predict import peak_of
 from tunekit.plan.settings import Source
 from tunekit.runs import ladder
 from tunekit.runs.ladder import RUNGS, SHORTEST, SMALLEST_RANK, fingerprint_of, next_step, seen
+
+if TYPE_CHECKING:
+    from tunekit.plan.plan import Plan
 
 ALL_PACKAGES = frozenset({"liger_kernel", "deepspeed", "bitsandbytes"})
 NONE: frozenset[str] = frozenset()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tunekit.hardware import Gpu
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import GIB, Spec
+from tunekit.runs.folder import Attempt
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -366,7 +367,7 @@ def a_run(folder: Path, *outcomes: str) -> Path:
         place = folder / "attempts" / str(number)
         place.mkdir(parents=True)
         (place / "train.log").write_text(TELLING if outcome != "done" else "fine\n")
-        attempts.append({"number": number, "outcome": outcome, "exit_status": int(outcome != "done")})
+        attempts.append(asdict(Attempt(number, outcome, 8, 4, None, 0, int(outcome != "done"))))
     (folder / "run.json").write_text(json.dumps({"attempts": attempts}))
     return folder
 

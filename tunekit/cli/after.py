@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunekit.cli.command import File, WordList, option, swift_flags
-from tunekit.cli.show.lines import print_table
+from tunekit.cli.show.lines import print_document, print_table
 from tunekit.console import say
-from tunekit.errors import Exit
+from tunekit.errors import Exit, counted
 
 if TYPE_CHECKING:
     from tunekit.runs.trained.scores import Score
 
-WHICH = "Which model"
-WHAT = "What to do"
-LOOK = "Look first, start nothing"
+WHICH, WHAT, LOOK = "Which model", "What to do", "Look first, start nothing"
 
 HELP = {
     "chat": ("Talk with a trained model.", "", "--max_new_tokens 200, --temperature 0, --system 'Be brief.'"),
@@ -39,21 +37,18 @@ HELP = {
 """Of each command: what it does, more about that, and flags of ms-swift that are often added."""
 
 RUN = "A run's name or folder, a checkpoint, or any folder with a model. It stands first."
-CHECKPOINT = "best, last or a number. Default: the best one that is known, else the last."
-MERGED = "The model that tunekit merge made of it."
-DRY = "Print the swift command."
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN, show_default=False)]
-Which = Annotated[str, option(WHICH, CHECKPOINT)]
-Merged = Annotated[bool, option(WHICH, MERGED, "--merged")]
-Dry = Annotated[bool, option(LOOK, DRY, "--dry-run")]
+Which = Annotated[str, option(WHICH, "best, last or a number. Default: the best one that is known, else the last.")]
+Merged = Annotated[bool, option(WHICH, "The model that tunekit merge made of it.", "--merged")]
+Dry = Annotated[bool, option(LOOK, "Print the swift command.", "--dry-run")]
 
 
 def help_of(name: str) -> tuple[str, str]:
     """The help of a command, and its first line."""
     summary, more, flags = HELP[name]
     rest = f"Flags of ms-swift may be added as they are: {flags}. tunekit checks them first."
-    return "\n\n".join(part for part in (summary, more, rest) if part), summary
+    return "\n\n".join(filter(None, (summary, more, rest))), summary
 
 
 def merge_command(
@@ -80,13 +75,9 @@ def merge_command(
         print(job.to_merge(output).shell())
         return
     merge_target(job, output)
-    say(f"merged {target.name}: {_size(output)}")
+    gib = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 2**30
+    say(f"merged {target.name}: {f'{gib:.1f} GiB' if gib >= 1 else f'{gib * 1024:.0f} MiB'}")
     print(output)
-
-
-def _size(folder: Path) -> str:
-    gib = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**30
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.0f} MiB"
 
 
 def chat_command(
@@ -139,7 +130,7 @@ def predict_command(
         print("\n".join(made.lines))
         return
     made.write(output)
-    say(f"wrote {output}: {len(made.lines)} rows")
+    say(f"wrote {output}: {counted(len(made.lines), 'row')}")
 
 
 def eval_command(
@@ -165,7 +156,7 @@ def eval_command(
         return
     made = evaluation.run(anew=anew)
     if as_json:
-        print(json.dumps({"scores": [asdict(score) for score in made]}, indent=2, ensure_ascii=False))
+        print_document({"scores": [asdict(score) for score in made]})
     else:
         print_table(_table(made))
         say(f"kept in {evaluation.path}")
@@ -174,7 +165,6 @@ def eval_command(
 
 
 def _table(made: list[Score]) -> list[tuple[str, str, str, str]]:
-    """The scores in rows for people."""
     rows = [("DATA", "BY", "SCORE", "VALUE")]
     for score in made:
         by = Path(score.script).name

@@ -17,20 +17,16 @@ from tunekit.cli.command import SwiftCommand, TableCommand
 from tunekit.plan.options import FIT, TRAIN
 from tunekit.stages import STAGES, USUAL
 
-RUNNING = "Train"
-KNOW = "Look before you train"
-AFTER = "After training"
+RUNNING, KNOW, AFTER = "Train", "Look before you train", "After training"
 
 
 def _command(function: Callable[..., None], name: str, panel: str, **more: Any) -> Any:
-    """One command of a function."""
     alone = typer.Typer(add_completion=False)
     alone.command(name, rich_help_panel=panel, **more)(function)
     return typer.main.get_command(alone)
 
 
 def _group(commands: typer.Typer, name: str) -> Any:
-    """Commands below a command."""
     made: Any = typer.main.get_group(commands)
     made.name, made.rich_help_panel = name, KNOW
     return made

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 META = "tunekit.swift_flags"
 """Where a command finds the flags that were not its own, in its context."""
 
-METAVAR = {TEXT: "TEXT", FILE: "PATH", WHOLE: "INTEGER", WORDS: "TEXT", SWITCH: None}
+METAVAR = {TEXT: "<str>", FILE: "<path>", WHOLE: "<int>", WORDS: "<str>", SWITCH: None}
 
 # Typer evaluates annotations, on Python 3.10 too: Optional, not X | None.
 Number = Optional[int]  # noqa: UP045
@@ -56,12 +56,9 @@ class SwiftCommand(TyperCommand):
 
 
 class TableCommand(SwiftCommand):
-    """A command whose options are rows of `tunekit.plan.options`.
+    """A command whose options are the rows of `tunekit.plan.options` for `takes`: `TRAIN` or `FIT`.
 
-    Args:
-        name: of the command.
-        takes: whose options it has: `TRAIN` or `FIT`.
-        run: what it does with the words that were typed, and the values of options that are about the call alone.
+    `run` gets its name, the words that were typed, and the values of options that are about the call alone.
     """
 
     def __init__(
@@ -107,20 +104,11 @@ def own_options(command: TyperCommand) -> dict[str, int]:
 
 
 def split_words(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str], dict[str, list[str]]]:
-    """Tell a command's own options from flags of ms-swift.
+    """Words for a command's own parser (a list's option is repeated before each word), and flags with their words.
 
-    ``--lora-rank`` and ``--lora_rank`` are the same. A flag takes all words up to the next ``--``, so values may
-    begin with a single dash.
-
-    Args:
-        args: the words of the command line.
-        own: the command's options, each with the number of words that it takes: 0, 1, or -1 for a list.
-
-    Returns:
-        Words for the command's own parser (a list's option is repeated before each word), and flags with their words.
-
-    Raises:
-        TunekitError: a flag given twice, or a word that belongs to no flag.
+    ``--lora-rank`` and ``--lora_rank`` are the same. A flag takes all words up to the next ``--``, so values may begin
+    with a single dash; `own` is of `own_options`. Raises TunekitError where a flag is given twice, or has no value
+    though it needs one, and for a word that belongs to no flag.
     """
     mine: list[str] = []
     flags: dict[str, list[str]] = {}
@@ -164,3 +152,11 @@ def swift_flags(ctx: typer.Context) -> dict[str, list[str]]:
     """The flags of ms-swift that were given to a command, with their words."""
     flags: dict[str, list[str]] = ctx.meta[META]
     return flags
+
+
+def check_copy(file: Path) -> None:
+    """Raise TunekitError where a copy cannot be written to `file`, or would replace it."""
+    if file.exists():
+        raise TunekitError(f"{file} exists already", "take another name, or delete it")
+    if not file.parent.is_dir():
+        raise TunekitError(f"the folder {file.parent} does not exist")

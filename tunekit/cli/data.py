@@ -9,6 +9,7 @@ import typer
 
 from tunekit.cli.command import option
 from tunekit.console import say
+from tunekit.errors import counted
 
 HOW = "How the copies differ"
 
@@ -19,9 +20,7 @@ def augment_command(
     flip: Annotated[bool, option(HOW, "Mirrored left to right.", "--flip")] = False,
     crop: Annotated[Optional[float], option(HOW, "Keep this share of each side: 0.9.", "--crop")] = None,  # noqa: UP045
     seed: Annotated[int, option(HOW, "The same seed makes the same copies. Default: 42.", "--seed")] = 42,
-    with_text: Annotated[
-        bool, option(HOW, "Copy rows about what is written in pictures too.", "--even-with-text")
-    ] = False,
+    text: Annotated[bool, option(HOW, "Copy rows about what is written in pictures too.", "--even-with-text")] = False,
 ) -> None:
     """Write a dataset with a changed copy of every picture beside it: more variety for a model that sees.
 
@@ -29,7 +28,8 @@ def augment_command(
     """
     from tunekit.data.augment import Copies, augment_dataset, reasons
 
-    done = augment_dataset(data, out, Copies(flip, crop, seed, with_text))
-    say(f"wrote {out / 'data.jsonl'}: {done.rows} rows and {done.added} copies")
+    done = augment_dataset(data, out, Copies(flip, crop, seed, text))
+    copies = f"{done.added} {'copy' if done.added == 1 else 'copies'}"
+    say(f"wrote {out / 'data.jsonl'}: {counted(done.rows, 'row')} and {copies}")
     if done.left:
         say(f"not copied: {reasons(done)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunekit.cli.show.lines import print_document
 from tunekit.errors import counted
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ LEVEL = max(len(level) for level in COLOURS) + 2
 WAIT = "Importing torch and its companions, some seconds …"
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-) -> None:
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
     """Is this machine ready to train? Each line says what mends it; exit code 1 where there is a problem."""
     from tunekit.engine.doctor import check_environment
     from tunekit.engine.environment import find_environment
@@ -41,12 +39,10 @@ def doctor(
     problems = sum(check.level == "problem" for check in checks)
     warnings = sum(check.level == "warning" for check in checks)
     if as_json:
-        document = {"checks": [asdict(check) for check in checks], "problems": problems, "warnings": warnings}
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print_document({"checks": [asdict(check) for check in checks], "problems": problems, "warnings": warnings})
     else:
         colour = False if "NO_COLOR" in os.environ else None  # None: on a terminal only
-        width = min(shutil.get_terminal_size().columns, WIDEST)
-        for line in doctor_lines(checks, width):
+        for line in doctor_lines(checks, min(shutil.get_terminal_size().columns, WIDEST)):
             typer.echo(line, color=colour)
         typer.echo(f"\n  {_verdict(problems, warnings)}", color=colour)
     if problems:
@@ -68,8 +64,6 @@ def doctor_lines(checks: list[Check], width: int) -> list[str]:
 
 
 def _verdict(problems: int, warnings: int) -> str:
-    if not problems and not warnings:
-        return "Ready to train."
     counts = [counted(number, noun) for number, noun in ((problems, "problem"), (warnings, "warning")) if number]
     ready = "Not ready to train" if problems else "Ready to train"
-    return f"{ready}: {', '.join(counts)}."
+    return f"{ready}: {', '.join(counts)}." if counts else f"{ready}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunekit.cli.show.lines import print_table
-from tunekit.errors import TunekitError
+from tunekit.cli.command import check_copy
+from tunekit.cli.show.lines import print_document, print_table
+from tunekit.plan.settings import text
 
 if TYPE_CHECKING:
     from tunekit.plan.presets.fits import Fits
@@ -46,23 +46,21 @@ def list_presets(as_json: Json = False) -> None:
     for error in broken:
         print(f"left out: {error.message}", file=sys.stderr)
     overlays = [shelf.load_overlay(name) for name in shelf.overlay_names()]
+    rows = [_summary(preset) for preset in presets]
     if as_json:
-        shown = {"presets": [_summary(preset) for preset in presets], "overlays": [_summary(item) for item in overlays]}
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print_document({"presets": rows, "overlays": [_summary(overlay) for overlay in overlays]})
         return
-    head = ["preset", "micro × accum", "max_length", "smallest GPU, GB", "for"]
-    lines = []
-    for preset in presets:
-        row = _summary(preset)
+    lines = [["preset", "micro × accum", "max_length", "smallest GPU, GB", "for"]]
+    for preset, row in zip(presets, rows, strict=True):
         lines.append([preset.name, row["batch"], str(row["max_length"]), in_short(preset.fits), preset.title])
-    print_table([head, *lines])
+    print_table(lines)
     print(f"\n{SMALLEST}\n")
-    rows = [["overlay", "what it is for and sets (--with NAME,NAME)"]]
+    lines = [["overlay", "what it is for and sets (--with NAME,NAME)"]]
     for overlay in overlays:
         parts = {**overlay.batch, **overlay.train}
-        settings = ", ".join(f"{key} {_text(setting.value)}" for key, setting in parts.items())
-        rows.append([overlay.name, f"{overlay.title}: {settings}"])
-    print_table(rows)
+        settings = ", ".join(f"{key} {text(setting.value)}" for key, setting in parts.items())
+        lines.append([overlay.name, f"{overlay.title}: {settings}"])
+    print_table(lines)
 
 
 @app.command("show")
@@ -72,13 +70,13 @@ def show_preset(
 ) -> None:
     """A preset with all that it inherits: each value, where it comes from, why."""
     preset = _find(name)
+    settings = {f"batch.{key}": setting for key, setting in preset.batch.items()} | preset.train
     if as_json:
-        print(json.dumps(_summary(preset) | {"settings": _settings(preset)}, indent=2, ensure_ascii=False))
+        rows = {key: {"value": row.value, "source": str(row.source), "why": row.why} for key, row in settings.items()}
+        print_document(_summary(preset) | {"settings": rows})
         return
-    print(f"{preset.name}: {preset.title}")
-    print(f"file: {preset.path}\n")
-    settings = _settings(preset).items()
-    print_table([[key, _text(item["value"]), item["source"], item["why"]] for key, item in settings])
+    print(f"{preset.name}: {preset.title}\nfile: {preset.path}\n")
+    print_table([[key, text(row.value), str(row.source), row.why] for key, row in settings.items()])
     if preset.fits:
         print("\nWhat it takes of a GPU\n")
         print_table([["model", "tokens with loss", "Liger", "peak", "smallest GPU", "by"], *map(_needs, preset.fits)])
@@ -93,12 +91,9 @@ def copy_preset(
     from tunekit.plan.presets.fits import without_fits
 
     preset = _find(name)
-    if file.exists():
-        raise TunekitError(f"{file} exists already", "take another name, or delete it")
-    if not file.parent.is_dir():
-        raise TunekitError(f"the folder {file.parent} does not exist")
-    text = without_fits(preset.path.read_bytes().decode())  # as bytes, so that line ends stay as they are
-    file.write_bytes((text if "\n[train]" in text else f"{text.rstrip()}\n{TRAIN}").encode())
+    check_copy(file)
+    copy = without_fits(preset.path.read_bytes().decode())  # as bytes, so that line ends stay as they are
+    file.write_bytes((copy if "\n[train]" in copy else f"{copy.rstrip()}\n{TRAIN}").encode())
     print(f"copied {preset.path} to {file}\nuse it with: --preset {file}", file=sys.stderr)
 
 
@@ -120,9 +115,9 @@ def _summary(preset: Preset) -> dict[str, Any]:
         "title": preset.title,
         "batch": f"{micro} × {effective // micro} = {effective}" if micro and effective else "",
         "max_length": train.get("max_length", ""),
-        "packing": _text(train.get("packing", "")),
+        "packing": text(train.get("packing", "")),
         "attn_impl": train.get("attn_impl", ""),
-        "learning_rate": _text(train.get("learning_rate", "")),
+        "learning_rate": text(train.get("learning_rate", "")),
         "fits": [asdict(row) for row in preset.fits],
         "file": str(preset.path),
     }
@@ -131,14 +126,3 @@ def _summary(preset: Preset) -> dict[str, Any]:
 def _needs(row: Fits) -> list[str]:
     liger = "yes" if row.liger else ""
     return [row.model, f"{row.loss_percent:3} %", liger, f"{row.peak_gib:5.1f} GiB", f"{row.gpu_gb} GB", row.by]
-
-
-def _settings(preset: Preset) -> dict[str, dict[str, Any]]:
-    named = {f"batch.{key}": setting for key, setting in preset.batch.items()} | preset.train
-    return {key: {"value": item.value, "source": str(item.source), "why": item.why} for key, item in named.items()}
-
-
-def _text(value: Any) -> str:
-    from tunekit.plan.settings import text
-
-    return text(value)

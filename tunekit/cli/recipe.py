@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunekit.cli.command import SwiftCommand, option, own_options, swift_flags
-from tunekit.cli.show.lines import print_table, show_lines
+from tunekit.cli.command import SwiftCommand, check_copy, option, own_options, swift_flags
+from tunekit.cli.show.lines import print_document, print_table, show_lines
 from tunekit.console import say
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit
 
 if TYPE_CHECKING:
     from tunekit.recipes.chain import Step
@@ -70,7 +69,7 @@ def run_command(
     items = plan_recipe(read, folder, around, look=not (dry_run or as_json))
     states = recipe_states(items, wanted_stages(read, from_stage, only), again=again)
     if as_json:
-        print(json.dumps(show.recipe_document(read, folder, items, states), indent=2, ensure_ascii=False))
+        print_document(show.recipe_document(read, folder, items, states))
     elif dry_run:
         show.print_script(items, states)
     else:
@@ -87,21 +86,16 @@ def list_recipes(as_json: Json = False) -> None:
     from tunekit.runs.prepare import look_around
 
     flags = look_around().flags
-    found = [read_recipe(path, flags, {"model": ["MODEL"]}) for path in recipe_files().values()]
-    rows = [
-        {
-            "name": recipe.name,
-            "title": recipe.title,
-            "stages": [part.stage.name for part in recipe.parts],
-            "file": str(recipe.path),
-        }
-        for recipe in found
-    ]
+    rows: list[dict[str, Any]] = []
+    for path in recipe_files().values():
+        recipe = read_recipe(path, flags, {"model": ["MODEL"]})
+        stages = [part.stage.name for part in recipe.parts]
+        rows.append({"name": recipe.name, "title": recipe.title, "stages": stages, "file": str(recipe.path)})
     if as_json:
-        print(json.dumps({"recipes": rows}, indent=2, ensure_ascii=False))
+        print_document({"recipes": rows})
         return
     head = ["recipe", "stages", "for"]
-    print_table([head, *([str(row["name"]), " → ".join(row["stages"]), str(row["title"])] for row in rows)])
+    print_table([head, *([row["name"], " → ".join(row["stages"]), row["title"]] for row in rows)])
 
 
 @app.command("show")
@@ -114,23 +108,19 @@ def show_recipe(recipe: File) -> None:
 
 @app.command("copy")
 def copy_recipe(
-    recipe: File,
-    file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)],
+    recipe: File, file: Annotated[Path, typer.Argument(help="Where to; must not exist.", show_default=False)]
 ) -> None:
     """Copy a recipe's file, to change it and run it with tunekit run FILE."""
     from tunekit.recipes.shelf import find_recipe
 
     source = find_recipe(recipe)
-    if file.exists():
-        raise TunekitError(f"{file} exists already", "take another name, or delete it")
-    if not file.parent.is_dir():
-        raise TunekitError(f"the folder {file.parent} does not exist")
+    check_copy(file)
     shutil.copyfile(source, file)
     say(f"copied {source} to {file}\nrun it with: tunekit run {file}")
 
 
 def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, State]) -> int:
-    """Check and run what is to be done. Returns the exit code."""
+    """Check and run what is to be done; the exit code."""
     from tunekit.cli.show import recipe as show
     from tunekit.recipes.run import check_stages, run_recipe
     from tunekit.recipes.shelf import check_owner
@@ -152,12 +142,8 @@ def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, Stat
     finally:
         place.release()
     if code:
-        show_lines([("Go on", _same_words())])
+        # The same command goes on; with --again it would begin once more.
+        show_lines([("Go on", shlex.join(["tunekit", *(word for word in sys.argv[1:] if word != "--again")]))])
     else:
         show.show_results(items)
     return code
-
-
-def _same_words() -> str:
-    """The command that goes on: the same one; with --again it would begin once more."""
-    return shlex.join(["tunekit", *(word for word in sys.argv[1:] if word != "--again")])

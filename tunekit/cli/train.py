@@ -27,15 +27,9 @@ REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy 
 
 
 def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
-    """Plan, explain, and run ms-swift.
-
-    Args:
-        command: of tunekit.
-        words: that were typed.
-        given: options by name.
-    """
+    """Plan a stage by the words that were typed, and train, show or write it by the options that were `given`."""
     from tunekit.cli.show import plan as show
-    from tunekit.cli.show.lines import show_lines
+    from tunekit.cli.show.lines import print_document, show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
     from tunekit.runs import prepare
@@ -43,13 +37,12 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     from tunekit.runs.script import write_script
     from tunekit.runs.start import check_run, start_run
 
-    looks = ("json", "explain", "write", "dry_run")
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
     facts = prepare.gather_facts(request, around)
-    run = prepare.prepare(request, facts, look=not any(look in given for look in looks))
+    run = prepare.prepare(request, facts, look=not {"json", "explain", "write", "dry_run"} & given.keys())
     if "json" in given:
-        show.print_json(run)
+        print_document(show.plan_document(run))
     elif "explain" in given:
         show.print_settings(run)
     elif "write" in given:

@@ -94,13 +94,9 @@ class Done:
 def augment_dataset(data: Path, out: Path, copies: Copies) -> Done:
     """Write `out`/data.jsonl with every row of `data` and its copies, and the copied pictures to `out`/images.
 
-    Args:
-        data: JSON lines, or a JSON list; paths of images are those that ms-swift would find from here.
-        out: a folder that does not exist yet. It appears when it is complete.
-        copies: how the copies differ.
-
-    Raises:
-        TunekitError: Pillow is not installed, a picture cannot be read, or no row can be copied.
+    `data` is JSON lines or a JSON list; paths of images are those that ms-swift would find from here. `out` does not
+    exist yet, and appears when it is complete. Raises TunekitError where Pillow is not installed, a picture cannot be
+    read, or no row can be copied.
     """
     copies.check()
     if out.exists():
@@ -140,10 +136,10 @@ def _rows(data: Path, folder: Path, called: Path, copies: Copies, done: Done) ->
         chance = random.Random(f"{copies.seed}:{done.rows}")  # noqa: S311 - pictures, not secrets
         key = next(key for key in IMAGE_KEYS if row.get(key))
         paths = row[key] if isinstance(row[key], list) else [row[key]]
-        names = []
-        for number, path in enumerate(paths):
-            target = folder / f"{done.rows:06}-{number}"
-            names.append(str(called / _copy(_source(path, data, line), target, copies, chance)))
+        names = [
+            str(called / _copy(_source(path, data, line), folder / f"{done.rows:06}-{number}", copies, chance))
+            for number, path in enumerate(paths)
+        ]
         done.added += 1
         yield row | {key: names if isinstance(row[key], list) else names[0]}
 
@@ -152,7 +148,7 @@ def _left(row: dict[str, Any], copies: Copies) -> str:
     """Why a row gets no copy; empty if it gets one."""
     if not any(row.get(key) for key in IMAGE_KEYS):
         return "without a picture"
-    words = "\n".join(_texts({key: value for key, value in row.items() if key not in IMAGE_KEYS}))
+    words = "\n".join(_texts([value for key, value in row.items() if key not in IMAGE_KEYS]))
     if row.get("objects") or PLACED.search(words):
         return "with coordinates in the picture"
     if copies.flip and SIDED.search(words):
@@ -166,17 +162,13 @@ def _texts(value: Any) -> Iterator[str]:
     """All text in a row, but the tags that stand for its pictures."""
     if isinstance(value, str):
         yield value.replace("<image>", "")
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts(inner)
 
 
 def _source(path: Any, data: Path, line: int) -> Path:
-    if isinstance(path, dict):
-        path = path.get("path")
+    path = path.get("path") if isinstance(path, dict) else path
     if not isinstance(path, str):
         raise TunekitError(f"{data} line {line}: its images are not paths of files", None, Exit.DATA)
     if not Path(path).is_file():

@@ -21,26 +21,20 @@ if TYPE_CHECKING:
 
 
 def check_datasets(names: list[str], stage: Stage, *, mapped: bool = False) -> None:
-    """Check local datasets; ids on a hub are left to ms-swift.
+    """Check local datasets, named as ``--dataset`` takes them; ids on a hub are left to ms-swift.
 
-    Args:
-        names: as ``--dataset`` takes them; ``#500`` behind a name (a sample of so many rows) is understood.
-        stage: that they are for.
-        mapped: ``--columns`` renames columns, so that the shape of the rows cannot be judged.
-
-    Raises:
-        TunekitError: exit code 4; a file is missing, empty, unreadable, or its rows are of another shape.
+    Where ``--columns`` renames columns (`mapped`), the shape of the rows cannot be judged. Raises TunekitError, exit code
+    4, where a file is missing, empty or unreadable, or its rows are of another shape.
     """
     for name in names:
         path = local_file(name)
         if path is None:
             continue
-        rows = 0
+        line = 0
         for line, row in read_rows(path):
             if not mapped:
                 _check_row(path, line, row, stage)
-            rows += 1
-        if path.suffix in JSON and not rows:
+        if path.suffix in JSON and not line:
             raise TunekitError(f"{path} is empty", f"write one row a line: {stage.rows.example}", Exit.DATA)
 
 
@@ -51,9 +45,8 @@ def _check_row(path: Path, line: int, row: dict[str, Any], stage: Stage) -> None
         others = sorted((other for other in STAGES.values() if other.suggested), key=attrgetter("suggested"))
         suits = (other.name for other in others if other != stage and row_problem(row, other.rows, "") is None)
         better = next((f"; such rows suit tunekit {name}" for name in suits), "")
-        raise TunekitError(
-            f"{path} line {line}: {problem}", f"a row for {stage.name}: {stage.rows.example}{better}", Exit.DATA
-        )
+        hint = f"a row for {stage.name}: {stage.rows.example}{better}"
+        raise TunekitError(f"{path} line {line}: {problem}", hint, Exit.DATA)
 
 
 def row_problem(row: dict[str, Any], shape: Shape, name: str) -> str | None:

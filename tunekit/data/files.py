@@ -28,18 +28,16 @@ READ = (*JSON, *DELIMITERS)
 
 
 def local_file(name: str) -> Path | None:
-    """The file that a dataset's name means; None for an id on a hub or a folder.
+    """The file that a dataset's name means, without ``#500`` behind it; None for an id on a hub or a folder.
 
-    Raises:
-        TunekitError: it names a file that does not exist.
+    Raises TunekitError, exit code 4, where there is no such file, or it is of a kind that ms-swift does not read.
     """
     bare = re.sub(r"#\d+$", "", name)
     path = Path(bare).expanduser()
     if path.is_file():
         if path.suffix not in FILE_TYPES:
-            raise TunekitError(
-                f"dataset {bare}: unknown kind of file", f"ms-swift reads {', '.join(FILE_TYPES)}", Exit.DATA
-            )
+            hint = f"ms-swift reads {', '.join(FILE_TYPES)}"
+            raise TunekitError(f"dataset {bare}: unknown kind of file", hint, Exit.DATA)
         return path
     if path.is_dir():
         if not any(path.iterdir()):
@@ -49,22 +47,17 @@ def local_file(name: str) -> Path | None:
     if looks_like_file or "/" not in bare.removeprefix("HF::").removeprefix("MS::"):
         folder = path.parent
         near = closest(path.name, [item.name for item in folder.iterdir()]) if folder.is_dir() else []
-        hint = f"did you mean {' or '.join(str(folder / item) for item in near)}?" if near else None
-        raise TunekitError(
-            f"dataset {bare} does not exist",
-            hint or "give a file, or a hub id as organisation/name",
-            Exit.DATA,
-        )
+        meant = f"did you mean {' or '.join(str(folder / item) for item in near)}?"
+        hint = meant if near else "give a file, or a hub id as organisation/name"
+        raise TunekitError(f"dataset {bare} does not exist", hint, Exit.DATA)
     return None
 
 
 def read_rows(path: Path, limit: int = ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
     """The first rows of a JSON Lines or JSON file, each with its line (its number, in a JSON array).
 
-    Other types yield nothing: they are left to ms-swift.
-
-    Raises:
-        TunekitError: exit code 4; not UTF-8, not JSON, or a row that is no object.
+    Other types yield nothing: they are left to ms-swift. Raises TunekitError, exit code 4, for what is not UTF-8, not
+    JSON, or a row that is no object.
     """
     if path.suffix in JSON:
         with _readable(path):
@@ -74,13 +67,11 @@ def read_rows(path: Path, limit: int = ROWS) -> Iterator[tuple[int, dict[str, An
 def read_all(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """The first `limit` rows for a format: as `read_rows`, and those of tables, each with its number.
 
-    Raises:
-        TunekitError: exit code 4; the file is of another kind, or a row cannot be read.
+    Raises TunekitError, exit code 4, for a file of another kind, and for a row that cannot be read.
     """
     if path.suffix not in READ:
-        raise TunekitError(
-            f"{path}: a format reads {', '.join(READ)}", "write it as JSON Lines first, one row a line", Exit.DATA
-        )
+        hint = "write it as JSON Lines first, one row a line"
+        raise TunekitError(f"{path}: a format reads {', '.join(READ)}", hint, Exit.DATA)
     delimiter = DELIMITERS.get(path.suffix)
     if delimiter is None:
         yield from read_rows(path, limit)
@@ -117,17 +108,15 @@ def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise TunekitError(
-                    f"{path} line {number}: not JSON: {error}", "one JSON object a line", Exit.DATA
-                ) from error
+                message = f"{path} line {number}: not JSON: {error}"
+                raise TunekitError(message, "one JSON object a line", Exit.DATA) from error
             yield number, _object(path, f"line {number}", row)
 
 
 def _json_array(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise
+        rows = json.loads(text)
     except ValueError as error:
         raise TunekitError(f"{path}: not JSON: {error}", "a list of objects: [{…}, {…}]", Exit.DATA) from error
     for number, row in enumerate(rows[:limit], start=1):

@@ -53,14 +53,10 @@ class Unmeasured(TunekitError):  # noqa: N818 - it is an answer: this is not kno
 
 @dataclass(frozen=True)
 class Question:
-    """What is measured.
+    """What is measured: the files of `datasets`, with the tokenizer in the model's `folder`, for a `stage`.
 
-    Attributes:
-        folder: of the model: its tokenizer is used.
-        stage: what is trained.
-        datasets: files, as ``--dataset`` takes them.
-        flags: of ms-swift, those that say how a row becomes tokens.
-        max_length: tokens at which rows are cut; None where they are left as they are or dropped.
+    The flags are those of ms-swift that say how a row becomes tokens. Rows are cut at `max_length` tokens; None leaves
+    them as they are.
     """
 
     folder: Path
@@ -71,15 +67,9 @@ class Question:
 
 
 def measure_rows(question: Question, time_limit: float = 90) -> Lengths:
-    """The tokens of a dataset.
+    """The tokens of a dataset, by a worker that may take so many seconds.
 
-    Args:
-        question: what is measured.
-        time_limit: seconds the worker may take.
-
-    Raises:
-        Unmeasured: it cannot be done here; the message says why.
-        TunekitError: exit code 4; a dataset does not exist.
+    Raises Unmeasured, with the reason, where it cannot be done here; TunekitError where a dataset does not exist.
     """
     check_measurable(question)
     asked = _asked(question)
@@ -95,11 +85,10 @@ def measure_rows(question: Question, time_limit: float = 90) -> Lengths:
 
 def measured_before(question: Question) -> Lengths | None:
     """What `measure_rows` has found before, from the cache alone: milliseconds. None where it has not been asked."""
-    try:
+    with contextlib.suppress(TunekitError):
         answer = _kept(_place(_asked(question)))
-    except TunekitError:
-        return None
-    return None if answer is None else _lengths(answer)
+        return answer and _lengths(answer)
+    return None
 
 
 def check_measurable(question: Question) -> None:
@@ -119,12 +108,7 @@ def check_measurable(question: Question) -> None:
 
 
 def _asked(question: Question) -> dict[str, Any]:
-    """All that decides the answer of the worker, but for the contents of files.
-
-    Raises:
-        Unmeasured: a dataset is no file.
-        TunekitError: a dataset does not exist.
-    """
+    """All that decides the answer of the worker, but for the contents of files."""
     stage = STAGES[question.stage]
     return {
         "model": str(question.folder.resolve()),
@@ -137,18 +121,14 @@ def _asked(question: Question) -> dict[str, Any]:
 
 
 def _ask(asked: Mapping[str, Any], time_limit: float) -> dict[str, Any]:
-    """What the worker answers. Raises Unmeasured where it took too long, or died."""
+    target = "tunekit.data.lengths_worker:answer_lengths"
     with tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
         caches = {"HF_DATASETS_CACHE": scratch, "MODELSCOPE_CACHE": scratch}  # there go tables that were read
-        environ = {**os.environ, **QUIET, **caches}
         try:
-            return ask_once(
-                "tunekit.data.lengths_worker:answer_lengths", {**asked, "scratch": scratch}, time_limit, environ
-            )
+            return ask_once(target, {**asked, "scratch": scratch}, time_limit, {**os.environ, **QUIET, **caches})
         except WorkerFailed as failed:
-            if failed.late:
-                raise Unmeasured(f"tokenizing did not end within {time_limit:g} s") from None
-            raise Unmeasured(f"the tokenizer failed: {failed}") from None
+            late = f"tokenizing did not end within {time_limit:g} s"
+            raise Unmeasured(late if failed.late else f"the tokenizer failed: {failed}") from None
 
 
 def _lengths(answer: dict[str, Any]) -> Lengths:
@@ -163,12 +143,7 @@ def _lengths(answer: dict[str, Any]) -> Lengths:
 
 
 def _file(name: str) -> dict[str, Any]:
-    """A dataset's file, and how many of its rows are trained on; None means all.
-
-    Raises:
-        Unmeasured: it is no file.
-        TunekitError: it does not exist.
-    """
+    """A dataset's file, and how many of its rows are trained on; None means all."""
     path = local_file(name)
     if path is None:
         raise Unmeasured(f"{name} is no file here")
@@ -197,6 +172,5 @@ def _versions() -> list[Path]:
 
 
 def _kept(place: Path) -> dict[str, Any] | None:
-    """A kept answer; None where there is none, or it is damaged."""
     answer = read_object(place)
     return answer if {"rows", "total", "names", "largest"} <= answer.keys() else None

@@ -68,15 +68,16 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
                 problems += failed
             else:
                 largest += [max(text[0] for text in row) for row in encoded]
+    problem = next(filter(None, problems), "")
     if not rows:
-        return {"unknown": f"ms-swift can use none of the rows{_because(problems)}"}
+        return {"unknown": f"ms-swift can use none of the rows{problem and f': {problem}'}"}
     return {
         "names": [named["name"] for named in question["datasets"]],
         "total": sum(totals),
         "rows": rows,
         "largest": largest,
         "unusable": len(problems),
-        "problem": next(filter(None, problems), ""),
+        "problem": problem,
     }
 
 
@@ -121,18 +122,11 @@ def _texts(template: Any, row: dict[str, Any], max_length: int | None) -> list[l
 
 def _labelled(encoded: dict[str, Any]) -> list[tuple[int, int]]:
     """Tokens, and tokens with a label, of the one text or of both of a pair."""
-    texts = []
-    for prefix in ("", "chosen_", "rejected_"):
-        tokens = encoded.get(f"{prefix}input_ids")
-        if tokens is not None:
-            labels = encoded.get(f"{prefix}labels") or []
-            texts.append((len(tokens), sum(1 for label in labels if label != -100)))
-    return texts
-
-
-def _because(problems: list[str]) -> str:
-    known = next(filter(None, problems), "")
-    return f": {known}" if known else ""
+    return [
+        (len(tokens), sum(1 for label in encoded.get(f"{prefix}labels") or [] if label != -100))
+        for prefix in ("", "chosen_", "rejected_")
+        if (tokens := encoded.get(f"{prefix}input_ids")) is not None
+    ]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -152,9 +146,7 @@ class Lines:
     """The rows of a JSON Lines or JSON file, read again each time: the file may be larger than the memory."""
 
     def __init__(self, path: Path) -> None:
-        """Rows of `path`."""
-        self.path = path
-        self.array = is_array(path)
+        self.path, self.array = path, is_array(path)
         self.total = sum(1 for _ in self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -166,16 +158,8 @@ class Lines:
 
     def take(self, numbers: list[int]) -> list[str]:
         """The rows of these numbers, in ascending order."""
-        wanted = iter(numbers)
-        next_one = next(wanted, None)
-        found = []
-        for number, line in enumerate(self._lines()):
-            if number == next_one:
-                found.append(line.strip())
-                next_one = next(wanted, None)
-            if next_one is None:
-                break
-        return found
+        wanted, lines = set(numbers), islice(self._lines(), max(numbers, default=-1) + 1)
+        return [line.strip() for number, line in enumerate(lines) if number in wanted]
 
     def largest(self) -> list[str]:
         """The rows that are largest on disk."""
@@ -186,9 +170,7 @@ class Table:
     """The rows of another kind of file, as the library ``datasets`` has read them."""
 
     def __init__(self, rows: Any) -> None:
-        """Rows of a ``datasets.Dataset``."""
-        self.rows = rows
-        self.total = len(rows)
+        self.rows, self.total = rows, len(rows)
 
     def take(self, numbers: list[int]) -> list[str]:
         """The rows of these numbers."""

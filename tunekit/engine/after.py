@@ -20,15 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Followup:
-    """One thing to do with a trained model.
+    """One thing to do with a trained model: a command of tunekit, and the command of ms-swift behind it.
 
-    Attributes:
-        command: of tunekit.
-        swift: the command of ms-swift behind it.
-        table: whose flags it takes, a key of `tunekit.engine.flags.AFTER_CLASSES`.
-        title: at the end of a run, where it is suggested; empty where it is not.
-        adapter: it makes sense of an adapter only.
-        rewards: it makes sense of a reward model too.
+    `table` says whose flags it takes, a key of `tunekit.engine.flags.AFTER_CLASSES`. It is suggested at the end of a
+    run under its `title`, where it has one. `adapter`: it makes sense of an adapter only; `rewards`: of a reward model
+    too.
     """
 
     command: str
@@ -71,16 +67,12 @@ SHARD = 16
 
 @dataclass(frozen=True)
 class Weights:
-    """What ms-swift is to load. The model below an adapter, its type, its template, its precision and its system
-    prompt stand in the ``args.json`` beside it, where ms-swift finds them.
+    """What ms-swift is to load: the folder of a whole model or of an adapter, and the flags it needs beside that.
 
-    Attributes:
-        folder: a checkpoint, a merged model or any other.
-        adapter: it goes on top of another model.
-        flags: what ms-swift needs beside that.
-        quantized: the model below is held in a few bits.
-        flash: it was trained with flash attention.
-    """  # noqa: D205
+    The model below an adapter, its type, its template, its precision and its system prompt stand in the ``args.json``
+    beside it, where ms-swift finds them. `quantized`: that model is held in a few bits; `flash`: it was trained with
+    flash attention.
+    """
 
     folder: Path
     adapter: bool
@@ -96,13 +88,7 @@ def suggested(plan: Plan) -> list[Followup]:
 
 
 def refusal(followup: Followup, stage: Stage | None, *, adapter: bool) -> tuple[str, str] | None:
-    """Why something cannot be done with a model, and what can be done instead; None where it can.
-
-    Args:
-        followup: a line of the table.
-        stage: that trained the model; None where that is not known.
-        adapter: whether the weights are those of an adapter.
-    """
+    """Why something cannot be done with a model that `stage` trained, and what can be instead; None where it can."""
     if stage and stage.gives != MODEL and not followup.rewards:
         return f"a reward model scores answers, it gives none: {followup.command} needs a model that answers", (
             "tunekit predict scores the rows of a dataset with it"
@@ -125,11 +111,8 @@ def weights_of(plan: Plan, folder: Path, *, adapter: bool) -> Weights:
 
 def load_flags(weights: Weights, *, cpu: bool) -> dict[str, Value]:
     """The flags by which ms-swift loads a model to use it."""
-    flags: dict[str, Value] = {}
-    if weights.adapter:
-        flags["adapters"] = [str(weights.folder)]
-    else:
-        flags["model"] = str(weights.folder)
+    folder = str(weights.folder)
+    flags: dict[str, Value] = {"adapters": [folder]} if weights.adapter else {"model": folder}
     flags |= weights.flags
     if cpu:
         flags |= CPU
@@ -146,21 +129,11 @@ def merge_flags(weights: Weights, target: Path) -> dict[str, Value]:
     """
     flags: dict[str, Value] = {"adapters": [str(weights.folder)], **weights.flags}
     flags |= {"output_dir": str(target), "device_map": "cpu"}
-    if weights.flash:
-        flags["attn_impl"] = ANYWHERE
-    return flags
+    return flags | ({"attn_impl": ANYWHERE} if weights.flash else {})
 
 
 def answer_flags(weights: Weights, rows: list[str], result: Path, *, cpu: bool, at_once: int = 1) -> dict[str, Value]:
-    """The flags by which ms-swift answers the rows of datasets.
-
-    Args:
-        weights: the model.
-        rows: datasets, as ms-swift takes them.
-        result: the file that gets the answers.
-        cpu: no GPU is used.
-        at_once: rows that are computed at once (``--max_batch_size``).
-    """
+    """The flags by which ms-swift answers the `rows` of datasets, `at_once` of them (``--max_batch_size``)."""
     flags = load_flags(weights, cpu=cpu)
     return flags | {"val_dataset": rows, "result_path": str(result), "write_batch_size": SHARD * max(1, at_once)}
 

@@ -18,12 +18,9 @@ PROGRAM = ("swift",)
 
 @dataclass(frozen=True)
 class Command:
-    """What is started.
+    """What is started: its words, no shell involved, and the variables to set.
 
-    Attributes:
-        argv: the words, no shell involved.
-        env: variables to set.
-        secrets: names of variables to pass on, whose values no text may show.
+    `secrets` are names of variables to pass on, whose values no text may show.
     """
 
     argv: tuple[str, ...]
@@ -55,14 +52,10 @@ LAUNCHER = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")
 
 
 def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment in which a command is started.
+    """The whole environment in which a command is started, made of that of this process.
 
     A command that sets ``NPROC_PER_NODE`` was planned for several processes: which machines train together is what the
     shell says (`tunekit.hardware.choose_hardware`). Any other is one process, whatever the shell says.
-
-    Args:
-        command: with the variables that it sets.
-        environ: the environment of this process.
     """
     taken = LAUNCHER[:1] if LAUNCHER[0] in command.env else LAUNCHER
     return {name: value for name, value in environ.items() if name not in taken} | dict(command.env)
@@ -71,13 +64,9 @@ def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str,
 def build_command(
     plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM
 ) -> Command:
-    """The command of a plan.
+    """The command of a plan: checkpoints and ``logging.jsonl`` come directly into `output_dir`.
 
-    Args:
-        plan: decided.
-        output_dir: where ms-swift writes checkpoints and ``logging.jsonl``, directly in this folder.
-        resume: the checkpoint to continue from.
-        program: the words that start ms-swift, without the subcommand.
+    `resume` is the checkpoint to continue from, `program` the words that start ms-swift, without the subcommand.
     """
     argv = [*program, plan.stage.command]
     for flag, setting in plan.settings.items():

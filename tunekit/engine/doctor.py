@@ -1,7 +1,4 @@
-"""Is this machine ready to train? `check_environment` says what each thing found means, and what mends it.
-
-It is pure: a check turns the `Environment` into lines, and `CHECKS` is their order.
-"""
+"""Is this machine ready to train? Each of `CHECKS` turns the `Environment` into lines, with what mends a fault."""
 
 from __future__ import annotations
 
@@ -46,13 +43,9 @@ MOVES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the answer.
+    """One line of the answer: ``problem`` where training fails, ``warning`` where something is lost.
 
-    Attributes:
-        name: what was looked at.
-        level: ``problem`` where training fails, ``warning`` where something is lost.
-        found: what there is.
-        fix: the command that mends it; empty where all is well.
+    `fix` is the command that mends it; empty where all is well.
     """
 
     name: str
@@ -65,16 +58,9 @@ class Check:
 class Package:
     """A package that is imported to see whether it works.
 
-    Attributes:
-        name: of the distribution.
-        module: its import name.
-        missing: what is said where it is not installed.
-        install: how it comes here; empty where that is a matter of taste.
-        level: of that line.
-        mend: how a broken one is made again; empty where pip alone does it.
-        broken: what is said of a failed import, before the reason.
-        roots: packages whose failed import is the reason of this one's.
-        gpu_only: of no use without a GPU.
+    Where it is not installed, the line is `missing` at `level`, and `install` the fix (empty where that is a matter of
+    taste). Where its import fails, it is `broken` and the reason, which may be one of the `roots`; `mend` makes it
+    again (empty where pip alone does it).
     """
 
     name: str
@@ -90,8 +76,7 @@ class Package:
 
 TORCH = Package("torch", "torch", install=TRAIN, level="problem", mend=MEND_TORCH, roots=())
 TORCHVISION = Package(
-    "torchvision",
-    "torchvision",
+    *("torchvision", "torchvision"),
     mend="pip uninstall torchvision",
     broken="but the import fails, and with it that of transformers, for text too",
     roots=(),
@@ -138,8 +123,9 @@ def _fault(here: Environment, package: Package) -> Check | None:
             return Check(name, "ok", "not installed, and of no use without a GPU")
         return Check(name, package.level, package.missing, package.install)
     if state.status == "slow":
-        found = f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known"
-        return Check(name, "warning", found, AGAIN)
+        return Check(
+            name, "warning", f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known", AGAIN
+        )
     if state.status == "works":
         return None
     found = f"{version}, {package.broken}"
@@ -155,22 +141,12 @@ def _line(here: Environment, package: Package) -> Check:
     return _fault(here, package) or Check(package.name, "ok", _version(here, package.name))
 
 
-def _python(here: Environment) -> Iterator[Check]:
-    version = ".".join(str(number) for number in here.python)
-    yield _first(
-        "Python",
-        (here.python >= OLDEST_PYTHON, "ok", version, ""),
-        (True, "problem", f"{version}: tunekit needs 3.10", "uv venv --python 3.12"),
-    )
-
-
-def _platform(here: Environment) -> Iterator[Check]:
-    found = f"{here.system} {here.machine}"
-    yield _first(
-        "platform",
-        (here.system == "Linux", "ok", found, ""),
-        (True, "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2"),
-    )
+def _machine(here: Environment) -> Iterator[Check]:
+    version, found = ".".join(map(str, here.python)), f"{here.system} {here.machine}"
+    old = Check("Python", "problem", f"{version}: tunekit needs 3.10", "uv venv --python 3.12")
+    yield Check("Python", "ok", version) if here.python >= OLDEST_PYTHON else old
+    other = Check("platform", "warning", f"{found}: runs are supervised and tested on Linux", "use Linux, or WSL 2")
+    yield Check("platform", "ok", found) if here.system == "Linux" else other
 
 
 def _gpus(here: Environment) -> Iterator[Check]:
@@ -201,17 +177,13 @@ def _torch_build(here: Environment) -> Check:
     found = f"{_version(here, 'torch')}, {build}"
     update = f"update the NVIDIA driver, or take a torch for its CUDA version: {PYTORCH}"
     full = f"{found}; no memory is free on {error.partition(':')[0]}"
+    other = f"take a torch made for this GPU: {PYTORCH}"
     return _first(
         "torch",
         (here.gpus and not cuda, "problem", f"{found}: it cannot use the GPU of this machine", MEND_TORCH),
         (here.gpus and not seen, "problem", f"{found}, but it sees no GPU: the driver is too old for it", update),
         ("OutOfMemory" in error, "warning", full, "nvidia-smi"),
-        (
-            error,
-            "problem",
-            f"{found}, but it does not compute on {error}",
-            f"take a torch made for this GPU: {PYTORCH}",
-        ),
+        (error, "problem", f"{found}, but it does not compute on {error}", other),
         (seen, "ok", f"{found}, computes on {counted(seen, 'GPU')}", ""),
         (True, "ok", found, ""),
     )
@@ -257,30 +229,15 @@ def _requirements(here: Environment) -> Iterator[Check]:
         yield Check("requirements", "problem", found, f'pip install "{missed.requirement}"')
 
 
-def _transformers(here: Environment) -> Iterator[Check]:
-    version = here.versions.get("transformers")
-    if version is None:  # a requirement of ms-swift, and said among those
-        return
-    resume = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
-    yield _first(
-        "transformers",
-        (release_of(version) >= RESUMES_NEW_BATCH, "ok", version, ""),
-        (True, "warning", resume, 'pip install -U "transformers>=5.2"'),
-    )
-
-
-def _msgspec(here: Environment) -> Iterator[Check]:
-    if here.engine is None:  # it comes with the extra that the line of ms-swift names
-        return
-    missing = "not installed: GRPO and GKD import it, and ms-swift does not declare it"
-    yield _first(
-        "msgspec",
-        ("msgspec" in here.versions, "ok", _version(here, "msgspec"), ""),
-        (True, "warning", missing, "pip install msgspec"),
-    )
-
-
 def _companions(here: Environment) -> Iterator[Check]:
+    if version := here.versions.get("transformers"):  # a missing one is said among the requirements of ms-swift
+        resume = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
+        old = Check("transformers", "warning", resume, 'pip install -U "transformers>=5.2"')
+        yield Check("transformers", "ok", version) if release_of(version) >= RESUMES_NEW_BATCH else old
+    if here.engine is not None:  # else msgspec comes with the extra that the line of ms-swift names
+        missing = "not installed: GRPO and GKD import it, and ms-swift does not declare it"
+        found = here.versions.get("msgspec")
+        yield Check("msgspec", "ok", found) if found else Check("msgspec", "warning", missing, "pip install msgspec")
     for package in COMPANIONS:
         yield _line(here, package)
 
@@ -308,20 +265,16 @@ def _disks(here: Environment) -> Iterator[Check]:
 
 
 def _tokens(here: Environment) -> Iterator[Check]:
-    found = ", ".join(f"{name} {'set' if name in here.tokens else 'not set'}" for name in TOKENS)
-    yield Check("tokens", "ok", found)
+    yield Check("tokens", "ok", ", ".join(f"{name} {'' if name in here.tokens else 'not '}set" for name in TOKENS))
 
 
 CHECKS: tuple[Callable[[Environment], Iterator[Check]], ...] = (
-    _python,
-    _platform,
+    _machine,
     _gpus,
     _torch,
     _torchvision,
     _engine,
     _requirements,
-    _transformers,
-    _msgspec,
     _companions,
     _swift_on_path,
     _disks,

@@ -50,24 +50,15 @@ class Environment:
     """What was found in this interpreter and on this machine.
 
     Attributes:
-        python: its version.
-        system: as in ``Linux``.
-        machine: as in ``x86_64``.
         engine: the version of ms-swift; None where it is not installed.
-        flags: how many of its flags were read.
-        flags_error: why they could not be.
+        flags: how many of its flags were read; `flags_error` says why they could not be.
         versions: installed distributions, by lower-case name with dashes.
         declared: how many requirements ms-swift declares; 0 where its metadata is missing.
         unmet: those that are not met; None where that could not be compared.
         imports: how the import of each installed package went, by import name.
-        driver: whether there is an ``nvidia-smi``.
-        gpus: what it shows, after ``CUDA_VISIBLE_DEVICES``.
-        visible: ``CUDA_VISIBLE_DEVICES``.
+        driver: whether there is an ``nvidia-smi``; `gpus` is what it shows, after ``CUDA_VISIBLE_DEVICES`` (`visible`).
         scripts: the folder of this interpreter's programs.
-        swift: the ``swift`` on ``PATH``.
-        swift_is_own: whether that one is this interpreter's.
-        disks: every file system that fills up.
-        tokens: the names of the `TOKENS` that are set.
+        swift: the one on ``PATH``; `swift_is_own` where it is this interpreter's.
         pip: the words that mean the pip of this interpreter.
     """
 
@@ -139,14 +130,9 @@ def installed_versions() -> dict[str, str]:
 
 
 def unmet_requirements(requirements: list[str], versions: Mapping[str, str]) -> list[Unmet] | None:
-    """Which requirements are not met; those of extras and of other platforms are left out.
+    """Which requirements (as in ``Requires-Dist``) are not met; those of extras and of other platforms are left out.
 
-    Args:
-        requirements: as in ``Requires-Dist``.
-        versions: what is installed, from `installed_versions`.
-
-    Returns:
-        None where the package `packaging` is not installed, which alone can compare versions rightly.
+    None where the package `packaging` is not installed, which alone can compare versions rightly.
     """
     try:
         from packaging.requirements import Requirement
@@ -206,10 +192,9 @@ def _normal(name: str) -> str:
 def _declared() -> list[str]:
     """What ms-swift requires, extras left out."""
     try:
-        found = metadata.requires("ms-swift") or []
+        return [text for text in metadata.requires("ms-swift") or [] if "extra ==" not in text]
     except metadata.PackageNotFoundError:
         return []
-    return [text for text in found if "extra ==" not in text]
 
 
 def _pip(scripts: Path) -> str:

@@ -28,7 +28,7 @@ class Kind(Enum):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """What people read."""
         return TITLES[self]
 
 
@@ -101,13 +101,7 @@ ERROR_LINE = re.compile(r"^(?:\[rank\d+\]: )?(?:[A-Za-z_][\w.]*(?:Error|Exceptio
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended.
-
-    Attributes:
-        kind: decides what may be tried.
-        evidence: the line of the log that shows it, or what the exit status means.
-        status: the exit status.
-    """
+    """Why an attempt ended: `evidence` is the line of the log that shows it, or what the exit status means."""
 
     kind: Kind
     evidence: str
@@ -115,13 +109,9 @@ class Failure:
 
 
 def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
-    """Name a failure.
+    """Name a failure by the exit status of ms-swift (negative for a signal) and the end of its output.
 
-    Args:
-        status: the exit status of ms-swift; negative for a signal.
-        log: the end of its output. Only the part behind the last traceback's beginning is asked for where a
-            failure happened.
-        oom_kills: processes that the kernel's out-of-memory killer ended meanwhile on this machine.
+    `oom_kills` are the processes that the kernel's out-of-memory killer ended meanwhile on this machine.
     """
     lines = [line.strip() for line in re.split(r"[\r\n]+", log) if line.strip()]
     for pattern in PATTERNS:
@@ -129,11 +119,8 @@ def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
         if line is not None:
             return Failure(_where(pattern.kind, log[: log.rfind(line)]), _shorten(line), status)
     if status in SIGKILLED:
-        proof = (
-            "the kernel's out-of-memory killer ended it"
-            if oom_kills
-            else "killed by SIGKILL, as the kernel does when host memory runs out"
-        )
+        killed = "killed by SIGKILL, as the kernel does when host memory runs out"
+        proof = "the kernel's out-of-memory killer ended it" if oom_kills else killed
         return Failure(Kind.HOST_MEMORY, proof, status)
     errors = [line for line in lines if ERROR_LINE.match(line)]
     error = next((line for line in reversed(errors) if "ChildFailedError" not in line), None)
@@ -142,12 +129,10 @@ def classify(status: int, log: str, *, oom_kills: int = 0) -> Failure:
 
 def _where(kind: Kind, log: str) -> Kind:
     """Whether GPU memory ran out in training, evaluation or loading, by the frames of the last traceback."""
-    if kind is not Kind.GPU_MEMORY:
-        return kind
     traceback = log[log.rfind("Traceback (most recent call last)") :]
-    if EVALUATION.search(traceback):
+    if kind is Kind.GPU_MEMORY and EVALUATION.search(traceback):
         return Kind.GPU_MEMORY_EVAL
-    if LOADING.search(traceback):
+    if kind is Kind.GPU_MEMORY and LOADING.search(traceback):
         return Kind.GPU_MEMORY_LOAD
     return kind
 
@@ -158,13 +143,12 @@ def _shorten(line: str, limit: int = 200) -> str:
 
 def memory_sizes(evidence: str) -> str:
     """The sizes in PyTorch's out-of-memory line, for people: ``tried 2.32 GiB, 1.10 GiB free of 39.14 GiB``."""
-    tried = re.search(r"[Tt]ried to allocate ([\d.]+ [KMG]iB|\d+ bytes)", evidence)
-    total = re.search(r"total capacity of ([\d.]+ [KMG]iB)", evidence)
-    free = re.search(r"of which ([\d.]+ [KMG]iB) is free", evidence)
     parts = []
-    if tried:
+    if tried := re.search(r"[Tt]ried to allocate ([\d.]+ [KMG]iB|\d+ bytes)", evidence):
         number, unit = tried[1].split()
         parts.append(f"tried {int(number) / 2**30:.2f} GiB" if unit == "bytes" else f"tried {tried[1]}")
+    total = re.search(r"total capacity of ([\d.]+ [KMG]iB)", evidence)
+    free = re.search(r"of which ([\d.]+ [KMG]iB) is free", evidence)
     if free and total:
         parts.append(f"{free[1]} free of {total[1]}")
     return ", ".join(parts)

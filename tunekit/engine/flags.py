@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.engine.locate import Installation, find_engine, find_package
 from tunekit.errors import TunekitError
-from tunekit.files import cache_folder, write_atomically
+from tunekit.files import cache_folder, keep_answer
 from tunekit.plan.flags import Flag, FlagTable
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ AFTER_CLASSES = {
 def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
     """The flags of the installed ms-swift (cached by version and change), or of the shipped snapshot.
 
-    Args:
-        classes: of which commands: `ARGUMENT_CLASSES` or `AFTER_CLASSES`.
+    `classes` are those of the commands: `ARGUMENT_CLASSES` or `AFTER_CLASSES`.
     """
     engine = find_engine()
     if engine is None:
@@ -55,10 +54,7 @@ def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> Fla
         return _load(cached, classes)
     except (OSError, ValueError, KeyError):  # not cached yet, or written by another version of tunekit
         table = read_flags(engine, classes)
-        try:
-            write_atomically(cached, json.dumps(to_json(table)))
-        except OSError:
-            return table  # a cache that cannot be written costs 0.2 s a call, nothing else
+        keep_answer(cached, to_json(table))  # without it a call costs 0.2 s more, nothing else
         return table
 
 
@@ -75,11 +71,7 @@ def _remembered(path: Path, _state: tuple[int, ...], commands: tuple[str, ...]) 
 
 
 def read_flags(engine: Installation, classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
-    """Parse the argument files of an installed ms-swift, for the commands of `classes`.
-
-    Raises:
-        TunekitError: the files are not laid out as in ms-swift 4.x.
-    """
+    """Parse the argument files of ms-swift; raises TunekitError where they are not laid out as in 4.x."""
     commands: dict[str, dict[str, Flag]] = {}
     for command, (module, name) in classes.items():
         fields: dict[str, Flag] = {}
@@ -87,9 +79,8 @@ def read_flags(engine: Installation, classes: Mapping[str, tuple[str, str]] = AR
             for field, flag in getattr(part, "_flags", {}).items():
                 fields.setdefault(field, flag)
         if "model" not in fields or (command in ARGUMENT_CLASSES and "output_dir" not in fields):
-            raise TunekitError(
-                f"the flags of ms-swift {engine.version} could not be read", 'pip install "ms-swift>=4.6,<5"'
-            )
+            hint = 'pip install "ms-swift>=4.6,<5"'
+            raise TunekitError(f"the flags of ms-swift {engine.version} could not be read", hint)
         commands[command] = dict(sorted(fields.items()))
     return FlagTable(engine.version, installed=True, by_command=commands)
 
@@ -130,7 +121,7 @@ def _module_path(name: str) -> Path | None:
     if folder is None:
         return None
     base = folder.joinpath(*rest)
-    candidates = (base.with_suffix(".py"), base / "__init__.py") if rest else (base / "__init__.py",)
+    candidates = [*([base.with_suffix(".py")] if rest else []), base / "__init__.py"]
     return next((path for path in candidates if path.is_file()), None)
 
 

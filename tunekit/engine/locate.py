@@ -13,29 +13,15 @@ from functools import cache
 from pathlib import Path
 
 OPTIONAL_PACKAGES = (
-    "flash_attn",
-    "flash_attn_3",
-    "bitsandbytes",
-    "liger_kernel",
-    "deepspeed",
-    "swanlab",
-    "wandb",
-    "vllm",
-    "torchvision",
-    "qwen_vl_utils",
+    *("flash_attn", "flash_attn_3", "bitsandbytes", "liger_kernel", "deepspeed", "swanlab", "wandb", "vllm"),
+    *("torchvision", "qwen_vl_utils"),
 )
 """Packages that decide what a plan may use, by import name."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The ms-swift of this interpreter.
-
-    Attributes:
-        python: the interpreter that runs it.
-        root: the folder of the package ``swift``.
-        version: of ms-swift, as in ``4.6.0``.
-    """
+    """The ms-swift of an interpreter, whose `root` is the folder of the package ``swift``."""
 
     python: str
     root: Path
@@ -43,11 +29,8 @@ class Installation:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """The words that start ms-swift in this interpreter.
-
-        The file is named, as ms-swift does with its trainers: with ``-m`` a ``swift.py`` in the current folder would
-        be run instead.
-        """
+        """The words that start ms-swift in this interpreter."""
+        # Not with -m: a swift.py in the current folder would be run instead. ms-swift names its trainers so too.
         return (self.python, str(self.root / "cli" / "main.py"))
 
 
@@ -81,10 +64,9 @@ def package_version(distribution: str) -> tuple[int, ...] | None:
     from importlib import metadata
 
     try:
-        version = metadata.version(distribution)
+        return release_of(metadata.version(distribution))
     except metadata.PackageNotFoundError:
         return None
-    return release_of(version)
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -94,10 +76,7 @@ def release_of(version: str) -> tuple[int, ...]:
 
 @cache
 def liger_models() -> frozenset[str]:
-    """Model types that the installed liger-kernel patches, read from its source; empty where it is not installed.
-
-    They are transformers' names, which ms-swift's model types mostly share.
-    """
+    """Model types (transformers') that the installed liger-kernel patches, by its source; empty where there is none."""
     root = find_package("liger_kernel")
     table = root / "transformers" / "monkey_patch.py" if root else None
     if table is None or not table.is_file():

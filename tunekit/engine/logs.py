@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """Where a run stands: its optimizer steps (0 before the first log line), and what the last lines said.
 
     Attributes:
-        step, total: optimizer steps; 0 before the first log line.
-        loss: of the last log line.
-        losses: of every logged step; a step that was repeated after a retry counts once, as it came out last.
-        seconds_per_step: as ms-swift measures it.
         memory_gib: the most GPU memory that PyTorch reserved; None on a CPU.
         predicted_gib: what was predicted of that before the start; None where it could not be.
-        eta_seconds: what is left, by the speed so far.
+        losses: of every logged step; a step that was repeated after a retry counts once, as it came out last.
     """
 
     step: int = 0
@@ -66,16 +62,13 @@ FIELDS = {
 
 
 class LogTail:
-    """Follows a ``logging.jsonl`` that another process writes.
+    """Follows a ``logging.jsonl`` that another process writes; it need not exist yet.
 
-    Args:
-        path: need not exist yet.
-        skip: bytes at the beginning that belong to earlier attempts.
+    The first `skip` bytes belong to earlier attempts.
     """
 
     def __init__(self, path: Path, skip: int = 0) -> None:
-        self._path = path
-        self._offset = skip
+        self._path, self._offset = path, skip
 
     def new(self) -> Iterator[dict[str, Any]]:
         """The objects written since the last call; a line that is not complete yet waits for the next one."""

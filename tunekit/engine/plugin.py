@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,7 @@ def register(alias: str, file: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the files that a command needs beside it are kept.
-
-    Attributes:
-        plugin: the rewards.
-        data: the folder of formatted rows.
-    """
+    """Where the files that a command needs beside it are kept: the plugin of rewards, the folder of formatted rows."""
 
     plugin: Path
     data: Path
@@ -106,29 +102,23 @@ def with_files(plan: Plan, files: Files) -> Plan:
 
 def formatted_rows(plan: Plan, files: Files) -> dict[str, Path]:
     """Where the rows of each dataset stand once they are formatted."""
-    found: dict[str, Path] = {}
+    names = [name for flag in DATASETS for name in plan.words(flag)]
     places: dict[str, Path] = {}
-    for flag in DATASETS:
-        for name in plan.words(flag):
-            path = bare(name)
-            if path not in places:
-                taken = {place.name for place in places.values()}
-                stem, number = Path(path).stem, 1
-                while (file := f"{stem}.jsonl" if number == 1 else f"{stem}-{number}.jsonl") in taken:
-                    number += 1
-                places[path] = files.data / file
-            found[name] = places[path]
-    return found
+    for path in dict.fromkeys(map(bare, names)):
+        stem = Path(path).stem
+        numbered = (f"{stem}.jsonl" if number == 1 else f"{stem}-{number}.jsonl" for number in count(1))
+        places[path] = next(file for name in numbered if (file := files.data / name) not in places.values())
+    return {name: places[bare(name)] for name in names}
 
 
 def bare(name: str) -> str:
     """A dataset's name without the sample that it asks for, as in ``train.jsonl#500``."""
-    head, mark, count = name.rpartition("#")
-    return head if mark and count.isdigit() else name
+    head, mark, sample = name.rpartition("#")
+    return head if mark and sample.isdigit() else name
 
 
 def plugin_text(plan: Plan, plugin: Path) -> str:
-    """The plugin of a plan's rewards, for the file `plugin`."""
+    """The text of the file `plugin`: a plan's rewards."""
     sources = "\n".join(f"{reward.alias} is {reward.spec}." for reward in plan.rewards)
     head = HEAD.format(version=tunekit.__version__, engine=plan.engine, sources=sources)
     parts = "\n\n".join(inspect.getsource(part) for part in PLUGIN).replace("  # noqa: D205", "")
@@ -139,9 +129,7 @@ def plugin_text(plan: Plan, plugin: Path) -> str:
 
 
 def _reachable(reward: Function, plugin: Path) -> str:
-    """The path of a reward's file as the plugin finds it: from its own folder where both are below the current one, so
-    that a project can be moved as a whole; else from the root.
-    """  # noqa: D205
+    # From the plugin's folder where both are below the current one, so that a project can be moved as a whole.
     here, file, folder = Path.cwd(), Path(reward.file).resolve(), plugin.resolve().parent
     if file.is_relative_to(here) and folder.is_relative_to(here):
         return os.path.relpath(file, folder)

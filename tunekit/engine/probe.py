@@ -1,7 +1,4 @@
-"""Import packages for real, each in an interpreter of its own, which may hang, crash or print what it likes.
-
-It is not given the tokens of the environment.
-"""
+"""Import packages for real, each in an interpreter of its own: it may hang, crash or print, and gets no tokens."""
 
 from __future__ import annotations
 
@@ -58,12 +55,9 @@ IMPORTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Import:
-    """How the import of an installed package went.
+    """How the import of an installed package went: ``slow`` where the time limit ended it.
 
-    Attributes:
-        status: ``slow`` when the time limit ended it.
-        error: the whole error text of a broken one.
-        found: what the code in `IMPORTS` found out.
+    `error` is the whole text of a broken one, `found` what the code in `IMPORTS` found out.
     """
 
     status: Literal["works", "broken", "slow"]

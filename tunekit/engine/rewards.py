@@ -13,7 +13,6 @@ from tunekit.errors import TunekitError, did_you_mean
 
 if TYPE_CHECKING:
     from tunekit.plan.plan import Plan
-    from tunekit.plan.settings import Value
 
 BUILT_IN = {
     "toolbench": ("solution",),
@@ -34,16 +33,12 @@ PACKAGES = {"accuracy": "math_verify", "cosine": "math_verify"}
 def choose_rewards(words: list[str], own: list[str]) -> tuple[list[str], list[Function]]:
     """What ``--reward`` names: the names by which ms-swift knows the rewards, and those that are the user's functions.
 
-    Args:
-        words: functions as ``file.py:function``, and rewards of ms-swift by name.
-        own: the user's plugins for ms-swift, which may bring rewards too.
-
-    Raises:
-        TunekitError: there is no such function or reward, or it is named twice.
+    A word is ``file.py:function``, or a reward of ms-swift or of a plugin in `own`, the user's for ms-swift. Raises
+    TunekitError where there is no such function or reward, or it is named twice.
     """
-    known = dict(built_in())
+    known = built_in()
     for plugin in own:
-        known |= registered(Path(plugin))
+        known = known | registered(Path(plugin))
     for word in words:
         if words.count(word) > 1:
             raise TunekitError(f"the reward {word} is named twice", "--reward-weights 2 makes one count double")
@@ -65,17 +60,12 @@ def check_weights(plan: Plan) -> None:
             float(weight)
         except ValueError:
             raise TunekitError(f"--reward_weights takes numbers, not {weight}", "one for each reward") from None
-    sources = [name for flag in ("reward_funcs", "reward_model") for name in words_of(plan.get(flag))]
+    lists = [plan.get(flag) for flag in ("reward_funcs", "reward_model")]
+    sources = [name for names in lists if isinstance(names, list) for name in names]
     if plan.get("use_gym_env") is not True and len(weights) != len(sources):
-        counted = f"{len(sources)} ({', '.join(sources)})" if sources else "none"
-        raise TunekitError(
-            f"there are {len(weights)} --reward_weights, and the rewards are {counted}", "one number for each, in order"
-        )
-
-
-def words_of(value: Value | None) -> list[str]:
-    """The words of a flag that takes several; none where it is not set."""
-    return value if isinstance(value, list) else []
+        rewards = f"{len(sources)} ({', '.join(sources)})" if sources else "none"
+        found = f"there are {len(weights)} --reward_weights, and the rewards are {rewards}"
+        raise TunekitError(found, "one number for each, in order")
 
 
 def built_in() -> dict[str, tuple[str, ...]]:

@@ -1,1 +1,1 @@
-"""Will it fit? The peak memory of a training run, told before the GPU is touched."""
+"""Will it fit? The peak memory of a training run, known before the GPU is touched."""

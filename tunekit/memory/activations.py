@@ -7,6 +7,7 @@ comes from is said beside it. Widths: hidden h, query heads q, keys k, MLP i; T 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,39 +15,33 @@ if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry, Linear
     from tunekit.memory.spec import Spec
 
-NORM = 4
-"""An RMSNorm keeps its input in float32."""
-NORM_TRAINED = 8
-"""... and, where its weight is trained, what it multiplied (2) and its output, which the next weights need (2)."""
+NORM = 4  # an RMSNorm keeps its input in float32
+NORM_TRAINED = 8  # ... and, where its weight is trained, what it multiplied (2) and its output for the next weights (2)
+# Liger's RMSNorm keeps its input as it is (liger_kernel.ops.rms_norm, save_for_backward); a trained weight changes
+# nothing of it, but the next ones keep what they read (2)
 LIGER_NORM = 2
-"""Liger's RMSNorm keeps its input as it is (liger_kernel.ops.rms_norm, save_for_backward); a trained weight changes
-nothing of it, but the next ones keep what they read (2)."""
+# Of h while Liger's MLP goes backward, beside what the norm keeps: the residual, the layer's output, the gradient from
+# above and the next one; its SwiGLU writes gradients over gate and up (liger_kernel.ops.swiglu)
 LIGER_MLP = 8
-"""Of h while Liger's MLP goes backward, beside what the norm keeps: the residual, the layer's output, the gradient from
-above and the next one; its SwiGLU writes gradients over gate and up (liger_kernel.ops.swiglu)."""
+# Of h, beside attention, while the MLP's norm goes backward: float32 copies of input, gradient and products
 NORM_BACKWARD = 28
-"""Of h, beside attention, while the MLP's norm goes backward: float32 copies of input, gradient and products."""
-FINAL_NORM = 24
-"""The same of the last norm where nothing else of a layer is added to it."""
-HIDDEN_LIVE = 6
-"""Of h in a layer computed again: the residual, the gradient from above and the linear layer's output."""
+FINAL_NORM = 24  # the same of the last norm where nothing else of a layer is added to it
+HIDDEN_LIVE = 6  # of h in a layer computed again: the residual, the gradient from above and the linear layer's output
+# Of q: gradients of output and query (2 + 2), kept query and output (4), the kernel's float32 accumulator (4)
 FLASH_BACKWARD = 12
-"""Of q: gradients of output and query (2 + 2), kept query and output (4), the kernel's float32 accumulator (4)."""
-LOGSUMEXP = 4
-"""Flash attention keeps one float32 a token and head."""
-EAGER_KEPT = {2: 6, 4: 4}
-"""Of S x S a head: the float32 softmax, and its copy in the width of the heads where that is less."""
+LOGSUMEXP = 4  # flash attention keeps one float32 a token and head
+EAGER_KEPT = {
+    2: 6,
+    4: 4,
+}  # of S x S a head: the float32 softmax, and its copy in the width of the heads if that is less
+# The same going backward: softmax, gradient in float32, its product with the softmax (SoftMax.cu) and the result, which
+# is 2 bytes in float16: there CUDA's softmax converts by itself (ATen/native/SoftMax.cpp, half_to_float)
 EAGER_PEAK = {"float16": 14, "other": 16}
-"""The same going backward: softmax, gradient in float32, its product with the softmax (SoftMax.cu) and the result,
-which is 2 bytes in float16: there CUDA's softmax converts by itself (ATen/native/SoftMax.cpp, half_to_float)."""
-EAGER_SINKS = {"kept": 4, "peak": 8}
-"""gpt-oss computes its softmax in bfloat16 (modeling_gpt_oss.eager_attention_forward)."""
-EAGER_CAPPED = 2
-"""More of it where scores go through a tanh, whose output is kept."""
+EAGER_SINKS = {"kept": 4, "peak": 8}  # gpt-oss: softmax in bfloat16 (modeling_gpt_oss.eager_attention_forward)
+EAGER_CAPPED = 2  # more of it where scores go through a tanh, whose output is kept
+# Of rows x S x S, where rows are padded: the mask as booleans, made once; as numbers, kept by each layer
 SDPA_MASK, SDPA_BIAS = 1, 2
-"""Of rows x S x S, where rows are padded: the mask as booleans, made once; as numbers, kept by each layer."""
-POSITIONS = 28
-"""Bytes a token for ids, positions and labels (int64) and the norms' variances."""
+POSITIONS = 28  # bytes a token for ids, positions and labels (int64) and the norms' variances
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,7 @@ class Adapters:
     """What adapters keep of what they read.
 
     Attributes:
-        attention_in: adapters on q, k and v.
-        attention_out: on the output of attention.
-        mlp_in: on gate and up.
-        mlp_out: on down.
+        attention_in: adapters on q, k and v; the next three are those on attention's output, gate and up, and down.
         count: adapters in one layer.
         own: bytes each keeps of one number of its input.
         shared: bytes that all on the same input keep together: the input itself.
@@ -108,9 +100,7 @@ class Adapters:
         """The adapters of `spec`; none under full training."""
         if spec.tuner == "full":
             return Adapters()
-        parts = dict.fromkeys(("attention_in", "attention_out", "mlp_in", "mlp_out"), 0)
-        for linear in targeted(spec, geometry):
-            parts[linear.part] += 1
+        parts = Counter(linear.part for linear in targeted(spec, geometry))
         converts = widths.adapter > widths.stream  # peft casts the input to the adapter's type
         copy = 2 if widths.autocast else max(widths.adapter, widths.stream)
         dropout = spec.dropout > 0
@@ -140,13 +130,9 @@ def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
 
 @dataclass(frozen=True)
 class LayerBytes:
-    """One decoder layer, in bytes.
-
-    Attributes:
-        kept: for backward, where layers are not computed again.
-        peak: with everything alive at the layer's worst moment, computed again.
-        moment: that moment.
-    """
+    """One decoder layer, in bytes: what it keeps for backward where layers are not computed again, and, where they are,
+    what is alive at its worst moment.
+    """  # noqa: D205
 
     kept: float
     peak: float
@@ -172,7 +158,7 @@ def mask_bytes(spec: Spec, rows: int) -> int:
 
 
 def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> LayerBytes:
-    """One layer of `rows` rows; `experts`: whether it has some."""
+    """One layer of `rows` rows, with `experts` or without."""
     widths = Widths.of(spec)
     adapters = Adapters.of(spec, geometry, widths)
     trained = spec.tuner == "full"
@@ -217,28 +203,25 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     """Bytes that attention keeps for backward, and those alive while it goes backward."""
     query, keys = geometry.query, geometry.keys
     tokens = rows * spec.seq_len
-    grouped = keys < query
     if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
-        # keys and values are repeated for every head (transformers' use_gqa_in_sdpa: not where there is no mask)
-        keys, grouped = query, False
+        keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
     norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
-    normed = norms * (geometry.query + geometry.keys) if geometry.family.qk_norm else 0
+    normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
     twice = 2 * widths.heads
     kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens
     if "qkv" in geometry.family.fused:
         kept += widths.heads * (query + keys) * tokens  # the values are a part of one tensor, which stays whole
     backward = (FLASH_BACKWARD + twice - 4) * query + (twice + 4) * keys + normed + LOGSUMEXP * geometry.heads
-    if grouped:
+    if keys < query:
         backward += 4 * query  # the kernel writes gradients of keys and values for every query head
     if spec.attn != "eager":
         bias = SDPA_BIAS * rows * spec.seq_len**2 if padded(spec, rows) else 0
         return kept + bias, backward * tokens + bias
     scores = geometry.heads * rows * spec.seq_len**2
+    each = EAGER_KEPT[widths.heads]
+    peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
     if geometry.family.sinks:
         each, peak = EAGER_SINKS["kept"], EAGER_SINKS["peak"]
-    else:
-        each = EAGER_KEPT[widths.heads]
-        peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
     if geometry.family.capped:
         each, peak = each + EAGER_CAPPED, peak + EAGER_CAPPED
     return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores
@@ -259,11 +242,8 @@ def _mlp(
         live -= norm // 2  # of the norm after the MLP, which the MLP's adapters come before
     if geometry.family.late_norms:
         live -= norm + 2
-    if spec.liger:
-        written = (4 if trained else 3) * number
-        moments = {"backward of the MLP": (reads + LIGER_MLP) * hidden + float(written) * width}
-    else:
-        moments = {"backward of the MLP": (reads + 4) * hidden + 2.0 * gated * width}
+    beside, written = (LIGER_MLP, (4 if trained else 3) * number) if spec.liger else (4, 2 * gated)
+    moments: dict[str, float] = {"backward of the MLP": (reads + beside) * hidden + written * width}
     if adapters.mlp_in:
         cast = adapters.cast
         moments["adapters of gate and up"] = (live + 2 * cast - 2) * hidden + (gated if cast else 4) * width
@@ -280,21 +260,20 @@ def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str,
     """Of a MoE block and its norm, bytes a token, by grouped matrix products; see `_mlp`."""
     hidden, width, experts = geometry.hidden, geometry.expert_width, geometry.experts
     sent_hidden, sent_width = geometry.experts_per_token * hidden, geometry.experts_per_token * width
-    router = 40.0 * geometry.experts_per_token + 16 * experts
-    if geometry.family.sinks:  # gpt-oss keeps both clamps, the sigmoid and the products
-        kept: float = norm * hidden + 2 * sent_hidden + 12 * sent_width
-        moments: dict[str, float] = {
+    shared = geometry.intermediate if geometry.moe_layers == geometry.layers else 0
+    beside = 40.0 * geometry.experts_per_token + 16 * experts + 6 * shared  # the router and the shared expert
+    if geometry.family.sinks:
+        width_kept = 12  # gpt-oss keeps both clamps, the sigmoid and the products
+        moments = {
             "activation of the experts": 2 * sent_hidden + 20 * sent_width,
             "outputs of the experts": 10 * sent_hidden + 12 * sent_width,
         }
     else:
-        kept = norm * hidden + 2 * sent_hidden + 6 * sent_width
+        width_kept = 6
         moments = {
-            "outputs of the experts": 8.0 * sent_hidden + 6 * sent_width,
+            "outputs of the experts": 8 * sent_hidden + 6 * sent_width,
             "inputs of the experts": 4 * sent_hidden + 8 * sent_width,
             "backward of the experts": 12 * sent_width,
         }
-    shared = geometry.intermediate if geometry.moe_layers == geometry.layers else 0
-    return kept + 6 * shared + router, {
-        name: (norm + live) * hidden + size + 6 * shared + router for name, size in moments.items()
-    }
+    alive = {name: (norm + live) * hidden + size + beside for name, size in moments.items()}
+    return norm * hidden + 2 * sent_hidden + width_kept * sent_width + beside, alive

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
-CONTEXT: Mapping[tuple[int, int], int] = {(7, 5): 147_718_144}
+CONTEXT: Mapping[tuple[int, int] | None, int] = {(7, 5): 147_718_144}
 """Bytes of the CUDA context beside PyTorch's allocator, by compute capability, where somebody measured a training
 process: 140.875 MiB on a Tesla T4 with PyTorch 2.9 (fitcheck-llm 0.3.1, data/measurements)."""
 
@@ -18,7 +18,7 @@ CONTEXT_ASSUMED = 600 * MIB
 seen to take 426 MiB of an RTX 6000 Ada with PyTorch 2.10 and CUDA 13.0
 (https://github.com/unslothai/unsloth-zoo/pull/1053); kernels come on top as they are used."""
 
-WORKSPACE: Mapping[tuple[int, int], int] = {(9, 0): 8 * 4096 * 1024}
+WORKSPACE: Mapping[tuple[int, int] | None, int] = {(9, 0): 8 * 4096 * 1024}
 """Bytes that cuBLAS takes from PyTorch's allocator for each thread that multiplies, and keeps: 32 MiB on Hopper
 (https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize)."""
 
@@ -28,17 +28,15 @@ WORKSPACE_ELSEWHERE = (2 * 4096 + 8 * 16) * 1024
 
 def cuda_context(capability: tuple[int, int] | None) -> int:
     """Bytes of the CUDA context on a card of this compute capability, None where it is not known."""
-    return CONTEXT.get(capability, CONTEXT_ASSUMED) if capability else CONTEXT_ASSUMED
+    return CONTEXT.get(capability, CONTEXT_ASSUMED)
 
 
 def context_note(capability: tuple[int, int] | None) -> str:
     """`cuda_context` in words, and whether it was measured."""
-    measured = capability in CONTEXT
-    return (
-        f"{cuda_context(capability) / MIB:.0f} MiB for the CUDA context, {'measured' if measured else 'an assumption'}"
-    )
+    source = "measured" if capability in CONTEXT else "an assumption"
+    return f"{cuda_context(capability) / MIB:.0f} MiB for the CUDA context, {source}"
 
 
 def cublas_workspace(capability: tuple[int, int] | None) -> int:
     """Bytes of one cuBLAS workspace on a card of this compute capability, None where it is not known."""
-    return WORKSPACE.get(capability, WORKSPACE_ELSEWHERE) if capability else WORKSPACE_ELSEWHERE
+    return WORKSPACE.get(capability, WORKSPACE_ELSEWHERE)

@@ -28,7 +28,6 @@ from tunekit.stages import REWARD_MODEL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.memory.activations import LayerBytes
     from tunekit.memory.spec import Spec
 
 CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
@@ -45,11 +44,7 @@ SOFTCAP = 2
 
 @lru_cache(maxsize=1024)
 def estimate(spec: Spec) -> Prediction:
-    """Predict the peak of one GPU. It depends on nothing but `spec`, so each is computed once.
-
-    Raises:
-        Unknown: the architecture or the optimizer has no formula here.
-    """
+    """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
     spec = replace(spec, seq_len=spec.longest)
     geometry = Geometry.from_config(spec.config)
     if spec.optimizer not in OPTIMIZERS:
@@ -61,14 +56,13 @@ def estimate(spec: Spec) -> Prediction:
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
     names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
-    parts = {name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names}
     moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
         process_gib=(reserved + cuda_context(spec.capability)) / GIB,
-        breakdown=parts,
+        breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
         notes=_notes(spec, geometry),
@@ -87,28 +81,24 @@ def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     """What comes and goes in forward and backward, by moment, in bytes."""
     rows = spec.micro_batch * (2 if spec.kind.rows.pairs else 1)
-    tokens = rows * spec.seq_len
+    tokens, lossy = rows * spec.seq_len, loss_tokens(spec, rows)
     stream = Widths.of(spec).stream
-    dense, moe = geometry.layers - geometry.moe_layers, geometry.moe_layers
-    kinds: list[tuple[LayerBytes, int]] = []
-    for count, experts in ((dense, False), (moe, True)):
-        if count:
-            kinds.append((layer_bytes(spec, geometry, rows, experts), count))
+    counts = {False: geometry.layers - geometry.moe_layers, True: geometry.moe_layers}
+    kinds = [(layer_bytes(spec, geometry, rows, experts), count) for experts, count in counts.items() if count]
     worst = max((kind for kind, _ in kinds), key=lambda kind: kind.peak)
     other = 2 * cublas_workspace(spec.capability) + position_bytes(geometry) * tokens + mask_bytes(spec, rows)
-    kept: float
+    embedded = stream * geometry.hidden * tokens
     if spec.gradient_checkpointing:
-        kept, peak = float(stream * geometry.layers * geometry.hidden * tokens), worst.peak
+        kept, peak = float(embedded * geometry.layers), worst.peak
+        below = kept / geometry.layers
     else:
         kept = sum(kind.kept * count for kind, count in kinds)
         peak = max(worst.peak - worst.kept, FINAL_NORM * geometry.hidden * tokens)
-    held = Widths.of(spec).stream * geometry.vocab * loss_tokens(spec, rows) if spec.outputs_kept else 0
+        below = kept / geometry.layers + embedded
+    held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
-    layers = {"layer": peak, "logits": 0 if spec.fused_loss else held, "other": other}
-    below = kept / geometry.layers  # of the first layer, and what the embedding made
-    below += 0 if spec.gradient_checkpointing else stream * geometry.hidden * tokens
+    layers = {"layer": peak, "logits": held, "other": other}
     loss = {"checkpoints": kept, "other": other}
-    head = 2 * (geometry.vocab + geometry.hidden) * loss_tokens(spec, rows) + 8 * geometry.hidden * tokens
     found = {
         worst.moment: {"checkpoints": kept, "gradients": gradients[LAYER], **layers},
         worst.moment + BOTTOM: {"checkpoints": below, "gradients": gradients[BOTTOM], **layers},
@@ -116,46 +106,40 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         EMBEDDING: {"gradients": gradients[EMBEDDING], "other": other},
     }
     if spec.tuner == "full" and not spec.fused_loss:
+        head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
     return found
 
 
 def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
     """Bytes from the last norm to the loss."""
-    tokens, hidden = rows * spec.seq_len, geometry.hidden
-    states = (8 if spec.tuner == "full" else 4) * hidden * tokens
+    hidden, lossy = geometry.hidden, loss_tokens(spec, rows)
+    states = (8 if spec.tuner == "full" else 4) * hidden * rows * spec.seq_len
     if spec.kind.gives == REWARD_MODEL:
         return states  # a head of one number
     if spec.fused_loss:
         # liger_kernel.ops.fused_linear_cross_entropy: as many chunks as the vocabulary is wider than the model.
-        lossy = loss_tokens(spec, rows)
         chunk: int = 2 ** math.ceil(math.log2(max(1, math.ceil(lossy / math.ceil(geometry.vocab / hidden)))))
         return 2 * min(chunk, lossy) * geometry.vocab + 2 * hidden * lossy + states
     each = LOGITS_RLHF if spec.kind.rlhf_type else LOGITS
-    if spec.kind.teacher:
-        each += LOGITS  # of the teacher
-    if spec.outputs_kept:
-        each += Widths.of(spec).stream
-    if geometry.softcap:
-        each += SOFTCAP
-    return each * geometry.vocab * loss_tokens(spec, rows) + states
+    each += LOGITS if spec.kind.teacher else 0  # the teacher's
+    each += Widths.of(spec).stream if spec.outputs_kept else 0
+    each += SOFTCAP if geometry.softcap else 0
+    return each * geometry.vocab * lossy + states
 
 
 def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
     """What was assumed."""
-    plain = spec.outputs_kept
     suffix = spec.loss_share < 1 and spec.micro_batch > 1 and not spec.packing
-    stage = spec.kind
+    stage, moe = spec.kind, geometry.moe_layers
     said = {
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
-        "a loop of one's own: no autocast": plain,
+        "a loop of one's own: no autocast": spec.outputs_kept,
         "the vision tower and images are not counted": geometry.vision,
         "prompts of a micro-batch differ in length": suffix,
-        "experts by grouped matrix products": bool(geometry.moe_layers),
-        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(
-            geometry.moe_layers and spec.bits
-        ),
+        "experts by grouped matrix products": moe > 0,
+        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(moe and spec.bits),
         f"{spec.stage} was not traced: rough": stage.rough,
         "reward and value model of the same size": stage.value_model,
         "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,

@@ -44,47 +44,30 @@ class Family:
     capped: bool = False
 
 
-_LLAMA = Family()
-_MISTRAL = Family(qkv_bias=False, out_bias=False)
-_QWEN2 = Family(qkv_bias=True, out_bias=False)
-_QWEN3 = Family(qk_norm="head")
-_OLMO2 = Family(qk_norm="full", late_norms=True)
-_GEMMA3 = Family(norms=4, qk_norm="head", tied=True)
-_MIXTRAL = Family(qkv_bias=False, out_bias=False, moe=True)
-_QWEN3_MOE = Family(qk_norm="head", moe=True)
-
 FAMILIES: Mapping[str, Family] = {
-    "llama": _LLAMA,
-    "granite": _LLAMA,
-    "smollm3": Family(tied=True),
-    "helium": Family(qkv_bias=None, out_bias=False),
-    "seed_oss": Family(out_bias=False),
-    "mistral": _MISTRAL,
-    "ministral": _MISTRAL,
-    "ministral3": _MISTRAL,
-    "qwen2": _QWEN2,
-    "qwen2_vl": _QWEN2,
-    "qwen2_vl_text": _QWEN2,
-    "qwen2_5_vl": _QWEN2,
-    "qwen2_5_vl_text": _QWEN2,
-    "qwen3": _QWEN3,
-    "qwen3_vl_text": _QWEN3,
-    "exaone4": Family(qkv_bias=False, out_bias=False, qk_norm="head", late_norms=True),
-    "phi3": Family(qkv_bias=False, out_bias=False, fused=("qkv", "gate_up")),
-    "gemma": Family(tied=True),
-    "gemma2": Family(norms=4, tied=True, capped=True),
-    "gemma3_text": _GEMMA3,
-    "olmo": Family(plain_norms=True),
-    "olmo2": _OLMO2,
-    "olmo3": _OLMO2,
-    "glm": Family(out_bias=False, fused=("gate_up",)),
-    "glm4": Family(out_bias=False, norms=4, fused=("gate_up",)),
-    "mixtral": _MIXTRAL,
-    "qwen2_moe": Family(qkv_bias=True, out_bias=False, moe=True),
-    "qwen3_moe": _QWEN3_MOE,
-    "qwen3_vl_moe_text": _QWEN3_MOE,
-    "olmoe": Family(qk_norm="full", moe=True),
-    "gpt_oss": Family(moe=True, expert_bias=True, sinks=True),
+    kind: family
+    for family, kinds in {
+        Family(): ("llama", "granite"),
+        Family(tied=True): ("smollm3", "gemma"),
+        Family(out_bias=False): ("helium", "seed_oss"),
+        Family(qkv_bias=False, out_bias=False): ("mistral", "ministral", "ministral3"),
+        Family(qkv_bias=False, out_bias=False, moe=True): ("mixtral",),
+        Family(qkv_bias=True, out_bias=False): ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"),
+        Family(qkv_bias=True, out_bias=False, moe=True): ("qwen2_moe",),
+        Family(qk_norm="head"): ("qwen3", "qwen3_vl_text"),
+        Family(qk_norm="head", moe=True): ("qwen3_moe", "qwen3_vl_moe_text"),
+        Family(qkv_bias=False, out_bias=False, qk_norm="head", late_norms=True): ("exaone4",),
+        Family(qkv_bias=False, out_bias=False, fused=("qkv", "gate_up")): ("phi3",),
+        Family(norms=4, tied=True, capped=True): ("gemma2",),
+        Family(norms=4, qk_norm="head", tied=True): ("gemma3_text",),
+        Family(plain_norms=True): ("olmo",),
+        Family(qk_norm="full", late_norms=True): ("olmo2", "olmo3"),
+        Family(qk_norm="full", moe=True): ("olmoe",),
+        Family(out_bias=False, fused=("gate_up",)): ("glm",),
+        Family(out_bias=False, norms=4, fused=("gate_up",)): ("glm4",),
+        Family(moe=True, expert_bias=True, sinks=True): ("gpt_oss",),
+    }.items()
+    for kind in kinds
 }
 """By ``model_type``. Source: the modeling_*.py of transformers 5.19; the tests check the counts of common models."""
 
@@ -104,15 +87,9 @@ GATED = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_new")
 
 @dataclass(frozen=True)
 class Linear:
-    """One kind of linear layer.
+    """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
 
-    Attributes:
-        name: its last name, as target_modules says it.
-        inputs: features.
-        outputs: features.
-        part: ``attention_in``, ``attention_out``, ``mlp_in`` or ``mlp_out``: whose activation it reads.
-        bias: whether it has one.
-        layers: how many layers have it.
+    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in`` or ``mlp_out``.
     """
 
     name: str
@@ -133,22 +110,16 @@ class Geometry:
     """A decoder's shape.
 
     Attributes:
-        model_type: as in config.json.
         hidden: width of the residual stream.
         intermediate: width of the MLP of the dense layers; of the shared expert where all layers have experts.
-        layers: of the decoder.
-        heads: of attention.
-        kv_heads: of keys and values.
-        head_dim: of one head.
         vocab: rows of the embedding.
         tied: whether the head is the embedding.
         experts: of one MoE layer, 0 in a dense model.
         experts_per_token: that one token is sent to.
         expert_width: `intermediate` of one expert.
         moe_layers: layers with experts.
-        linears: the linear layers of the decoder, without the head.
+        linears: without the head.
         other_parameters: norms, routers and other small weights.
-        family: how its type is built.
         softcap: whether the logits go through a tanh.
         vision: whether there is a vision tower, which is not counted.
     """
@@ -207,19 +178,14 @@ class Geometry:
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Geometry:
-        """Read a config.json; the text part of it where the model also sees.
+        """Read a config.json, of a model that also sees its text part.
 
-        Raises:
-            Unknown: a field is missing, or the shape is none that is known here.
+        Raises Unknown where a field is missing, or the shape is none that is known here.
         """
-        vision = "vision_config" in config
-        text = config.get("text_config")
-        if isinstance(text, dict):
-            tied = config.get("tie_word_embeddings")
-            text = {**text, "tie_word_embeddings": tied} if isinstance(tied, bool) else dict(text)
-            vision = True
-        else:
-            text = dict(config)
+        inner = config.get("text_config")
+        text, tied = inner if isinstance(inner, dict) else config, config.get("tie_word_embeddings")
+        if isinstance(tied, bool):
+            text = {**text, "tie_word_embeddings": tied}
         model_type = str(text.get("model_type") or "")
         for name, shape in UNSUPPORTED.items():
             if text.get(name):
@@ -230,7 +196,7 @@ class Geometry:
         activation = str(text.get("hidden_act") or text.get("hidden_activation") or "silu")
         if activation not in GATED:
             raise Unknown(f"{model_type} with {activation} has no gated MLP, which the estimate needs")
-        return _build(text, model_type, family, vision)
+        return _build(text, model_type, family, isinstance(inner, dict) or "vision_config" in config)
 
 
 def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
@@ -246,14 +212,12 @@ def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -
 
 def _moe_layers(config: Mapping[str, Any], layers: int) -> int:
     """Layers with experts: every ``decoder_sparse_step``-th one that ``mlp_only_layers`` does not name."""
-    step = _whole(config, "decoder_sparse_step", default=1)
-    dense = config.get("mlp_only_layers")
-    named = set(dense) if isinstance(dense, list) else set()
+    step, dense = _whole(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
+    named = dense if isinstance(dense, list) else []
     return sum(1 for layer in range(layers) if layer not in named and (layer + 1) % step == 0)
 
 
 def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: bool) -> Geometry:
-    """Put the fields together."""
     hidden, layers = _whole(config, "hidden_size"), _whole(config, "num_hidden_layers")
     heads, vocab = _whole(config, "num_attention_heads"), _whole(config, "vocab_size")
     kv_heads = _whole(config, "num_key_value_heads", default=heads)
@@ -302,22 +266,16 @@ def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: b
 def _attention(
     config: Mapping[str, Any], family: Family, hidden: int, query: int, keys: int, layers: int
 ) -> tuple[Linear, ...]:
-    """The linear layers of attention."""
     said = bool(config.get("attention_bias"))
     bias = said if family.qkv_bias is None else family.qkv_bias
     out = said if family.out_bias is None else family.out_bias
-    if "qkv" in family.fused:
-        inputs: tuple[Linear, ...] = (Linear("qkv_proj", hidden, query + 2 * keys, "attention_in", bias, layers),)
-    else:
-        sizes = (("q_proj", query), ("k_proj", keys), ("v_proj", keys))
-        inputs = tuple(Linear(name, hidden, size, "attention_in", bias, layers) for name, size in sizes)
+    fused, apart = {"qkv_proj": query + 2 * keys}, {"q_proj": query, "k_proj": keys, "v_proj": keys}
+    sizes = fused if "qkv" in family.fused else apart
+    inputs = (Linear(name, hidden, size, "attention_in", bias, layers) for name, size in sizes.items())
     return (*inputs, Linear("o_proj", query, hidden, "attention_out", out, layers))
 
 
 def _mlp(family: Family, hidden: int, width: int, layers: int, bias: bool) -> tuple[Linear, ...]:
-    """The linear layers of a gated MLP."""
-    if "gate_up" in family.fused:
-        inputs: tuple[Linear, ...] = (Linear("gate_up_proj", hidden, 2 * width, "mlp_in", bias, layers),)
-    else:
-        inputs = tuple(Linear(name, hidden, width, "mlp_in", bias, layers) for name in ("gate_proj", "up_proj"))
+    sizes = {"gate_up_proj": 2 * width} if "gate_up" in family.fused else {"gate_proj": width, "up_proj": width}
+    inputs = (Linear(name, hidden, size, "mlp_in", bias, layers) for name, size in sizes.items())
     return (*inputs, Linear("down_proj", width, hidden, "mlp_out", bias, layers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,7 @@ FITS, TIGHT, NOT = "fits", "tight", "does not fit"
 
 @dataclass(frozen=True)
 class Lever:
-    """One way to need less.
-
-    Attributes:
-        name: for people.
-        spec: the configuration with the lever pulled.
-        saves_gib: of the process's memory.
-        needs_gib: what the process then needs.
-    """
+    """One way to need less: the configuration with it, and the memory of the process that it saves and then needs."""
 
     name: str
     spec: Spec
@@ -90,12 +84,8 @@ def levers(spec: Spec) -> list[Lever]:
     found = []
     for name, change in CHANGES:
         changed = change(spec)
-        if changed == spec:
-            continue
-        try:
+        with contextlib.suppress(Unknown):  # this lever cannot be predicted for this model
             after = estimate(changed).process_gib
-        except Unknown:
-            continue  # this lever cannot be predicted for this model
-        if before - after > 0.005 * before:
-            found.append(Lever(name, changed, before - after, after))
+            if before - after > 0.005 * before:
+                found.append(Lever(name, changed, before - after, after))
     return sorted(found, key=lambda lever: -lever.saves_gib)

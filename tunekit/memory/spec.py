@@ -28,18 +28,17 @@ CHOICES: Mapping[str, Collection[Any]] = {
 }
 """The fields of a `Spec` that take one of a few values."""
 
-LEAST: Mapping[str, float] = {
-    "lora_rank": 1,
-    "micro_batch": 1,
-    "seq_len": 1,
-    "gpus": 1,
-    "lora_dropout": 0,
-    "loss_share": 0,
-}
-MOST: Mapping[str, float] = {"lora_dropout": 1, "loss_share": 1}
-
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus")
+"""Fields that hold a whole number of 1 or more."""
+SHARES = ("lora_dropout", "loss_share")
+"""Fields that hold a number from 0 to 1."""
 NUMBERS = ("capability", "lengths")
 """Fields that hold several whole numbers."""
+SWITCHES = (
+    *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
+    *("outputs_kept", "accumulates"),
+)
+"""Fields that are true or false."""
 
 
 def _number(value: object) -> bool:
@@ -47,21 +46,8 @@ def _number(value: object) -> bool:
 
 
 def _several(value: object) -> bool:
-    """Whether these are several whole numbers of 0 or more."""
     return isinstance(value, tuple) and all(_number(item) and isinstance(item, int) and item >= 0 for item in value)
 
-
-SWITCHES = (
-    "double_quant",
-    "kbit_prepare",
-    "packing",
-    "gradient_checkpointing",
-    "liger",
-    "expandable_segments",
-    "outputs_kept",
-    "accumulates",
-)
-"""Fields that are true or false."""
 
 IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     *((name, lambda value: not isinstance(value, bool), "true or false") for name in SWITCHES),
@@ -78,12 +64,11 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 @dataclass(frozen=True)
 class Spec:
-    """One training configuration. What is not said takes ms-swift 4.6's default.
+    """One training configuration. What is not said takes ms-swift 4.6's default; `CHOICES` holds what may be said.
 
     Attributes:
         config: the model's config.json.
-        tuner: ``lora``, ``qlora`` or ``full``.
-        quant_bits: of the base model's weights under qlora: 4 or 8; None elsewhere.
+        quant_bits: of the base model's weights under qlora; None elsewhere.
         double_quant: whether the scales of 4-bit weights are quantized once more.
         kbit_prepare: whether embeddings, head and norms are turned to float32 before training, as peft's
             ``prepare_model_for_kbit_training`` does; ms-swift does not.
@@ -93,12 +78,10 @@ class Spec:
         seq_len: tokens a row.
         loss_share: of the tokens, those that carry loss: 1 for pre-training, less where prompts are masked.
         packing: whether the rows of a micro-batch are laid in one row, so that only tokens with loss get logits.
-        attn: ``eager``, ``sdpa`` or ``flash``.
-        optimizer: torch's name in ms-swift: ``adamw_torch_fused``, ``adamw_torch``, ``adamw_8bit``, ``sgd``, ...
+        optimizer: as ``--optim`` names it.
         precision: of weights and computation.
         liger: Liger's fused cross-entropy and kernels.
-        stage: what is trained, a key of `STAGES`.
-        gpus: that share the work.
+        stage: what is trained.
         zero_stage: of DeepSpeed, 0 without it.
         expandable_segments: of PyTorch's allocator.
         outputs_kept: whether the loop holds the logits while it goes backward; ms-swift's does not.
@@ -108,7 +91,6 @@ class Spec:
         lengths: tokens a row of micro-batches one after another, for the trace, where they differ: what a length leaves
             in the allocator is of little use to the next. Empty: all have `seq_len`. The estimate takes the longest.
         cap_gib: that PyTorch may reserve, for the trace: then it says whether the allocator gets through.
-        method: ``estimate`` or ``trace``.
     """
 
     config: Mapping[str, Any] = field(hash=False)
@@ -142,11 +124,7 @@ class Spec:
 
     @staticmethod
     def from_json(document: Any) -> Spec:
-        """A spec from a JSON object.
-
-        Raises:
-            TunekitError: an unknown name, a wrong type, or a number out of bounds.
-        """
+        """A spec from a JSON object. Raises TunekitError for an unknown name, a wrong type, a number out of bounds."""
         if not isinstance(document, dict):
             raise TunekitError("a specification must be an object")
         known = {item.name: item for item in fields(Spec)}
@@ -158,15 +136,11 @@ class Spec:
                 )
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
-        values = dict(document)
-        if isinstance(values.get("target_modules"), (list, str)):
-            named = values["target_modules"]
-            values["target_modules"] = tuple([named] if isinstance(named, str) else named)
-        values.update({name: tuple(values[name]) for name in NUMBERS if isinstance(values.get(name), list)})
-        values = {
-            name: value for name, value in values.items() if value is not None or name in ("quant_bits", "lora_dtype")
-        }
-        spec = Spec(**values)
+        values = {name: value for name, value in document.items() if value is not None}
+        if isinstance(values.get("target_modules"), str):
+            values["target_modules"] = (values["target_modules"],)
+        lists = (name for name in ("target_modules", *NUMBERS) if isinstance(values.get(name), list))
+        spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
 
@@ -177,21 +151,20 @@ class Spec:
             if value not in list(allowed) or isinstance(value, bool):
                 words = ", ".join("null" if word is None else str(word) for word in allowed)
                 raise TunekitError(f"{name} must be one of {words}, not {value!r}")
-        for name, least in LEAST.items():
-            value = getattr(self, name)
+        for name in (*WHOLE, *SHARES):
+            value, least = getattr(self, name), int(name in WHOLE)
             if not _number(value) or value < least:
-                raise TunekitError(f"{name} must be {least:g} or more, not {value!r}")
-            if value > MOST.get(name, float("inf")):
-                raise TunekitError(f"{name} must be {MOST[name]:g} or less, not {value!r}")
-        for name in ("lora_rank", "micro_batch", "seq_len", "gpus"):
+                raise TunekitError(f"{name} must be {least} or more, not {value!r}")
+            if name in SHARES and value > 1:
+                raise TunekitError(f"{name} must be 1 or less, not {value!r}")
+        for name in WHOLE:
             if not isinstance(getattr(self, name), int):
                 raise TunekitError(f"{name} must be a whole number, not {getattr(self, name)!r}")
         for name, wrong, words in IMPOSSIBLE:
             value = getattr(self, name)
             if wrong(value):
-                raise TunekitError(
-                    f"{name} must be {words}, not {list(value) if isinstance(value, tuple) else value!r}"
-                )
+                shown = list(value) if isinstance(value, tuple) else value
+                raise TunekitError(f"{name} must be {words}, not {shown!r}")
 
     @property
     def longest(self) -> int:
@@ -228,7 +201,7 @@ class Prediction:
         reserved_gib: by PyTorch's allocator (``max_memory_reserved``): what ms-swift logs as ``memory(GiB)``.
         process_gib: with the CUDA context: what nvidia-smi shows.
         breakdown: what the allocated memory is, by name; sums to `allocated_gib`.
-        method: ``estimate`` or ``trace``.
+        method: as in `Spec`.
         peak_at: the moment of the peak, for people.
         notes: assumptions.
         gets_through: whether PyTorch's allocator gets through below `Spec.cap_gib`; None where no cap was asked for.

@@ -38,7 +38,7 @@ LAYER, BOTTOM = "", ", first layer"
 
 @dataclass(frozen=True)
 class OptimizerBytes:
-    """What an optimizer holds, in bytes a trained number.
+    """What an optimizer holds, in bytes of one trained number.
 
     Attributes:
         own: by states in the weights' type, in units of it.
@@ -80,17 +80,15 @@ OPTIMIZERS: Mapping[str, OptimizerBytes] = {
 def base_bytes(spec: Spec, geometry: Geometry) -> float:
     """The model's own weights."""
     number = 4 if spec.precision == "fp32" else 2
-    # a reward model has a head of one number (ms-swift's model for sequence classification)
-    no_head = spec.kind.gives == REWARD_MODEL and not geometry.tied
-    parameters = geometry.parameters - (geometry.vocab * geometry.hidden if no_head else 0)
-    bits = spec.bits
-    if not bits:
+    parameters = geometry.parameters
+    if spec.kind.gives == REWARD_MODEL and not geometry.tied:
+        parameters -= geometry.vocab * geometry.hidden  # its head has one number (ms-swift's sequence classification)
+    if not spec.bits:
         return number * parameters
-    linear = geometry.linear_parameters
-    each = INT8 if bits == 8 else NF4 + (SCALE_TWICE if spec.double_quant else SCALE)
-    scales = sum(4 * item.outputs * item.layers for item in geometry.linears) if bits == 8 else 0
-    rest = parameters - linear
-    return linear * each + scales + (4 if spec.kbit_prepare else number) * rest
+    eight, linear = spec.bits == 8, geometry.linear_parameters
+    each = INT8 if eight else NF4 + (SCALE_TWICE if spec.double_quant else SCALE)
+    scales = sum(4 * item.outputs * item.layers for item in geometry.linears) if eight else 0
+    return linear * each + scales + (4 if spec.kbit_prepare else number) * (parameters - linear)
 
 
 def trained_numbers(spec: Spec, geometry: Geometry) -> int:
@@ -119,41 +117,34 @@ def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
     states = optimizer.own * width * numbers + optimizer.fixed * stays
     if spec.zero_stage and spec.precision != "fp32":  # a float32 copy of the weights, and states as wide
         states = (4 + optimizer.own * 4) * numbers + optimizer.fixed * stays
-    shares = {
-        "optimizer": spec.gpus if spec.zero_stage >= 1 else 1,
-        "weights": spec.gpus if spec.zero_stage == 3 else 1,
-    }
-    adapter = 0 if spec.tuner == "full" else width * numbers
-    weights = base_bytes(spec, geometry) * _copies(spec)
+    share, of_weights = spec.gpus if spec.zero_stage else 1, spec.gpus if spec.zero_stage == 3 else 1
+    # a reward and a value model are taken to be as large
+    stage = spec.kind
+    models = 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
+    weights = base_bytes(spec, geometry) * models
     buckets = 0.0
     if spec.zero_stage:
         buckets = width * float(BUCKET if spec.zero_stage < 3 else geometry.hidden**2)
-    if shares["weights"] > 1:
+    if of_weights > 1:
         buckets += min(2.0 * GROUP, weights * (1 - 1 / spec.gpus))
     return {
-        "weights": weights / shares["weights"],
-        "adapter": adapter / shares["weights"],
-        "optimizer": states / shares["optimizer"],
+        "weights": weights / of_weights,
+        "adapter": 0 if spec.tuner == "full" else width * numbers / of_weights,
+        "optimizer": states / share,
         "other": buckets,
     }
-
-
-def _copies(spec: Spec) -> int:
-    """Models of this size on the GPU; a reward and a value model are taken to be as large."""
-    stage = spec.kind
-    return 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
 
 
 def _small_numbers(spec: Spec, geometry: Geometry) -> int:
     """Trained numbers in parameters so small that a paged optimizer keeps their states on the GPU."""
     if spec.tuner == "full":
         return geometry.other_parameters
-    sizes = [(width, item.layers) for item in targeted(spec, geometry) for width in (item.inputs, item.outputs)]
-    return sum(spec.lora_rank * width * layers for width, layers in sizes if spec.lora_rank * width < PAGE)
+    rank, linears = spec.lora_rank, targeted(spec, geometry)
+    sizes = [(rank * side, item.layers) for item in linears for side in (item.inputs, item.outputs)]
+    return sum(size * layers for size, layers in sizes if size < PAGE)
 
 
 def _largest(spec: Spec, geometry: Geometry) -> int:
-    """Numbers of the largest trained parameter."""
     if spec.tuner == "full":
         experts = geometry.experts * 2 * geometry.expert_width * geometry.hidden
         return max(geometry.vocab * geometry.hidden, experts)
@@ -187,8 +178,7 @@ def gradients_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
     if spec.accumulates:
         held = {LOSS: whole, HEAD: whole + table, LAYER: whole + waits, BOTTOM: whole + waits}
         held |= {EMBEDDING: whole + table + 2 * waits, OPTIMIZER: whole}
-    else:
-        # of all layers but the one that goes backward, and of an untied head
+    else:  # above: of all layers but the one that goes backward, and of an untied head
         above = (whole - table * (1 if geometry.tied else 2)) * (1 - 1 / geometry.layers)
         held = {LOSS: 0.0, HEAD: table, LAYER: table, BOTTOM: above + table}
         held |= {EMBEDDING: whole + 2 * waits, OPTIMIZER: whole}

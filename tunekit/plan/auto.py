@@ -1,8 +1,7 @@
-"""``--preset auto``: which preset's settings suit a model, and then how much of the GPU they may take.
+"""``--preset auto``: first a preset that suits the model, then the largest micro-batch that fits the GPU.
 
-First a preset is chosen by the ``[[auto]]`` rows. Then the micro-batch becomes the largest that fits, at the length and
-the effective batch that the plan has: what saves memory and costs nothing is switched on first; what costs something is
-tried only where one row alone does not fit.
+What saves memory and costs nothing is switched on first; what costs something is tried only where one row alone does
+not fit. The length and the effective batch stay.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from typing import TYPE_CHECKING
 from tunekit.memory.estimate import estimate
 from tunekit.plan import savings
 from tunekit.plan.configuration import BATCH_FLAGS
-from tunekit.plan.settings import Setting, Source
+from tunekit.plan.settings import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunekit.hardware import Hardware
-    from tunekit.plan.batch import Batch
     from tunekit.plan.models.find import Model
     from tunekit.plan.plan import Plan
     from tunekit.plan.predict import Peak
-    from tunekit.plan.presets.library import AutoRow, Library
+    from tunekit.plan.presets.library import Library
     from tunekit.plan.savings import Packages
     from tunekit.plan.settings import Value
 
@@ -36,15 +34,9 @@ LAST_RESORT = "low-memory"
 def choose_preset(model: Model, hardware: Hardware, library: Library, *, predictable: bool = True) -> tuple[str, str]:
     """The name of a preset and one line of reason, by the ``[[auto]]`` rows of the presets.
 
-    Of the rows whose models are large enough the tightest counts. Where the memory can be predicted the GPU only
-    chooses between rows for the same models, since the micro-batch is solved afterwards (`solve_memory`). Where
-    it cannot, the row's GPU must be reached too, and `LAST_RESORT` is taken where none is.
-
-    Args:
-        model: to be trained.
-        hardware: that it is trained on.
-        library: of presets.
-        predictable: whether the memory of the model can be predicted.
+    Of the rows whose models are large enough the tightest counts. Where the memory of the model is predictable the GPU
+    only chooses between rows for the same models, since the micro-batch is solved afterwards (`solve_memory`). Where
+    it is not, the row's GPU must be reached too, and `LAST_RESORT` is taken where none is.
     """
     if not hardware.gpus:
         return "cpu", "there is no GPU to train on (--gpus 1x24GB would plan for one)"
@@ -54,24 +46,24 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
     card = hardware.gpu_gib
     kind = "mixture-of-experts models" if model.moe else "models"
     if not predictable:
-        fitting = [(row.params_b, -row.gpu_gib, name) for row, name in rows if _suits(row, model, card)]
+        fitting = [
+            (row.params_b, -row.gpu_gib, name)
+            for row, name in rows
+            if model.params_b <= row.params_b and card >= row.gpu_gib
+        ]
         if not fitting:
             return LAST_RESORT, f"{model.size} on {card:.0f} GiB: no larger preset is meant for that"
         params_b, gpu_gib, name = min(fitting)
         return name, f"it is meant for {kind} up to {params_b:g}B on {-gpu_gib:g} GiB or more"
     params_b = min((row.params_b for row, _ in rows if model.params_b <= row.params_b), default=LARGEST)
-    sized = [row for row in rows if row[0].params_b == min(params_b, max(row.params_b for row, _ in rows))]
-    reached = [(row.gpu_gib, name) for row, name in sized if row.gpu_gib <= card]
-    name = max(reached)[1] if reached else min((row.gpu_gib, name) for row, name in sized)[1]
+    largest = min(params_b, max(row.params_b for row, _ in rows))
+    sized = [(row.gpu_gib, name) for row, name in rows if row.params_b == largest]
+    name = max([row for row in sized if row[0] <= card] or [min(sized)])[1]
     meant = f"up to {params_b:g}B" if params_b < LARGEST else "as large as presets are made for"
     return name, f"it is meant for {kind} {meant}"
 
 
-def _suits(row: AutoRow, model: Model, gpu_gib: float) -> bool:
-    return (model.params_b or 0) <= row.params_b and gpu_gib >= row.gpu_gib
-
-
-LIGER = Source("rule", "liger")
+MEMORY, LIGER = Source("memory"), Source("rule", "liger")
 
 WORTH = 0.01
 """A saving below this share is not worth another package in the run."""
@@ -88,11 +80,7 @@ def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -
 
     A plan whose peak cannot be predicted is returned as it is; one that cannot be made to fit comes with micro-batch 1
     and without what was tried in vain. A micro-batch that the user typed stays, and nothing is given up for it.
-
-    Args:
-        plan: decided, with the micro-batch of its preset.
-        packages: import names of what is installed.
-        liger_models: model types that liger-kernel patches.
+    `liger_models` are the model types that liger-kernel patches.
     """
     if plan.peak is None:
         return plan
@@ -114,7 +102,7 @@ def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -
     if solved.peak and solved.peak.largest_micro_batch:
         return _with_largest(solved, solved.peak)
     # Nothing fits with room to spare: what fits just so is better than what does not.
-    least = _with_batch(solved, solved.batch.with_micro(1), "one row fits just so, with little to spare")
+    least = solved.with_batch(solved.batch.with_micro(1), MEMORY, "one row fits just so, with little to spare")
     return least if not plan.peak or (least.peak and least.peak.fits) else _with_largest(plan, plan.peak)
 
 
@@ -131,10 +119,9 @@ def _with_liger(plan: Plan, packages: Packages, models: frozenset[str]) -> Plan:
     if worst_gib - with_gib < WORTH * worst_gib:
         return plan
     worst = f" (of {worst_gib:.1f} where every token carries loss)" if worst_gib > without_gib else ""
-    why = (
-        f"never holds all logits: micro-batch {plan.batch.micro} takes {with_gib:.1f} instead of {without_gib:.1f} GiB"
-    )
-    return plan.changed(flags, LIGER, why + worst)
+    instead = f"{with_gib:.1f} instead of {without_gib:.1f} GiB{worst}"
+    why = f"never holds all logits: micro-batch {plan.batch.micro} takes {instead}"
+    return plan.changed(flags, LIGER, why)
 
 
 def _with_largest(plan: Plan, peak: Peak) -> Plan:
@@ -143,19 +130,8 @@ def _with_largest(plan: Plan, peak: Peak) -> Plan:
         largest = min(largest, plan.batch.micro)
     batch = plan.batch.with_micro(max(1, largest))
     if not largest:
-        return _with_batch(plan, batch, "the least that can be trained; by the estimate even that does not fit")
+        return plan.with_batch(batch, MEMORY, "the least that can be trained; by the estimate even that does not fit")
     fit = f"{largest} row{'s fit' if largest > 1 else ' fits'} {peak.card_gib:.1f} GiB"
     rows = batch.micro * batch.accumulation
     divides = "" if batch.micro == largest else f"; {batch.micro} divides the {rows} rows of one GPU"
-    return _with_batch(plan, batch, fit + divides)
-
-
-def _with_batch(plan: Plan, batch: Batch, why: str) -> Plan:
-    """The plan with another batch, which is no change of what was asked for: nobody asked for a micro-batch."""
-    micro, accumulation = BATCH_FLAGS
-    share = f"{batch.effective} ÷ {batch.micro} ÷ {batch.data_parallel} {plan.hardware.device}"
-    decided = {
-        micro: Setting(batch.micro, Source("memory"), why),
-        accumulation: Setting(batch.accumulation, Source("batch"), share),
-    }
-    return replace(plan.with_settings(decided), batch=batch)
+    return plan.with_batch(batch, MEMORY, fit + divides)

@@ -31,10 +31,7 @@ class Batch:
         return self.micro * self.accumulation * self.data_parallel
 
     def shrink(self) -> Batch | None:
-        """The same effective batch with at most half the micro-batch, or None at micro-batch 1.
-
-        Only divisors of the rows of one GPU qualify, so the product does not change by a single row.
-        """
+        """The same effective batch, to the row, with at most half the micro-batch; None at micro-batch 1."""
         return None if self.micro == 1 else self.with_micro(self.micro // 2)
 
     def with_micro(self, limit: int) -> Batch:
@@ -51,20 +48,12 @@ class Batch:
 
 
 def solve_batch(micro: int, effective: int, data_parallel: int = 1, multiple_of: int = 1) -> Batch:
-    """Find the batch that keeps `effective` on `data_parallel` copies with a micro-batch of at most `micro`.
+    """The batch that keeps `effective` rows a step on `data_parallel` copies with at most `micro` rows a GPU.
 
-    The effective batch is met exactly whenever it can be divided among the copies, by lowering the
-    micro-batch to a divisor. Else it is rounded up to the nearest one that leaves the micro-batch at
-    half of `micro` or more, so that a prime number of rows does not end in micro-batch 1.
-
-    Args:
-        micro: rows a GPU, at the most.
-        effective: rows an optimizer step; must be at least `MINIMUM_EFFECTIVE`.
-        data_parallel: model copies.
-        multiple_of: the effective batch must be a multiple of it (GRPO: ``num_generations``).
-
-    Raises:
-        TunekitError: a number below its minimum.
+    The effective batch is met exactly whenever it can be divided among the copies, by lowering the micro-batch to a
+    divisor. Else it is rounded up to the nearest one that leaves the micro-batch at half of `micro` or more, so that a
+    prime number of rows does not end in micro-batch 1. It is a multiple of `multiple_of` (GRPO: ``num_generations``).
+    Raises TunekitError where a number is below its minimum, for `effective` `MINIMUM_EFFECTIVE`.
     """
     for name, number, least in (
         ("micro-batch", micro, 1),
@@ -86,5 +75,4 @@ def solve_batch(micro: int, effective: int, data_parallel: int = 1, multiple_of:
 
 
 def _largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is not above `limit`."""
     return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)

@@ -30,8 +30,6 @@ class Configuration:
     """What one run computes.
 
     Attributes:
-        stage: what is trained.
-        batch: micro-batch, accumulation, data parallel size.
         settings: ms-swift's flags, in the order in which they are written.
         env: environment variables to set.
         packages: import names of what is installed where it runs; None where that machine cannot be seen.

@@ -1,7 +1,7 @@
 """The flags that ms-swift takes, and the check that a flag and its value are right before anything starts.
 
-ms-swift itself accepts any unambiguous *prefix* of a flag (argparse does), so ``--lora_ran 4`` sets
-``lora_rank`` without a word. tunekit takes exact names only.
+ms-swift itself takes any unambiguous *prefix* of a flag, as argparse does: ``--lora_ran 4`` sets ``lora_rank``. tunekit
+takes exact names only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.renamed import renamed_hint, renamed_value_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tunekit.plan.settings import Value
 
-TRUE_WORDS = ("true", "yes", "t", "y", "1")
-FALSE_WORDS = ("false", "no", "f", "n", "0")
+BOOLEANS = dict.fromkeys(("true", "yes", "t", "y", "1"), True) | dict.fromkeys(("false", "no", "f", "n", "0"), False)
+
+WANTED = {
+    "bool": ("true or false", None),
+    "int": ("a whole number", None),
+    "float": ("a number", "written like 0.0002 or 2e-4"),
+}
+"""What a flag of each kind takes, and a hint."""
+
+MODULES = ("target_modules", "modules_to_save", "target_parameters")
+"""Lists of names that hold no comma."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Flag:
 
     Attributes:
         kind: ``int``, ``float``, ``bool``, ``str`` or ``list`` (several words).
-        choices: the allowed words, empty where any is allowed.
+        choices: empty where any word is allowed.
         optional: whether ``None`` may stand for "not set".
     """
 
@@ -53,11 +62,7 @@ class FlagTable:
     by_command: Mapping[str, Mapping[str, Flag]]
 
     def find(self, name: str, command: str) -> Flag:
-        """The flag of that exact name.
-
-        Raises:
-            TunekitError: there is none, with what it is called now or the closest names.
-        """
+        """The flag of that exact name. Raises TunekitError with what it is called now, or the closest names."""
         flags = self.by_command[command]
         if name in flags:
             return flags[name]
@@ -68,14 +73,11 @@ class FlagTable:
         raise TunekitError(f"--{name} is not a flag of ms-swift {self.version}", hint)
 
     def parse(self, name: str, words: Sequence[str], command: str) -> Value:
-        """The value that `words` give to the flag `name`, of the flag's type.
+        """The value that `words` give to the flag `name`, as its kind says.
 
-        Returns:
-            A bool, an int or a str as the flag's kind says. A float flag gives an int where only digits are written.
-            A list is one of words, of numbers too (``reward_weights``). ``None`` for an optional flag is that word.
-
-        Raises:
-            TunekitError: no such flag, or the words do not fit it.
+        A float flag gives an int where only digits are written. A list is one of words, of numbers too
+        (``reward_weights``). ``None`` for an optional flag is that word. Raises TunekitError where there is no such
+        flag, or the words do not fit it.
         """
         flag = self.find(name, command)
         if flag.kind == "list":
@@ -90,56 +92,31 @@ class FlagTable:
         _check_words(flag, [word])
         if flag.optional and word == "None":
             return word
-        return CONVERT[flag.kind](flag, word)
-
-
-MODULES = ("target_modules", "modules_to_save", "target_parameters")
-"""Lists of names that hold no comma."""
+        return _converted(flag, word)
 
 
 def _check_words(flag: Flag, words: Sequence[str]) -> None:
     for word in words:
         if flag.name in MODULES and "," in word:
-            names = " ".join(part for part in word.replace(",", " ").split() if part)
+            names = " ".join(word.replace(",", " ").split())
             raise TunekitError(f"--{flag.name} takes words, not a list with commas", f"write --{flag.name} {names}")
-        hint = renamed_value_hint(flag.name, word)
-        if hint:
+        if hint := renamed_value_hint(flag.name, word):
             raise TunekitError(f"--{flag.name} does not take {word}", hint)
         if flag.choices and word not in flag.choices:
-            hint = did_you_mean(word, flag.choices)
-            raise TunekitError(f"--{flag.name} takes {', '.join(flag.choices)}, not {word}", hint)
+            problem = f"--{flag.name} takes {', '.join(flag.choices)}, not {word}"
+            raise TunekitError(problem, did_you_mean(word, flag.choices))
 
 
-def _to_bool(flag: Flag, word: str) -> bool:
-    if word.lower() in TRUE_WORDS:
-        return True
-    if word.lower() in FALSE_WORDS:
-        return False
-    raise TunekitError(f"--{flag.name} takes true or false, not {word}")
-
-
-def _to_int(flag: Flag, word: str) -> int:
+def _converted(flag: Flag, word: str) -> Value:
     try:
-        return int(word)
-    except ValueError:
-        raise TunekitError(f"--{flag.name} takes a whole number, not {word}") from None
-
-
-def _to_float(flag: Flag, word: str) -> float | int:
-    try:
-        number = float(word)
-    except ValueError:
-        raise TunekitError(f"--{flag.name} takes a number, not {word}", "written like 0.0002 or 2e-4") from None
-    return int(word) if re.fullmatch(r"[+-]?\d+", word) else number
-
-
-def _to_str(_flag: Flag, word: str) -> str:
+        if flag.kind == "bool":
+            return BOOLEANS[word.lower()]
+        if flag.kind == "int":
+            return int(word)
+        if flag.kind == "float":
+            number = float(word)
+            return int(word) if re.fullmatch(r"[+-]?\d+", word) else number
+    except (KeyError, ValueError):
+        wanted, hint = WANTED[flag.kind]
+        raise TunekitError(f"--{flag.name} takes {wanted}, not {word}", hint) from None
     return word
-
-
-CONVERT: dict[str, Callable[[Flag, str], Value]] = {
-    "bool": _to_bool,
-    "int": _to_int,
-    "float": _to_float,
-    "str": _to_str,
-}

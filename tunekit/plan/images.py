@@ -29,7 +29,7 @@ SIDES = {
 
 
 def side_of(model: Model) -> int | None:
-    """The side of the square of pixels that becomes a token; None where the processor decides otherwise."""
+    """The side in `SIDES` of a model; None where the processor decides otherwise."""
     return next((side for side, families in SIDES.items() if model.family in families), None)
 
 
@@ -42,8 +42,7 @@ def tokens_of(model: Model, pixels: int) -> int | None:
 def bound_images(plan: Plan) -> Plan:
     """The plan with a bound for the images of a model that sees, where nothing set one.
 
-    Raises:
-        TunekitError: the bound that was set lets one image fill a row, which ms-swift would then drop.
+    Raises TunekitError where the bound that was set lets one image fill a row, which ms-swift would then drop.
     """
     if not plan.model.multimodal:
         return plan
@@ -54,9 +53,9 @@ def bound_images(plan: Plan) -> Plan:
         tokens = min(BUDGET, length // SHARE)
         why = f"{tokens:,} tokens of {side} × {side} pixels: larger images are scaled down, so that none fills a row"
         return plan.with_settings({FLAG: Setting(tokens * side**2, TUNEKIT, why)})
-    costs = tokens_of(plan.model, pixels)
     if pixels < side**2:
         raise TunekitError(f"--max_pixels {pixels} is less than one token's {side} × {side} pixels")
+    costs = tokens_of(plan.model, pixels)
     if costs is not None and costs >= length:
         raise TunekitError(
             f"--max_pixels {pixels} lets one image take {costs:,} tokens, and a row has {length:,}",
@@ -66,8 +65,7 @@ def bound_images(plan: Plan) -> Plan:
 
 
 def describe_images(pixels: int, model: Model) -> str:
-    """One line for people: ``scaled down to 1,003,520 pixels, about 1,280 tokens``."""
+    """One line for people: ``larger ones are scaled down to 1,003,520 pixels, about 1,280 tokens``."""
     tokens = tokens_of(model, pixels)
-    if tokens is None:
-        return f"larger ones are scaled down to {pixels:,} pixels; how many tokens that is, the processor decides"
-    return f"larger ones are scaled down to {pixels:,} pixels, about {tokens:,} tokens"
+    words = "; how many tokens that is, the processor decides" if tokens is None else f", about {tokens:,} tokens"
+    return f"larger ones are scaled down to {pixels:,} pixels{words}"

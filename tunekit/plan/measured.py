@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunekit.data.lengths import Question, Unmeasured
 from tunekit.errors import counted
@@ -15,33 +15,15 @@ if TYPE_CHECKING:
     from tunekit.plan.plan import Plan
 
 FLAGS = (
-    "model_type",
-    "template",
-    "system",
-    "truncation_strategy",
-    "max_pixels",
-    "agent_template",
-    "norm_bbox",
-    "use_chat_template",
-    "loss_scale",
-    "is_binary_loss_scale",
-    "template_backend",
-    "response_prefix",
-    "enable_thinking",
-    "preserve_thinking",
-    "add_non_thinking_prefix",
-    "disable_ignore_empty_think",
-    "new_special_tokens",
-    "model_kwargs",
-    "columns",
-    "disable_auto_column_mapping",
-    "remove_unused_columns",
+    *("model_type", "template", "system", "truncation_strategy", "max_pixels", "agent_template", "norm_bbox"),
+    *("use_chat_template", "loss_scale", "is_binary_loss_scale", "template_backend", "response_prefix"),
+    *("enable_thinking", "preserve_thinking", "add_non_thinking_prefix", "disable_ignore_empty_think"),
+    *("new_special_tokens", "model_kwargs", "columns", "disable_auto_column_mapping", "remove_unused_columns"),
 )
 """Flags of ms-swift 4.6 that say how a row becomes tokens (arguments/base_args/template_args.py and data_args.py)."""
 
 OTHERWISE = ("streaming", "cached_dataset", "external_plugins", "custom_register_path", "custom_dataset_info")
 """Flags with which rows are read in a way of their own."""
-
 
 FEW_STEPS = 20
 """Optimizer steps below which little is learned; warm-up alone takes a tenth of them."""
@@ -53,7 +35,7 @@ class Measured:
 
     Attributes:
         lengths: of all rows of the sample.
-        loss_share: of the tokens that are trained on, those that carry loss.
+        loss_share: of the tokens that are trained on, those that carry loss, 0 to 1.
         heaviest_share: the same of a heavy micro-batch, which decides the peak.
         seq_len: tokens of a row: of a pack where rows are packed, else of the longest one.
         samples_per_row: samples in a packed row, 1 where rows are not packed.
@@ -76,11 +58,7 @@ class Measured:
 
 
 def question_of(plan: Plan) -> Question:
-    """What is asked about the rows of a plan.
-
-    Raises:
-        Unmeasured: its rows are read or made in a way that is not known before.
-    """
+    """What is asked about the rows of a plan. Raises Unmeasured where they are read or made as nobody knows before."""
     names = plan.words("dataset")
     if not names:
         raise Unmeasured("there is no --dataset")
@@ -94,13 +72,10 @@ def question_of(plan: Plan) -> Question:
     folder = cached_model(plan.model)
     if folder is None:
         raise Unmeasured(f"the tokenizer of {plan.model.id} is not on this machine")
-    flags: dict[str, Any] = {}
-    for flag in FLAGS:
-        value = plan.get(flag)
-        if value is not None:
-            flags[flag] = list(value) if isinstance(value, (list, tuple)) else value
-    if str(flags.get("system", "")).endswith(".txt") and Path(flags["system"]).is_file():
-        flags["system"] = Path(flags["system"]).read_text(encoding="utf-8")
+    flags = {flag: value for flag in FLAGS if (value := plan.get(flag)) is not None}
+    system = plan.text("system")
+    if system.endswith(".txt") and Path(system).is_file():
+        flags["system"] = Path(system).read_text(encoding="utf-8")
     limit = None if _drops(plan) else plan.whole("max_length")
     return Question(folder, plan.stage.name, tuple(names), flags, limit)
 
@@ -111,13 +86,13 @@ def rows_measured(plan: Plan, found: Lengths) -> Measured:
     seen = found.seen(limit if _drops(plan) else None)
     length = limit if plan.packed and limit else found.row_length(limit)
     packs = len(seen.packs(length)) if plan.packed else len(seen.rows)
-    exact = not plan.stage.rlhf_type  # of pairs the logits of all tokens are made
+    heaviest = seen.loss_share  # of pairs the logits of all tokens are made
+    if not plan.stage.rlhf_type:
+        heaviest = seen.heaviest_share(plan.batch.micro, length, packed=plan.packed)
     return Measured(
         lengths=found,
         loss_share=seen.loss_share,
-        heaviest_share=(
-            seen.heaviest_share(plan.batch.micro, length, packed=plan.packed) if exact else seen.loss_share
-        ),
+        heaviest_share=heaviest,
         seq_len=length,
         samples_per_row=len(seen.rows) / packs if packs else 1.0,
         max_length=limit,
@@ -131,10 +106,7 @@ def _drops(plan: Plan) -> bool:
 
 
 def few_steps(plan: Plan, found: Measured) -> str:
-    """A warning where all passes over the data are a handful of steps; else empty.
-
-    Packing puts many samples in a row, so that a small dataset makes few steps.
-    """
+    """A warning where all passes over the data are a handful of steps, as of a small dataset in packs; else empty."""
     if plan.get("max_steps") is not None:
         return ""
     epochs = plan.number("num_train_epochs", 1)
@@ -142,5 +114,29 @@ def few_steps(plan: Plan, found: Measured) -> str:
     if steps >= FEW_STEPS:
         return ""
     packed = f" (a packed row holds {found.samples_per_row:.0f} of them)" if plan.packed else ""
-    what = f"{found.lengths.total:,} rows{packed} are about {counted(max(1, steps), 'optimizer step')}"
-    return f"{what}: more --epochs, or --packing false, let it learn more"
+    rows, made = f"{found.lengths.total:,} rows{packed}", counted(max(1, steps), "optimizer step")
+    return f"{rows} are about {made}: more --epochs, or --packing false, let it learn more"
+
+
+def rows_in_words(found: Measured) -> list[str]:
+    """What was measured of a dataset, and what training will not see of it: a line each, for people."""
+    lengths = found.lengths
+    names = lengths.names[0] if len(lengths.names) == 1 else f"{len(lengths.names)} files"
+    some = len(lengths.rows) + lengths.unusable
+    of = f"all {some:,}" if some >= lengths.total else f"{some:,} of {lengths.total:,}"
+    long = f"longest {lengths.longest:,} tokens, half below {lengths.median:,.0f}, 95% below {lengths.p95:,}"
+    packed = f"a packed row of {found.seq_len:,} tokens holds {found.samples_per_row:.1f} of them"
+    return [f"from {of} rows of {names}: {long}", *([packed] if found.samples_per_row > 1 else []), *_unseen(found)]
+
+
+def _unseen(found: Measured) -> list[str]:
+    lengths, lines = found.lengths, []
+    some = len(lengths.rows) + lengths.unusable
+    if found.max_length and lengths.longest > found.max_length:
+        number = f"{found.over} of {some:,} rows are" if found.over else "a few rows are"
+        what = "leaves them out" if found.dropped else "cuts them"
+        lines.append(f"{number} longer than max_length {found.max_length:,}: ms-swift {what}")
+    if lengths.unusable:
+        why = f" ({lengths.problem})" if lengths.problem else ""
+        lines.append(f"{lengths.unusable} of {some:,} rows are of no use to ms-swift, which leaves them out{why}")
+    return lines

@@ -1,4 +1,4 @@
-"""What a plan trains of a model, told from its settings: for people, and for the checks of learning rates."""
+"""What a plan trains of a model, by its settings: for people, and for the checks of learning rates."""
 
 from __future__ import annotations
 
@@ -25,15 +25,7 @@ OPTIONS = {"learning_rate": "--learning-rate", "vit_lr": "--learning-rate-vit", 
 
 @dataclass(frozen=True)
 class Range:
-    """Learning rates that a guide recommends.
-
-    Attributes:
-        part: of the model.
-        how: `ADAPTERS` or `FULL`.
-        vision: for models with a vision part, or for text.
-        low: the lowest, and `high` the highest.
-        source: whose advice it is.
-    """
+    """Learning rates that a guide recommends for a part trained in one way, of models with a vision part or of text."""
 
     part: str
     how: str
@@ -60,8 +52,8 @@ RANGES = (
 def trained_parts(what: Configuration) -> dict[str, str]:
     """The parts of a model that have something to learn, each with `ADAPTERS` or `FULL`; empty if all is frozen.
 
-    Flags that name single parameters (``--freeze_parameters``) are not looked into, but what they take out of a
-    frozen model (``--trainable_parameters``) counts as part of the language model.
+    What ``--freeze_parameters`` names is not looked into; what ``--trainable_parameters`` takes out of a frozen model
+    counts as part of the language model.
     """
     if what.get("tuner_type") == "lora_llm" and what.model.multimodal:
         return {LLM: ADAPTERS, VIT: FULL, ALIGNER: FULL}
@@ -87,12 +79,12 @@ def describe_parts(what: Configuration) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     parts = trained_parts(what)
     for part, how in parts.items():
-        own = _rate(what, part)
-        groups.setdefault((how, "" if own is None else str(own)), []).append(_called(what, part))
-    lines = []
-    for (how, rate), names in groups.items():
-        words = f"adapters in {_list(names)}" if how == ADAPTERS else f"{_list(names)} in full"
-        lines.append(words + (f" at {rate}" if rate else ""))
+        rate = _rate(what, part)
+        groups.setdefault((how, "" if rate is None else f" at {rate}"), []).append(_called(what, part))
+    lines = [
+        (f"adapters in {_list(names)}" if how == ADAPTERS else f"{_list(names)} in full") + rate
+        for (how, rate), names in groups.items()
+    ]
     frozen = [f"the {part}" for part in FREEZES if what.model.multimodal and part not in parts]
     if frozen:
         lines.append(f"{_list(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen")
@@ -100,16 +92,10 @@ def describe_parts(what: Configuration) -> str:
 
 
 def check_rates(what: Configuration, *, llm_rate: bool) -> list[str]:
-    """What is to be said of learning rates outside the guides' ranges, a line each.
+    """A line for each learning rate outside the guides' ranges.
 
     The ranges are for supervised and continued training of models that want a GPU; tiny ones on a CPU take more.
-
-    Args:
-        what: all but decided.
-        llm_rate: whether a learning rate was typed for the language model alone.
-
-    Raises:
-        TunekitError: it was, and the language model is frozen.
+    Raises TunekitError where a rate was typed for the language model alone (`llm_rate`), which is frozen.
     """
     parts = trained_parts(what)
     if llm_rate and LLM not in parts:
@@ -119,12 +105,10 @@ def check_rates(what: Configuration, *, llm_rate: bool) -> list[str]:
         )
     if not what.stage.rates or not what.hardware.gpus:
         return []
+    ranges = {(row.part, row.how): row for row in RANGES if row.vision == what.model.multimodal}
     lines = []
     for part, how in parts.items():
-        rate = _rate(what, part)
-        advice = next(
-            (row for row in RANGES if (row.part, row.how, row.vision) == (part, how, what.model.multimodal)), None
-        )
+        rate, advice = _rate(what, part), ranges.get((part, how))
         if rate is None or advice is None or advice.low <= rate <= advice.high:
             continue
         own = RATES[part] if RATES[part] in what.settings else "learning_rate"
@@ -138,15 +122,13 @@ def check_rates(what: Configuration, *, llm_rate: bool) -> list[str]:
 
 def _called(what: Configuration, part: str) -> str:
     """A part, or the layers of it that are named."""
-    kept = _layers(what, "trainable_parameters")
+    kept, cut = (
+        sum("layers." in prefix for prefix in what.words(flag))
+        for flag in ("trainable_parameters", "freeze_parameters")
+    )
     if part == LLM and kept and what.get("freeze_parameters_ratio") == 1:
         return f"the last {kept} layers of the language model"
-    cut = _layers(what, "freeze_parameters")
     return f"the {part} above its first {cut} layers" if part == LLM and cut else f"the {part}"
-
-
-def _layers(what: Configuration, flag: str) -> int:
-    return sum("layers." in prefix for prefix in what.words(flag))
 
 
 def _list(names: list[str]) -> str:

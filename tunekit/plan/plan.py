@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST = (
-    "rlhf_type",
-    "model",
-    "model_type",
-    "template",
-    "use_hf",
-    "tuner_type",
-    "dataset",
-    "val_dataset",
-    "torch_dtype",
-    "quant_method",
-    "quant_bits",
-    "attn_impl",
-    "max_length",
-    "packing",
-    "lora_rank",
-    "lora_alpha",
-    "target_modules",
-    *BATCH_FLAGS,
-    "gradient_checkpointing",
-    "learning_rate",
-    "num_train_epochs",
+    *("rlhf_type", "model", "model_type", "template", "use_hf", "tuner_type", "dataset", "val_dataset", "torch_dtype"),
+    *("quant_method", "quant_bits", "attn_impl", "max_length", "packing", "lora_rank", "lora_alpha", "target_modules"),
+    *(*BATCH_FLAGS, "gradient_checkpointing", "learning_rate", "num_train_epochs"),
 )
 """Flags in the order in which people read them; the others follow in the order in which they were set."""
 
@@ -50,11 +32,8 @@ class Change:
     """What a rule or a retry changed.
 
     Attributes:
-        flag: of ms-swift.
-        before: None where it was not set.
-        after: None where the flag was dropped.
-        why: for people.
-        by: the rule or the retry.
+        before: None where the flag was not set.
+        after: None where it was dropped.
         quiet: not worth a line in the plan; ``--explain`` shows it.
     """
 
@@ -79,8 +58,6 @@ class Plan(Configuration):
     Attributes:
         preset: the name of the preset, and `preset_reason` why it was taken (empty when the user named it).
         secrets: names of variables that hold secrets and are passed on.
-        changes: what rules and retries changed.
-        warnings: what the user should know.
         engine: version of ms-swift whose flags were checked.
         engine_installed: False where that was the shipped snapshot.
         rewards: functions of the user's that score responses.
@@ -100,7 +77,7 @@ class Plan(Configuration):
 
     @cached_property
     def peak(self) -> Peak | None:
-        """What it takes of one of its GPUs; None without a GPU, or where there is no telling it."""
+        """What it takes of one of its GPUs; None without a GPU, or where it is not known."""
         return peak_of(self)
 
     @property
@@ -132,17 +109,23 @@ class Plan(Configuration):
         settings = dict(self.settings)
         recorded = list(self.changes)
         for flag, value in {**changes, **(batch_values(batch) if batch else {})}.items():
-            before = settings[flag].value if flag in settings else None
+            old = settings.get(flag)
+            recorded.append(Change(flag, old.value if old else None, value, why, by, quiet))
             if value is None:
                 settings.pop(flag, None)
             else:
                 settings[flag] = Setting(value, by, why)
-            recorded.append(Change(flag, before, value, why, by, quiet))
         return replace(self, settings=in_order(settings), changes=tuple(recorded), batch=batch or self.batch)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> Plan:
         """This plan with settings added or replaced, which is no change of what was asked for."""
         return replace(self, settings={**self.settings, **settings})
+
+    def with_batch(self, batch: Batch, source: Source, why: str) -> Plan:
+        """This plan with another batch; `source` and `why` are of the micro-batch, which nobody asked for."""
+        share = f"{batch.effective} ÷ {batch.micro} ÷ {batch.data_parallel} {self.hardware.device}"
+        decided = Setting(batch.micro, source, why), Setting(batch.accumulation, Source("batch"), share)
+        return replace(self.with_settings(dict(zip(BATCH_FLAGS, decided, strict=True))), batch=batch)
 
     def changed_lines(self) -> list[str]:
         """What rules and retries changed and why, one line each, for people."""
@@ -156,23 +139,21 @@ class Plan(Configuration):
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Plan:
-        """The plan that `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError: it was written by another version of tunekit.
-        """
-        data: dict[str, Any] = {item.name: document[item.name] for item in fields(Plan)}
-        gpus = tuple(Gpu(**{**gpu, "capability": _pair(gpu["capability"])}) for gpu in data["hardware"]["gpus"])
+        """The plan that `to_json` wrote. Raises KeyError or TypeError where another version of tunekit wrote it."""
+        data = dict(document)
+        gpus = tuple(
+            Gpu(**{**gpu, "capability": _pair(gpu["capability"])})
+            for gpu in data["hardware"]["gpus"]
+        )
         undecided = tuple((flag, reason) for flag, reason in data["model"]["undecided"])
         settings = {
             flag: Setting(**{**setting, "source": Source(**setting["source"])})
             for flag, setting in data["settings"].items()
         }
-        lists = ("overlays", "secrets", "warnings")
         return Plan(
             **{
                 **data,
-                **{name: tuple(data[name]) for name in lists},
+                **{name: tuple(data[name]) for name in ("overlays", "secrets", "warnings")},
                 "stage": STAGES[data["stage"]],
                 "model": Model(**{**data["model"], "undecided": undecided}),
                 "hardware": Hardware(**{**data["hardware"], "gpus": gpus}),
@@ -187,7 +168,7 @@ class Plan(Configuration):
 
 
 def batch_values(batch: Batch) -> dict[str, Value]:
-    """The flags that say a batch."""
+    """The flags of a batch."""
     return dict(zip(BATCH_FLAGS, (batch.micro, batch.accumulation), strict=True))
 
 

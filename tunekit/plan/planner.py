@@ -17,7 +17,7 @@ from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
 from tunekit.plan.rules.table import apply_rules
 from tunekit.plan.rules.tuning import check_names
-from tunekit.plan.settings import TUNEKIT, Layer, Setting, Source, overlaid
+from tunekit.plan.settings import COMMAND_LINE, TUNEKIT, Setting, Source, overlaid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,20 +32,25 @@ if TYPE_CHECKING:
 ABOVE_ZERO = ("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps")
 """Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
 
+DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
+MODEL = Source("model")
+
+TRACKERS = (
+    *("swanlab", "wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "clearml", "dagshub", "codecarbon"),
+    *("azure_ml", "flyte", "dvclive", "trackio", "none", "all"),
+)
+"""What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
+
 
 @dataclass(frozen=True)
 class Facts:
     """What is known beside the request. It is looked up once, and handed to every stage and preset that is tried.
 
     Attributes:
-        flags: of ms-swift.
-        library: of presets.
         environ: the environment that the run inherits.
-        hardware: that it trains on.
         packages: import names that are installed; None where the machine was only described.
         liger_models: model types that liger-kernel patches.
         memory_correction: measured ÷ predicted memory of earlier runs on this machine.
-        model: that is trained.
         rewards: functions of the user's that score answers; `reward_names` is what ms-swift calls all that score.
         row_format: the function of the user's that makes rows.
         loss_share: of the tokens, those that carry loss, where the data was looked at.
@@ -68,31 +73,23 @@ class Facts:
 
 
 def make_plan(request: Request, facts: Facts) -> Plan:
-    """Decide every setting of a run.
-
-    Raises:
-        TunekitError: the request contradicts itself, a rule, or what ms-swift takes.
-    """
+    """Decide every setting of a run. Raises TunekitError where the request contradicts itself, a rule or ms-swift."""
     if request.preset != "auto":
         return _decide(request, facts, request.preset)
     name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
-    plan = _solved(_decide(request, facts, name, reason), facts)
-    if plan.peak is None:
-        return plan
-    fits = "not even one row fits" if not plan.peak.fits else "the micro-batch is the largest that fits"
-    if not plan.settings[BATCH_FLAGS[0]].explicit:
-        plan = replace(plan, preset_reason=f"{reason}; {fits}")
+    plan = solve_memory(_decide(request, facts, name, reason), facts.packages, facts.liger_models)
     peak = plan.peak
-    if peak is None or peak.safe or name == LAST_RESORT:
+    if peak is None:
+        return plan
+    if not plan.settings[BATCH_FLAGS[0]].explicit:
+        fits = "the micro-batch is the largest that fits" if peak.fits else "not even one row fits"
+        plan = replace(plan, preset_reason=f"{reason}; {fits}")
+    if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
-    smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)
+    smallest = solve_memory(_decide(request, facts, LAST_RESORT, reason), facts.packages, facts.liger_models)
     return smallest if smallest.peak and smallest.peak.fits else plan
-
-
-def _solved(plan: Plan, facts: Facts) -> Plan:
-    return solve_memory(plan, facts.packages, facts.liger_models)
 
 
 def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan:
@@ -128,51 +125,42 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = bound_images(apply_rules(plan))
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
-    _check_trackers(plan)
     plan = _name_for_trackers(plan, request.name)
     plan, given_way = _with_batch(plan, micro, effective)
+    described = [DESCRIBED] if facts.hardware.described else []
     return replace(
         plan,
         settings=in_order(plan.settings),
         env=environment_of(plan, facts.environ),
         secrets=secrets.of_plan(plan.trackers, facts.environ),
-        warnings=(
-            *plan.warnings,
-            *rates,
-            *_missing_keys(plan, facts.environ),
-            *given_way,
-            *([DESCRIBED] if facts.hardware.described else []),
-        ),
+        warnings=(*plan.warnings, *rates, *_missing_keys(plan, facts.environ), *given_way, *described),
     )
-
-
-DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
 
 
 def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Preset]) -> dict[str, Setting]:
     """Every setting from the strongest place that says it, before any rule."""
     typed = dict(request.typed)
     if facts.reward_names:
-        typed["reward_funcs"] = Setting(list(facts.reward_names), Source("command line"))
-    strategy = strategies.layered(request.tuning, facts.model, request.stage, typed, overlaid(request.layers))
+        typed["reward_funcs"] = Setting(list(facts.reward_names), COMMAND_LINE)
+    of_user = [layer.settings for layer in request.layers]
+    strategy = strategies.layered(request.tuning, facts.model, request.stage, typed, overlaid(of_user))
+    why = "found in the folder: ms-swift cannot tell it by the architecture"
+    found = {"model_type": facts.model.model_type, "template": facts.model.template}
     settings = overlaid(
         [
-            _guesses(facts.model),
-            Layer(Source("preset"), preset.train),
-            Layer(Source("stage"), facts.library.load_stage(request.stage.name).train),
-            Layer(Source("preset"), facts.library.own_settings(preset)),
-            *(Layer(Source("overlay"), overlay.train) for overlay in overlays),
-            strategy.rates,
-            *request.layers,
-            Layer(MODEL, {"model": Setting(facts.model.id, MODEL)}),
-            strategy.meaning,
-            Layer(Source("command line"), typed),
+            {flag: Setting(value, MODEL, why) for flag, value in found.items() if value},
+            preset.train,
+            facts.library.load_stage(request.stage.name).train,
+            facts.library.own_settings(preset),
+            *(overlay.train for overlay in overlays),
+            strategy.rates.settings,
+            *of_user,
+            {"model": Setting(facts.model.id, MODEL)},
+            strategy.meaning.settings,
+            typed,
         ]
     )
     return {flag: setting for flag, setting in settings.items() if flag not in strategy.unset}
-
-
-MODEL = Source("model")
 
 
 def environment_of(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
@@ -204,45 +192,25 @@ def _allocator(setting: str) -> str:
 
 
 def _name_for_trackers(plan: Plan, name: str) -> Plan:
-    """Trackers would call the run after the path of its output folder."""
-    called = name or default_name(plan)
-    why = "else it would be the path of the output folder"
-    flags = {"swanlab": "swanlab_exp_name", "wandb": "run_name"}
-    wanted = [flag for tracker, flag in flags.items() if tracker in plan.trackers and flag not in plan.settings]
-    return plan.with_settings({flag: Setting(called, TUNEKIT, why) for flag in wanted})
-
-
-TRACKERS = (
-    *("swanlab", "wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "clearml", "dagshub", "codecarbon"),
-    *("azure_ml", "flyte", "dvclive", "trackio", "none", "all"),
-)
-"""What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
-
-
-def _check_trackers(plan: Plan) -> None:
     for tracker in plan.trackers:
         if tracker not in TRACKERS:
             hint = did_you_mean(tracker, TRACKERS) or f"there are {', '.join(TRACKERS)}"
             raise TunekitError(f"--report_to does not know {tracker}", hint)
+    setting = Setting(name or default_name(plan), TUNEKIT, "else it would be the path of the output folder")
+    flags = {"swanlab": "swanlab_exp_name", "wandb": "run_name"}
+    wanted = [flag for tracker, flag in flags.items() if tracker in plan.trackers and flag not in plan.settings]
+    return plan.with_settings(dict.fromkeys(wanted, setting))
 
 
 def _missing_keys(plan: Plan, environ: Mapping[str, str]) -> list[str]:
     """Trackers ask for a login only after the model is loaded, and fail where there is no terminal to answer."""
     if plan.get("swanlab_mode") == "local":
         return []
-    wanted = {tracker: secrets.VARIABLE_OF_TRACKER.get(tracker) for tracker in plan.trackers}
     return [
         f"{variable} is not set: {tracker} must have been logged in to on the machine that trains"
-        for tracker, variable in wanted.items()
-        if variable and not environ.get(variable)
+        for tracker in dict.fromkeys(plan.trackers)
+        if (variable := secrets.VARIABLE_OF_TRACKER.get(tracker)) and not environ.get(variable)
     ]
-
-
-def _guesses(model: Model) -> Layer:
-    """What ms-swift must be told about the model."""
-    why = "found in the folder: ms-swift cannot tell it by the architecture"
-    found = {"model_type": model.model_type, "template": model.template}
-    return Layer(MODEL, {flag: Setting(value, MODEL, why) for flag, value in found.items() if value})
 
 
 def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str) -> None:
@@ -284,13 +252,7 @@ def _with_batch(plan: Plan, micro: Setting, effective: Setting) -> tuple[Plan, l
         reason = f"{effective.value} rows cannot be shared equally {among}{whole}"
         warnings.append(f"effective batch {effective.value} → {batch.effective}: {reason}")
     lowered = "" if batch.micro == micro.value else f"; lowered from {micro.value}, which does not divide {rows} rows"
-    share = f"{batch.effective} ÷ {batch.micro} ÷ {copies} {device}"
-    micro_flag, accumulation_flag = BATCH_FLAGS
-    decided = {
-        micro_flag: Setting(batch.micro, micro.source, f"{micro.why}{lowered}".removeprefix("; ")),
-        accumulation_flag: Setting(batch.accumulation, Source("batch"), share),
-    }
-    return replace(plan.with_settings(decided), batch=batch), warnings
+    return plan.with_batch(batch, micro.source, f"{micro.why}{lowered}".removeprefix("; ")), warnings
 
 
 def _data_parallel(plan: Plan) -> int:

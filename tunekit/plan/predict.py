@@ -42,7 +42,6 @@ class Peak:
     """What a plan takes of one of its GPUs, by the estimate.
 
     Attributes:
-        spec: what was estimated.
         prediction: corrected by what runs on this machine took.
         card_gib: of the GPU with the least memory, without vLLM's share.
         correction: measured ÷ predicted on this machine; 1 where nothing was measured.
@@ -92,7 +91,7 @@ def predictable(model: Model) -> bool:
 
 
 def peak_of(what: Configuration) -> Peak | None:
-    """The peak of a configuration; None without a GPU, or where there is no telling it.
+    """The peak of a configuration; None without a GPU, or where it cannot be predicted.
 
     That is so where the shape of the model is not known or has no formula, and where full training freezes layers.
     """
@@ -136,11 +135,6 @@ def corrected(prediction: Prediction, factor: float) -> Prediction:
     )
 
 
-def loss_share_of(what: Configuration) -> float:
-    """The share of tokens that carry loss: measured, or else assumed."""
-    return what.stage.loss_share if what.loss_share is None else what.loss_share
-
-
 def weights_gib(what: Configuration) -> float | None:
     """GiB of one GPU that the model's weights alone take; None where the size of the model is not known."""
     if what.model.params_b is None:
@@ -154,15 +148,12 @@ def weights_gib(what: Configuration) -> float | None:
 def spec_of(
     what: Configuration, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
 ) -> Spec:
-    """What one GPU computes, as the memory models take it.
+    """What one GPU computes, as the memory models take it; `config` is the model's config.json.
 
-    Args:
-        what: the configuration.
-        config: the model's config.json.
-        loss_share: measured on the data; None assumes `loss_share_of`.
-        seq_len: tokens a row, measured on the data; None assumes the most that the plan allows.
+    `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration.
     """
-    attention = what.text("attn_impl", "sdpa")
+    loss_share = what.loss_share if loss_share is None else loss_share
+    eager = what.get("attn_impl") == "eager"
     return Spec(
         config=config,
         tuner="full" if what.full else "qlora" if what.quantized else "lora",
@@ -176,10 +167,10 @@ def spec_of(
         accumulates=what.batch.accumulation > 1,
         capability=what.hardware.capability,
         seq_len=seq_len or what.row_tokens or what.whole("max_length", DEFAULT_LENGTH),
-        loss_share=loss_share_of(what) if loss_share is None else loss_share,
+        loss_share=what.stage.loss_share if loss_share is None else loss_share,
         packing=what.packed or what.flag("padding_free"),
         gradient_checkpointing=what.flag("gradient_checkpointing", default=True),
-        attn="flash" if what.flash else "eager" if attention == "eager" else "sdpa",
+        attn="flash" if what.flash else "eager" if eager else "sdpa",
         optimizer=what.text("optim", "adamw_torch_fused"),
         precision=PRECISION.get(what.text("torch_dtype"), "bf16"),
         liger=what.flag("use_liger_kernel"),

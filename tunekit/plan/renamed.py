@@ -1,4 +1,4 @@
-"""What the options of other tools, and of earlier ms-swift, are today: data for hints and for imports."""
+"""What the options of other tools, and of earlier ms-swift, are today: for hints and for imports."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ FLASH = {"attn_impl": "flash_attn"}
 BNB_4, BNB_8 = ({"quant_method": "bnb", "quant_bits": bits} for bits in ("4", "8"))
 ALL_LINEAR = {"target_modules": "all-linear"}
 QLORA = {"tuner_type": "lora", **BNB_4}
+FINETUNING = "it is {now} lora or full; freeze is --tuning-strategy freeze --trainable-layers N"
+AUGMENT = "it is done before training: tunekit augment DATA.jsonl --flip --out FOLDER"
+BATCH = "it is {now} (one GPU) or --effective-batch (one optimizer step)"
+LAST_LAYERS = {"tuning-strategy": "freeze", "trainable-layers": SAME}
 
 RENAMED = (
     Renamed("train_type", (SWIFT_3,), {"tuner_type": SAME}, hint=SINCE_4),
@@ -74,18 +78,8 @@ RENAMED = (
     Renamed("quantization_type", (LLAMA_FACTORY,), {"bnb_4bit_quant_type": SAME}, hint="it is {now} nf4"),
     Renamed("double_quantization", (LLAMA_FACTORY,), {"bnb_4bit_use_double_quant": SAME}),
     Renamed("use_lora", (RESONANCE, NEUROTRAIN), {"tuner_type": "lora"}, "true", "it is {now}, which is the default"),
-    Renamed(
-        "finetuning_type",
-        (LLAMA_FACTORY,),
-        {"tuner_type": SAME},
-        hint="it is {now} lora or full; freeze is --tuning-strategy freeze --trainable-layers N",
-    ),
-    Renamed(
-        "freeze_trainable_layers",
-        (LLAMA_FACTORY,),
-        {"tuning-strategy": "freeze", "trainable-layers": SAME},
-        hint="it is {now} N",
-    ),
+    Renamed("finetuning_type", (LLAMA_FACTORY,), {"tuner_type": SAME}, hint=FINETUNING),
+    Renamed("freeze_trainable_layers", (LLAMA_FACTORY,), LAST_LAYERS, hint="it is {now} N"),
     Renamed("freeze_vision_tower", (LLAMA_FACTORY, RESONANCE), {"freeze_vit": SAME}),
     Renamed("freeze_multi_modal_projector", (LLAMA_FACTORY,), {"freeze_aligner": SAME}),
     Renamed("freeze_language_model", (LLAMA_FACTORY,), {"freeze_llm": SAME}),
@@ -98,19 +92,9 @@ RENAMED = (
     Renamed("vision_tower_lr", (QWEN_VL,), {"vit_lr": SAME}, hint=VIT),
     Renamed("vision_lr", (), {"vit_lr": SAME}, hint=VIT),
     Renamed("image_max_pixels", (LLAMA_FACTORY,), {"max-pixels": SAME}),
-    Renamed(
-        "use_data_augmentation",
-        (QWEN_VL,),
-        {},
-        hint="it is done before training: tunekit augment DATA.jsonl --flip --out FOLDER",
-    ),
+    Renamed("use_data_augmentation", (QWEN_VL,), {}, hint=AUGMENT),
     Renamed("q_lora", (RESONANCE,), QLORA, "true"),
-    Renamed(
-        "batch_size",
-        (SWIFT_2,),
-        {"micro-batch": SAME},
-        hint="it is {now} (one GPU) or --effective-batch (one optimizer step)",
-    ),
+    Renamed("batch_size", (SWIFT_2,), {"micro-batch": SAME}, hint=BATCH),
 )
 """Names that ms-swift does not have today. The first row of a name has its hint.
 
@@ -118,25 +102,19 @@ Sources: ms-swift's ``handle_compatibility`` of 2.6.1 and its renames of 3.0 and
 (``hparams``), TRL 1.16, axolotl 0.19.
 """
 
+FREEZE = {"tuning-strategy": "freeze"}
+LOFTQ = "ms-swift 4.6 cannot pass on what it wants; pissa and olora are like it"
+OFFLINE = "ms-swift knows cloud and local; local writes to ./swanlog without a network"
+
 RENAMED_VALUES = (
     Renamed("tuner_type", (), QLORA, "qlora", "QLoRA is --tuning-strategy qlora, or {now}"),
-    Renamed(
-        "tuner_type", (LLAMA_FACTORY,), {"tuning-strategy": "freeze"}, "freeze", "it is {now} --trainable-layers N"
-    ),
+    Renamed("tuner_type", (LLAMA_FACTORY,), FREEZE, "freeze", "it is {now} --trainable-layers N"),
     Renamed("target_modules", (LLAMA_FACTORY,), ALL_LINEAR, "all", "every linear layer is all-linear"),
     Renamed("target_modules", (RESONANCE,), ALL_LINEAR, "auto", "every linear layer is all-linear, the default"),
     Renamed("target_modules", (), {}, "attention", "name its layers: q_proj k_proj v_proj o_proj in most models"),
     Renamed("lora_bias", (PEFT, RESONANCE), {}, "lora_only", "ms-swift knows none and all"),
-    Renamed(
-        "init_weights", (PEFT,), {}, "loftq", "ms-swift 4.6 cannot pass on what it wants; pissa and olora are like it"
-    ),
-    Renamed(
-        "swanlab_mode",
-        (),
-        {"swanlab_mode": "local"},
-        "offline",
-        "ms-swift knows cloud and local; local writes to ./swanlog without a network",
-    ),
+    Renamed("init_weights", (PEFT,), {}, "loftq", LOFTQ),
+    Renamed("swanlab_mode", (), {"swanlab_mode": "local"}, "offline", OFFLINE),
 )
 """Flags that are still there, and a value of theirs that is not."""
 

@@ -1,7 +1,6 @@
 """Words → Request: what the user asked for, read from every place in which it may stand by one table of options.
 
-Words come from the command line or the ``[[stage]]`` of a recipe, from ``config.toml`` and from ``TUNEKIT_*``. Each
-place gives `Words`; `read_request` makes typed values of them.
+The places are the command line or the ``[[stage]]`` of a recipe, ``config.toml`` and ``TUNEKIT_*``.
 """
 
 from __future__ import annotations
@@ -69,21 +68,16 @@ class Request:
     """One run, asked for and not yet decided.
 
     Attributes:
-        stage: what is trained.
-        model: as typed.
         typed: what was said for this run, by ms-swift's names.
         layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
         preset: a name, a path, or ``auto``.
-        overlays: in the order given.
         effective_batch: rows an optimizer step; None leaves it to the preset.
         rewards: what scores answers, as typed: functions of the user's, and ms-swift's by name.
         row_format: the function that makes rows of ms-swift out of the dataset's, as typed.
-        tuning: what is to be trained, by name.
         gpus: the hardware, as typed; empty for that of this machine.
         name: of the run; empty where tunekit is to name it.
         output_dir: the run's folder; empty for ``runs/NAME``.
-        oom_retry: one of `RETRY_POLICIES`.
-        max_attempts: starts at the most.
+        oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
     """
 
     stage: Stage
@@ -118,17 +112,15 @@ def _refuse_both(first: Said, second: Said) -> None:
     if first.name == second.name:
         raise TunekitError(f"{second.label} is given twice", "drop one of them")
     if first.name in OPTIONS and second.name in OPTIONS:
-        whole = min((first.name, second.name), key=len)
-        hint = f"{OPTIONS[whole].spelled} is for all parts"
-        raise TunekitError(f"{first.label} and {second.label} exclude each other", hint)
+        whole = OPTIONS[min(first.name, second.name, key=len)].spelled
+        raise TunekitError(f"{first.label} and {second.label} exclude each other", f"{whole} is for all parts")
     raise TunekitError(f"{first.label} and {second.label} are the same", "give one of them")
 
 
 def user_words(flags: FlagTable, environ: Mapping[str, str], config: Path) -> tuple[Words, Words]:
     """``[defaults]`` of the user's ``config.toml``, and the variables ``TUNEKIT_*``: the weaker one first.
 
-    Raises:
-        TunekitError: a name that is neither an option for all runs nor a flag.
+    Raises TunekitError where a name is neither an option for all runs nor a flag.
     """
     places = (
         gather_words(Source("config", config.name), _of_config(config) if config.is_file() else ()),
@@ -144,8 +136,8 @@ def _of_config(config: Path) -> list[Said]:
     table, text = read_toml(config)
     for key in table:
         if key != "defaults":
-            where = f"{config} line {line_of(text, key)}"
-            raise TunekitError(f"{where}: {key} is unknown", "settings stand under [defaults]")
+            unknown = f"{config} line {line_of(text, key)}: {key} is unknown"
+            raise TunekitError(unknown, "settings stand under [defaults]")
     section = table.get("defaults", {})
     if not isinstance(section, dict):
         raise TunekitError(f"{config} line {line_of(text, 'defaults')}: defaults must be a table", "write [defaults]")
@@ -188,18 +180,12 @@ def _check_for_all(said: Said, flags: FlagTable) -> None:
     known = flags.by_command["rlhf"]
     if said.name not in known and said.name not in RESERVED:
         everywhere = [name for name, option in OPTIONS.items() if option.reach == ALL]
-        raise TunekitError(
-            f"{said.label} is neither an option of tunekit nor a flag of ms-swift",
-            did_you_mean(said.name, [*everywhere, *known]),
-        )
+        hint = did_you_mean(said.name, [*everywhere, *known])
+        raise TunekitError(f"{said.label} is neither an option of tunekit nor a flag of ms-swift", hint)
 
 
 def stage_named(command: str, words: Words, flags: FlagTable) -> Stage:
-    """The stage behind a command of tunekit: its own, or for ``rlhf`` the one that ``--rlhf-type`` names.
-
-    Raises:
-        TunekitError: another stage is named beside it, or none.
-    """
+    """The stage of a command: its own, or what ``--rlhf-type`` names. Raises TunekitError for both, or for neither."""
     said = words.said.get(RLHF_TYPE)
     if command in STAGES:
         if said:
@@ -214,16 +200,9 @@ def stage_named(command: str, words: Words, flags: FlagTable) -> Stage:
 
 
 def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: FlagTable) -> Request:
-    """The request that words mean.
+    """The request that `words` mean, said for this run, with `others`, said for all runs, weakest first.
 
-    Args:
-        stage: what is trained.
-        words: said for this run.
-        others: said for all runs, weakest first.
-        flags: of ms-swift.
-
-    Raises:
-        TunekitError: a word does not fit, a flag is unknown, or is tunekit's own to set.
+    Raises TunekitError where a word does not fit, or a flag is unknown or tunekit's own to set.
     """
     typed = _settings(words, stage, flags)
     if stage.rlhf_type:
@@ -231,17 +210,15 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
     rewards = words.said.get("reward")
     if rewards:
         _check_rewards(stage, words)
-    places = [*others, words]
+    strongest = {name: (place.source, said) for place in (*others, words) for name, said in place.said.items()}
 
     def text(name: str, default: str = "") -> str:
-        found = _strongest(name, places)
-        return " ".join(words_taken(found[1])) if found else default
+        return " ".join(words_taken(strongest[name][1])) if name in strongest else default
 
     def whole(name: str) -> int | None:
-        found = _strongest(name, places)
-        return whole_taken(found[1]) if found else None
+        return whole_taken(strongest[name][1]) if name in strongest else None
 
-    effective = _strongest("effective_batch", places)
+    effective = strongest.get("effective_batch")
     rate = words.said.get("learning_rate")
     return Request(
         stage=stage,
@@ -265,12 +242,6 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         oom_retry=text("oom_retry", "neutral"),
         max_attempts=attempts_taken(whole("max_attempts")),
     )
-
-
-def _strongest(name: str, places: Sequence[Words]) -> tuple[Source, Said] | None:
-    """The last place that says an option, and what it says."""
-    found = [(place.source, place.said[name]) for place in places if name in place.said]
-    return found[-1] if found else None
 
 
 def attempts_taken(number: int | None) -> int:
@@ -305,21 +276,17 @@ def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting
     for key, said in words.said.items():
         option = OPTIONS.get(said.name)
         if option and option.means is not None:
-            meant = option.means[words_taken(said)[0]]
-            found |= {
-                flag: Setting(flags.parse(flag, word, stage.command), words.source) for flag, word in meant.items()
-            }
+            for flag, meant in option.means[words_taken(said)[0]].items():
+                found[flag] = Setting(flags.parse(flag, meant, stage.command), words.source)
         elif (not option or option.flag) and not _for_another(key, words, stage, flags):
             found[key] = Setting(_parsed(key, said, option, words.source, stage, flags), words.source)
     return found
 
 
 def _for_another(flag: str, words: Words, stage: Stage, flags: FlagTable) -> bool:
-    if flag == RLHF_TYPE and words.source.explicit and stage.rlhf_type:
-        return True  # it has named the stage
-    return (
-        not words.source.explicit and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
-    )
+    if words.source.explicit:
+        return flag == RLHF_TYPE and bool(stage.rlhf_type)  # it has named the stage
+    return flag not in RESERVED and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
 
 
 def _parsed(flag: str, said: Said, option: Option | None, source: Source, stage: Stage, flags: FlagTable) -> Any:

@@ -1,7 +1,6 @@
-"""Ways to need less memory that leave the optimisation as it is, or nearly so: what each changes, and when it can.
+"""Ways to need less memory that leave the optimisation as it is, or nearly so.
 
-Both ``--preset auto`` and the retry after an out-of-memory draw from here. Every function gives the flags to change,
-or None where it has nothing to offer.
+Every function gives the flags to change, or None where it has nothing to offer.
 """
 
 from __future__ import annotations
@@ -35,15 +34,10 @@ ZERO_LADDER = {"": "zero2", "zero0": "zero2", "zero1": "zero2", "zero2": "zero3"
 
 
 def liger_flags(plan: Configuration, packages: Packages, models: frozenset[str]) -> dict[str, Value] | None:
-    """Liger's fused cross-entropy, which never holds the whole logits.
+    """Liger's fused cross-entropy, which never holds the whole logits; `models` are those that liger-kernel patches.
 
     Only for supervised and continued training: ms-swift's preference losses want the logits, and its GRPO and GKD take
     Liger with conditions.
-
-    Args:
-        plan: decided so far.
-        packages: what is installed.
-        models: model types that liger-kernel patches.
     """
     if not plan.stage.liger or not plan.hardware.gpus or _lacks(packages, "liger_kernel"):
         return None

@@ -1,7 +1,7 @@
 """Tokens travel by environment only: in no argv, log, file, dry run or report.
 
-ms-swift prints its whole command line when it starts, and every user of the machine can read the
-arguments of a running program, so a token given as a flag is moved to the environment.
+ms-swift prints its whole command line when it starts, and every user of the machine can read the arguments of a running
+program, so a token given as a flag is moved to the environment.
 """
 
 from __future__ import annotations
@@ -31,25 +31,20 @@ _SHORTEST = 8
 
 
 def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Take secret flags out of `argv`.
+    """The words of `argv` without secret flags, and the variables to set instead.
 
-    Returns:
-        The words that remain, and the variables to set.
-
-    Raises:
-        TunekitError: a secret that ms-swift takes by flag only.
+    Raises TunekitError for a secret without a value, or one that ms-swift takes by flag only.
     """
     kept: list[str] = []
     moved: dict[str, str] = {}
     words = iter(argv)
-    use_hf = _use_hf(argv, environ)
     for word in words:
         name, equals, value = word.partition("=")
         flag = name.removeprefix("--").replace("-", "_")
         if not name.startswith("--") or flag not in VARIABLE_OF_FLAG:
             kept.append(word)
             continue
-        variable = "HF_TOKEN" if flag == "hub_token" and use_hf else VARIABLE_OF_FLAG[flag]
+        variable = "HF_TOKEN" if flag == "hub_token" and _use_hf(argv, environ) else VARIABLE_OF_FLAG[flag]
         if variable is None:
             raise TunekitError(
                 f"--{flag} would show a secret to every user of this machine",
@@ -66,11 +61,8 @@ def refuse_secret(flag: str) -> None:
     """Raise TunekitError where a flag holds a secret: files, variables of tunekit and plans never do."""
     if flag in VARIABLE_OF_FLAG:
         variable = VARIABLE_OF_FLAG[flag]
-        hint = (
-            f"set the environment variable {variable} instead"
-            if variable
-            else "let the tracker's configuration hold it"
-        )
+        instead = f"set the environment variable {variable} instead"
+        hint = instead if variable else "let the tracker's configuration hold it"
         raise TunekitError(f"{flag} is a secret and cannot stand here", hint)
 
 
@@ -80,7 +72,7 @@ def is_secret(variable: str) -> bool:
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """The secret values in an environment, longest first, to be struck out of everything that is written."""
+    """The secret values in an environment, longest first, so that `redact` leaves no end of one."""
     found = {value for name, value in environ.items() if is_secret(name) and len(value) >= _SHORTEST}
     return sorted(found, key=len, reverse=True)
 

@@ -46,13 +46,7 @@ TUNEKIT = Source("tunekit")
 
 @dataclass(frozen=True)
 class Setting:
-    """One decided value.
-
-    Attributes:
-        value: as ms-swift takes it; `render` turns it into words of a command line.
-        source: where it comes from.
-        why: one line for people, empty where nothing was decided.
-    """
+    """One decided value, as ms-swift takes it; `why` is one line for people, empty where nothing was decided."""
 
     value: Value
     source: Source
@@ -77,7 +71,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings that come from one place, together with its name."""
+    """Settings that come from one place."""
 
     source: Source
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -99,15 +93,11 @@ def whole_number(value: Value) -> int:
     return value
 
 
-def overlaid(layers: Iterable[Layer]) -> dict[str, Setting]:
+def overlaid(layers: Iterable[Mapping[str, Setting]]) -> dict[str, Setting]:
     """`layers` laid over one another, weakest first: the last one that names a setting decides it."""
-    merged: dict[str, Setting] = {}
-    for layer in layers:
-        merged.update(layer.settings)
-    return merged
+    return {name: setting for layer in layers for name, setting in layer.items()}
 
 
 def layer_of(source: Source, values: Mapping[str, Value], why: Mapping[str, str] | None = None) -> Layer:
-    """Make a layer of plain values; `why` gives the reasons that are known."""
-    reasons = why or {}
-    return Layer(source, {name: Setting(value, source, reasons.get(name, "")) for name, value in values.items()})
+    """A layer of plain values; `why` gives the reasons that are known."""
+    return Layer(source, {name: Setting(value, source, (why or {}).get(name, "")) for name, value in values.items()})

@@ -1,8 +1,6 @@
 """``--tuning-strategy``: which parts of a model are trained, and how: a table of names and the flags that they mean.
 
-The names are those of the guides for vision models, and plain ones for text. A strategy is a layer of settings: its
-meaning stands above the preset and the user's configuration, and what is typed may not contradict it; its learning
-rates are only a start, and the user's are stronger.
+The names are those of the guides for vision models, and plain ones for text.
 """
 
 from __future__ import annotations
@@ -22,15 +20,8 @@ if TYPE_CHECKING:
     from tunekit.stages import Stage
 
 SELECTS = (
-    "tuner_type",
-    "freeze_llm",
-    "freeze_vit",
-    "freeze_aligner",
-    "freeze_parameters",
-    "freeze_parameters_ratio",
-    "freeze_parameters_regex",
-    "trainable_parameters",
-    "trainable_parameters_regex",
+    *("tuner_type", "freeze_llm", "freeze_vit", "freeze_aligner", "freeze_parameters", "freeze_parameters_ratio"),
+    *("freeze_parameters_regex", "trainable_parameters", "trainable_parameters_regex"),
 )
 """Flags that decide what is trained: with a strategy, the strategy sets them or none does."""
 
@@ -39,6 +30,7 @@ ADAPTER_FLAGS = ("lora_rank", "lora_alpha", "lora_dropout", "target_modules", "q
 
 LLM_FULL = {"learning_rate": 2e-5}
 VISION_FULL = {"vit_lr": 1e-4, "aligner_lr": 1e-4}
+FROZEN_LLM = {"learning_rate": 1e-4}
 """The guide for vision models: 1e-5 to 5e-5 for a language model in full, 1e-4 to 2e-4 for ViT and aligner."""
 
 FROZEN_LAYERS, TRAINABLE_LAYERS = "--llm-frozen-layers", "--trainable-layers"
@@ -46,7 +38,7 @@ FROZEN_LAYERS, TRAINABLE_LAYERS = "--llm-frozen-layers", "--trainable-layers"
 
 @dataclass(frozen=True)
 class Strategy:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
         name: what ``--tuning-strategy`` takes.
@@ -71,98 +63,60 @@ class Strategy:
     rates: Mapping[str, float] = field(default_factory=dict)
 
 
+# fmt: off
 _TABLE = (
     Strategy(
-        "lora",
-        "adapters in the language model",
-        "the usual choice: a fraction of the memory of full training",
-        "lora",
-        vision_only=False,
+        "lora", "adapters in the language model", "the usual choice: a fraction of the memory of full training",
+        "lora", vision_only=False,
     ),
     Strategy(
-        "qlora",
-        "adapters in the language model, whose weights are held in 4 bits",
-        "least memory, and quick trials",
-        "lora",
-        vision_only=False,
-        more={"quant_method": "bnb", "quant_bits": "4"},
+        "qlora", "adapters in the language model, whose weights are held in 4 bits", "least memory, and quick trials",
+        "lora", vision_only=False, more={"quant_method": "bnb", "quant_bits": "4"},
     ),
     Strategy(
-        "full",
-        "every weight",
-        "best result where there is memory and data for it",
-        "full",
-        (False, False, False),
-        vision_only=False,
-        rates=LLM_FULL | VISION_FULL,
+        "full", "every weight", "best result where there is memory and data for it",
+        "full", (False, False, False), vision_only=False, rates=LLM_FULL | VISION_FULL,
     ),
     Strategy(
-        "freeze",
-        "the last N layers of the language model, in full",
+        "freeze", "the last N layers of the language model, in full",
         "a new style or task at a part of the memory of full training",
-        "full",
-        vision_only=False,
-        layers=TRAINABLE_LAYERS,
-        rates=LLM_FULL,
+        "full", vision_only=False, layers=TRAINABLE_LAYERS, rates=LLM_FULL,
     ),
     Strategy(
-        "lora_all",
-        "adapters in language model, ViT and aligner",
+        "lora_all", "adapters in language model, ViT and aligner",
         "pictures unlike those of the model's own training, with little memory",
-        "lora",
-        (False, False, False),
+        "lora", (False, False, False),
     ),
     Strategy(
-        "lora_llm_full_vit",
-        "adapters in the language model; ViT and aligner in full",
+        "lora_llm_full_vit", "adapters in the language model; ViT and aligner in full",
         "finer sight: small objects, text in pictures",
-        "lora_llm",
-        rates={"learning_rate": 1e-4, "vit_lr": 2e-4, "aligner_lr": 2e-4},
+        "lora_llm", rates={"learning_rate": 1e-4, "vit_lr": 2e-4, "aligner_lr": 2e-4},
     ),
     Strategy(
-        "partial_llm_full_vit",
-        "the language model without its first N layers, ViT and aligner, in full",
+        "partial_llm_full_vit", "the language model without its first N layers, ViT and aligner, in full",
         "knowledge of a field, while general ability stays",
-        "full",
-        (False, False, False),
-        layers=FROZEN_LAYERS,
-        rates=LLM_FULL | VISION_FULL,
+        "full", (False, False, False), layers=FROZEN_LAYERS, rates=LLM_FULL | VISION_FULL,
     ),
     Strategy(
-        "llm_only",
-        "the language model, in full",
-        "new knowledge in text, where the model already sees what it should",
-        "full",
-        rates=LLM_FULL,
+        "llm_only", "the language model, in full", "new knowledge in text, where the model already sees what it should",
+        "full", rates=LLM_FULL,
     ),
     Strategy(
-        "vit_only",
-        "ViT and aligner, in full",
-        "sight alone; the language model stays as it is",
-        "full",
-        (True, False, False),
-        rates={"learning_rate": 1e-4},
+        "vit_only", "ViT and aligner, in full", "sight alone; the language model stays as it is",
+        "full", (True, False, False), rates=FROZEN_LLM,
     ),
     Strategy(
-        "vit_frozen_aligner",
-        "the ViT, in full",
-        "as vit_only, where the aligner should stay too",
-        "full",
-        (True, False, True),
-        rates={"learning_rate": 1e-4},
+        "vit_frozen_aligner", "the ViT, in full", "as vit_only, where the aligner should stay too",
+        "full", (True, False, True), rates=FROZEN_LLM,
     ),
     Strategy(
-        "aligner_only",
-        "the aligner, in full",
-        "the first stage of joining a ViT to a language model",
-        "full",
-        (True, True, False),
-        rates={"learning_rate": 1e-4},
+        "aligner_only", "the aligner, in full", "the first stage of joining a ViT to a language model",
+        "full", (True, True, False), rates=FROZEN_LLM,
     ),
 )
+# fmt: on
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _TABLE}
-"""Every strategy by name."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +125,7 @@ class Tuning:
 
     Attributes:
         strategy: a name of `STRATEGIES`; empty where none was given.
-        frozen_layers: of ``--llm-frozen-layers``.
-        trainable_layers: of ``--trainable-layers``.
+        frozen_layers: number of ``--llm-frozen-layers``, and `trainable_layers` of ``--trainable-layers``.
         llm_rate: the learning rate was given for the language model alone (``--learning-rate-llm``).
     """
 
@@ -200,21 +153,17 @@ class Layered:
 def layered(
     tuning: Tuning, model: Model, stage: Stage, typed: Mapping[str, Setting], given: Collection[str]
 ) -> Layered:
-    """The settings that a strategy means for a model.
+    """The settings that a strategy means, beside those that were typed and the flags that the configuration has given.
 
-    Args:
-        tuning: what was asked for.
-        model: what is trained.
-        stage: not every one takes its rates.
-        typed: the flags that were said for this run.
-        given: the names of those of the user's configuration.
-
-    Raises:
-        TunekitError: no such strategy, one that does not suit the model, or options that contradict it.
+    Raises TunekitError for a strategy that is unknown, does not suit the model or is contradicted by options.
     """
-    _check_options(tuning)
+    for option, number in ((FROZEN_LAYERS, tuning.frozen_layers), (TRAINABLE_LAYERS, tuning.trainable_layers)):
+        owner = next(strategy for strategy in _TABLE if strategy.layers == option)
+        if number is not None and tuning.strategy != owner.name:
+            raise TunekitError(f"{option} needs --tuning-strategy {owner.name}", f"it trains {owner.title}")
+    source = Source("strategy", tuning.strategy)
     if not tuning.strategy:
-        return Layered(Layer(Source("strategy")), Layer(Source("strategy")))
+        return Layered(Layer(source), Layer(source))
     strategy = find_strategy(tuning.strategy)
     if strategy.vision_only and is_text(model):
         fitting = ", ".join(name for name, other in STRATEGIES.items() if not other.vision_only)
@@ -226,13 +175,11 @@ def layered(
     decides = dict.fromkeys((*SELECTS, *meaning, *(ADAPTER_FLAGS if strategy.tuner == "full" else ())))
     for flag in [flag for flag in typed if flag in decides]:
         value = typed[flag].value
-        if flag not in meaning or (value != meaning[flag] and not _more_bits(flag, value)):
+        more_bits = flag == "quant_bits" and str(value) == "8"  # 4 where nothing is said; 8 is QLoRA too
+        if flag not in meaning or (value != meaning[flag] and not more_bits):
             means = f"means --{flag} {text(meaning[flag])}" if flag in meaning else f"trains {strategy.title}"
-            raise TunekitError(
-                f"--{flag} {text(value)} contradicts --tuning-strategy {strategy.name}, which {means}",
-                "drop one of them",
-            )
-    source = Source("strategy", strategy.name)
+            problem = f"--{flag} {text(value)} contradicts --tuning-strategy {strategy.name}, which {means}"
+            raise TunekitError(problem, "drop one of them")
     rates: dict[str, Value] = dict(strategy.rates) if stage.rates else {}
     said = {*typed, *given}
     if not model.multimodal or ("learning_rate" in said and not tuning.llm_rate):
@@ -259,21 +206,7 @@ def is_text(model: Model) -> bool:
     return not model.multimodal and (model.local or model.family is not None)
 
 
-def _more_bits(flag: str, value: Value) -> bool:
-    """QLoRA is 4 bits where nothing is said; 8 bits is QLoRA too."""
-    return flag == "quant_bits" and str(value) == "8"
-
-
-def _check_options(tuning: Tuning) -> None:
-    """An option that counts layers belongs to one strategy."""
-    for option, number in ((FROZEN_LAYERS, tuning.frozen_layers), (TRAINABLE_LAYERS, tuning.trainable_layers)):
-        owner = next(strategy for strategy in _TABLE if strategy.layers == option)
-        if number is not None and tuning.strategy != owner.name:
-            raise TunekitError(f"{option} needs --tuning-strategy {owner.name}", f"it trains {owner.title}")
-
-
 def _meaning(strategy: Strategy, tuning: Tuning, model: Model) -> dict[str, Value]:
-    """The flags that a strategy sets."""
     flags: dict[str, Value] = {"tuner_type": strategy.tuner, **strategy.more}
     if not is_text(model) and strategy.tuner != "lora_llm":
         flags |= dict(zip(("freeze_llm", "freeze_vit", "freeze_aligner"), strategy.frozen, strict=True))

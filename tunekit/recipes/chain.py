@@ -1,7 +1,7 @@
 """How one stage starts from another: with the whole model, on top of its adapter, or after the adapter was merged.
 
 ms-swift compares a LoRA policy with the model below the adapter. So a DPO that goes on with the adapter of an SFT would
-be compared with the model of before the SFT, without a word, unless it is told ``--ref_adapters`` as well: on a tiny
+be compared with the model of before the SFT, without a word, unless it gets ``--ref_adapters`` as well: on a tiny
 model the first loss is 0.625 without and ln 2 = 0.693, as it must be, with it.
 """
 
@@ -32,21 +32,12 @@ if TYPE_CHECKING:
 SOURCE = Source("recipe")
 """Of settings that say where a stage starts."""
 
+# fmt: off
 SHAPE = (
-    "lora_rank",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_bias",
-    "use_rslora",
-    "use_dora",
-    "target_modules",
-    "target_regex",
-    "target_parameters",
-    "modules_to_save",
-    "freeze_llm",
-    "freeze_vit",
-    "freeze_aligner",
+    "lora_rank", "lora_alpha", "lora_dropout", "lora_bias", "use_rslora", "use_dora", "target_modules", "target_regex",
+    "target_parameters", "modules_to_save", "freeze_llm", "freeze_vit", "freeze_aligner",
 )
+# fmt: on
 """What makes an adapter what it is. One that goes on learning keeps them, whatever the flags say (pipelines/train/
 tuner.py), so where a stage wants others its adapter is a new one, on top of the merged model."""
 
@@ -63,11 +54,9 @@ class Left:
 
     Attributes:
         name: of the stage, or the folder.
-        checkpoint: the folder of the trained weights.
         tuner: ``full``, ``lora``, …
-        model: what its weights are on top of, for an adapter.
+        model: what its weights are on top of, for an adapter; and `shape`, what such an adapter is.
         plan: of the stage; None for a folder.
-        shape: of an adapter.
         merged: where its whole model is, once it is merged; None for a folder.
     """
 
@@ -119,11 +108,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Step:
-    """A stage with its run, and where it starts.
-
-    Attributes:
-        request: what it asked for, and `facts` what is known beside that.
-    """
+    """A stage with its run, and where it starts; what it asked for, and what is known beside that."""
 
     part: Part
     run: Run
@@ -174,7 +159,7 @@ OBSTACLES: tuple[tuple[Callable[[Left, Plan, Part], bool], str], ...] = (
         "its adapter was trained on weights of another precision",
     ),
 )
-"""Why an adapter cannot go on learning in a stage; the first that holds is told."""
+"""Why an adapter cannot go on learning in a stage; the first that holds is named."""
 
 
 def tuner(plan: Plan) -> str:
@@ -203,16 +188,9 @@ def left_in(folder: str, model: Value | None) -> Left:
 
 
 def decide_start(part: Part, plan: Plan, left: Left | None, reward: Left | None = None) -> Start:
-    """How a stage starts.
+    """How a stage starts from what is `left`, None for the model that is named; `reward` is the stage that scores.
 
-    Args:
-        part: the stage.
-        plan: made as if it started from the model that is named.
-        left: what it starts from; None for that model.
-        reward: what scores; None where no earlier stage does.
-
-    Raises:
-        TunekitError: ``merge`` asks for what cannot be.
+    `plan` is made as if it started from that model. Raises TunekitError where ``merge`` asks for what cannot be.
     """
     start = _policy(part, plan, left)
     if reward is None:
@@ -235,7 +213,9 @@ def _policy(part: Part, plan: Plan, left: Left | None) -> Start:
     if part.merge is False and obstacle:
         raise TunekitError(f"{part.where}: merge = false cannot be for stage {part.name}: {obstacle}", "drop merge")
     if not obstacle and not part.merge:
-        return Start("adapter", left.name, _why_adapter(part), _adapter(part, left))
+        compared = "ref_adapters is the same one, so it is compared with what it starts from"
+        why = compared if part.stage.ref_adapters else "the same adapter on the same model"
+        return Start("adapter", left.name, why, _adapter(part, left))
     if left.merged is None:
         reason = obstacle or "merge = true"
         raise TunekitError(
@@ -246,22 +226,11 @@ def _policy(part: Part, plan: Plan, left: Left | None) -> Start:
 
 
 def _other_shape(left: Left, plan: Plan) -> str:
-    other = [flag for flag, before in left.shape.items() if flag in SHAPE and before != plan.get(flag)]
-    if not other:
-        return ""
-    (flag, *_) = other
-    before, after = (_text(value) for value in (left.shape[flag], plan.get(flag)))
-    return f"{flag} is {after} here and {before} there, and an adapter keeps what it was made with"
-
-
-def _text(value: Value | None) -> str:
-    return "not set" if value is None else text(value)
-
-
-def _why_adapter(part: Part) -> str:
-    if part.stage.ref_adapters:
-        return "ref_adapters is the same one, so it is compared with what it starts from"
-    return "the same adapter on the same model"
+    for flag, before in left.shape.items():
+        if flag in SHAPE and before != plan.get(flag):
+            there, here = ("not set" if value is None else text(value) for value in (before, plan.get(flag)))
+            return f"{flag} is {here} here and {there} there, and an adapter keeps what it was made with"
+    return ""
 
 
 def _adapter(part: Part, left: Left) -> dict[str, Setting]:
@@ -280,14 +249,13 @@ def _whole(left: Left, folder: Path) -> dict[str, Setting]:
     if left.plan is None:  # it was planned from this folder
         return {}
     why = f"as for {left.name}: a folder has no name that ms-swift knows"
-    settings = {"model": Setting(str(folder), SOURCE, f"what {left.name} learned")}
-    known = left.plan.get("model_type") or left.plan.model.family
-    if known:
-        settings["model_type"] = Setting(known, SOURCE, why)
-    template = left.plan.get("template")
-    if template:
-        settings["template"] = Setting(template, SOURCE, why)
-    return settings
+    model = {"model": Setting(str(folder), SOURCE, f"what {left.name} learned")}
+    known = {"model_type": _model_type(left.plan), "template": left.plan.get("template")}
+    return model | {flag: Setting(value, SOURCE, why) for flag, value in known.items() if value}
+
+
+def _model_type(plan: Plan) -> Value | None:
+    return plan.get("model_type") or plan.model.family
 
 
 def started_from(plan: Plan, start: Start) -> Plan:
@@ -299,7 +267,7 @@ def reward_words(reward: Left) -> dict[str, Said]:
     """The flags of ms-swift that name a reward model: its whole model, with the head that gives scores."""
     folder = reward.checkpoint if reward.tuner == "full" or reward.merged is None else reward.merged
     words = {"reward_model": str(folder)}
-    known = reward.plan and (reward.plan.get("model_type") or reward.plan.model.family)
+    known = _model_type(reward.plan) if reward.plan else None
     if known:
         words["reward_model_type"] = text(known)
     return {flag: Said(flag, (word,), reward.name) for flag, word in words.items()}

@@ -24,26 +24,19 @@ if TYPE_CHECKING:
 
 
 def plan_recipe(recipe: Recipe, folder: Path, around: Surroundings, *, look: bool) -> list[Step]:
-    """Every stage of a recipe, planned.
+    """Every stage of a recipe, planned; `folder` is that of its run.
 
-    Args:
-        recipe: the recipe.
-        folder: of its run.
-        around: what is the same for all stages.
-        look: tokenize a sample of the datasets where memory depends on it.
-
-    Raises:
-        TunekitError: a stage cannot be planned, with file and line.
+    `look` tokenizes a sample of the datasets where memory depends on it. Raises TunekitError, with file and line, where
+    a stage cannot be planned.
     """
     steps: list[Step] = []
     lefts: dict[str, Left] = {}
     for part in recipe.parts:
         try:
-            step = _step(recipe, part, folder, around, lefts, look=look)
+            steps.append(_step(recipe, part, folder, around, lefts, look=look))
         except TunekitError as error:
             raise _located(part, error) from error
-        steps.append(step)
-        lefts[part.name] = left_by(step)
+        lefts[part.name] = left_by(steps[-1])
     return steps
 
 

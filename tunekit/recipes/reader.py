@@ -35,24 +35,15 @@ STARTS = ("model", "adapters", "ref_adapters", "ref_model")
 def read_recipe(path: Path, flags: FlagTable, overrides: Mapping[str, list[str]] | None = None) -> Recipe:
     """The recipe in a file.
 
-    Args:
-        path: the file.
-        flags: of ms-swift.
-        overrides: options from the command line; ``dpo.beta`` is one of the stage dpo, ``beta`` of all that take it.
-
-    Raises:
-        TunekitError: something in it is wrong, with file, line and key.
+    `overrides` are options from the command line: ``dpo.beta`` is one of the stage dpo, ``beta`` of all that take it.
+    Raises TunekitError, with file, line and key, where something in it is wrong.
     """
     return _Document(path, flags, overrides or {}).recipe()
 
 
 class _Document:
-    """One recipe's file."""
-
     def __init__(self, path: Path, flags: FlagTable, overrides: Mapping[str, list[str]]) -> None:
-        self._path = path
-        self._flags = flags
-        self._overrides = overrides
+        self._path, self._flags, self._overrides = path, flags, overrides
         self._table, self._text = read_toml(path)
         self._known = {name for known in flags.by_command.values() for name in known}
 
@@ -69,7 +60,7 @@ class _Document:
         if not sections:
             raise TunekitError(f"{self._path}: there is no [[stage]] in it", 'at least one: [[stage]] type = "sft"')
         defaults = self._defaults()
-        names: list[str] = [str(section.get("name", section.get("type", ""))) for section in sections]
+        names = [str(section.get("name", section.get("type", ""))) for section in sections]
         parts: list[Part] = []
         for number, section in enumerate(sections, start=1):
             parts.append(self._part(number, section, names, parts, defaults))
@@ -112,9 +103,8 @@ class _Document:
         elif start != BASE and not is_adapter(start):
             options["model"] = Said("model", (start,), self._where(number))
         if "model" not in options:
-            raise TunekitError(
-                f"{self._where(number)}: stage {name} has no model", "model = … under [defaults], or --model"
-            )
+            message = f"{self._where(number)}: stage {name} has no model"
+            raise TunekitError(message, "model = … under [defaults], or --model")
         reward = self._reward(stage, options, before)
         if reward:
             options.pop("reward_model", None)
@@ -188,7 +178,7 @@ class _Document:
         return models[-1] if models and stage.scored_by == "model" else ""
 
     def _said(self, key: str, value: Any, table: str, number: int = 1) -> Said:
-        """What a line says. Raises TunekitError where there is no option of that name."""
+        """What a line says."""
         where = f"{self._path} line {line_of(self._text, key, table, number)}"
         name = key.replace("-", "_")
         self._check_known(name, where)
@@ -259,11 +249,8 @@ class _Document:
 
     def _where(self, number: int) -> str:
         """File and line of the head of a stage."""
-        heads = [
-            line
-            for line, words in enumerate(self._text.splitlines(), start=1)
-            if words.replace(" ", "").startswith("[[stage]]")
-        ]
+        lines = enumerate(self._text.splitlines(), start=1)
+        heads = [line for line, words in lines if words.replace(" ", "").startswith("[[stage]]")]
         return f"{self._path} line {heads[number - 1] if number <= len(heads) else 1}"
 
     def _fail(

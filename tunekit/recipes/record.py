@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,24 +25,14 @@ if TYPE_CHECKING:
 FILE = "stage.json"
 SCHEMA = 1
 
+# fmt: off
 NOT_LEARNED = (
-    *BATCH_FLAGS,
-    "per_device_eval_batch_size",
-    "gradient_checkpointing",
-    "vit_gradient_checkpointing",
-    "use_liger_kernel",
-    "deepspeed",
-    "ddp_backend",
-    "attn_impl",
-    "padding_free",
-    "use_cpu",
-    "dataloader_num_workers",
-    "dataset_num_proc",
-    "save_total_limit",
-    "logging_steps",
-    "report_to",
+    *BATCH_FLAGS, "per_device_eval_batch_size", "gradient_checkpointing", "vit_gradient_checkpointing",
+    "use_liger_kernel", "deepspeed", "ddp_backend", "attn_impl", "padding_free", "use_cpu", "dataloader_num_workers",
+    "dataset_num_proc", "save_total_limit", "logging_steps", "report_to",
 )
-"""Flags that say how it is computed and told, not what is learned. They may follow the free memory of the moment."""
+# fmt: on
+"""Flags of how it is computed and reported, not of what is learned; they may follow the free memory of the moment."""
 
 DATA_FLAGS = ("dataset", "val_dataset", "external_plugins")
 """Flags that name files whose content counts."""
@@ -68,7 +58,7 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write ``stage.json``."""
-        document = {"schema": SCHEMA, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
+        document = {"schema": SCHEMA, **asdict(self)}
         write_atomically(folder / FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -85,12 +75,9 @@ def load_record(folder: Path) -> Record | None:
 
 
 def make_record(item: Step, earlier: Mapping[str, Path], before: Record | None = None) -> Record:
-    """The record of a stage that is about to be trained.
+    """The record of a stage that is about to be trained; `earlier` are the folders of the stages that it starts from.
 
-    Args:
-        item: the stage.
-        earlier: the folders of the stages that it starts from, all of them done.
-        before: an older record of it: files that have not changed since are not read again.
+    Of files that have not changed since the record `before` the content is not read again.
     """
     known = before.files if before else {}
     files = {str(path): _content(path, known.get(str(path))) for path in files_of(item)}
@@ -114,16 +101,10 @@ def takes_over(before: Record, reached: Plan, now: Plan) -> bool:
 
     Not where the plan is as it was, so that what retries have found stays; nor where a lossy retry has changed what is
     learned; nor with other processes or another DeepSpeed, whose checkpoints ms-swift would restart from, silently.
-
-    Args:
-        before: of the stage.
-        reached: the plan that the run has come to.
-        now: what would be planned now.
+    `reached` is the plan that the run has come to, `now` what would be planned now.
     """
-    same_layout = reached.batch.data_parallel == now.batch.data_parallel and reached.get("deepspeed") == now.get(
-        "deepspeed"
-    )
-    return before.planned != flags_of(now) and same_layout and learned_flags(reached) == before.settings
+    was, will = ((plan.batch.data_parallel, plan.get("deepspeed")) for plan in (reached, now))
+    return was == will and before.planned != flags_of(now) and learned_flags(reached) == before.settings
 
 
 def files_of(item: Step) -> list[Path]:
@@ -136,7 +117,7 @@ def files_of(item: Step) -> list[Path]:
         found.append(start)
     paths: list[Path] = []
     for path in dict.fromkeys(path for path in found if path):
-        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         paths += [file for file in inside if file.is_file()]
     return paths
 
@@ -145,7 +126,7 @@ def _local(name: str) -> Path | None:
     """The file or folder that a dataset's name means; None for an id on a hub."""
     try:
         return local_file(name) or (Path(name) if Path(name).is_dir() else None)
-    except TunekitError:  # it is told where data is checked
+    except TunekitError:  # the check of the data says so
         return None
 
 

@@ -5,16 +5,16 @@ runs/<recipe>/  recipe.json  recipe.toml  <stage>/{run.json, stage.json, attempt
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import tunekit
 from tunekit.engine.plugin import Files
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
 from tunekit.recipes import record
 from tunekit.runs import preflight
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tunekit.runs.attempts import Report, Screen
 
 NEW, RESUME, DONE, AGAIN, SKIPPED = "new", "resume", "done", "again", "not asked for"
+"""What is to be done with a stage; `AGAIN` is for one that is done or begun, and is trained anew."""
+
 SCHEMA = 1
 BEFORE = "before"
 """Where the folder of a stage goes that is trained anew: nothing is deleted."""
@@ -42,12 +44,7 @@ BEFORE = "before"
 
 @dataclass(frozen=True)
 class State:
-    """What is to be done with a stage.
-
-    Attributes:
-        kind: `NEW`, `RESUME`, `DONE`, `AGAIN` (done or begun, and to be trained anew) or `SKIPPED`.
-        why: for people, where there is a reason to tell.
-    """
+    """What is to be done with a stage: `kind` is one of the words above, `why` says the reason to people."""
 
     kind: str
     why: str = ""
@@ -77,13 +74,8 @@ class RecipeScreen(Protocol):
 def recipe_states(items: Sequence[Step], wanted: frozenset[str], *, again: bool = False) -> dict[str, State]:
     """What is to be done with each stage. Reads the folders of the stages and hashes the data; changes nothing.
 
-    Args:
-        items: in order.
-        wanted: the stages that may be trained; the others are taken as they are.
-        again: whether finished stages are trained anew.
-
-    Raises:
-        TunekitError: a stage that is not wanted is needed and not done, or a folder is not this recipe's.
+    Stages that are not `wanted` are taken as they are; `again` trains finished ones anew. Raises TunekitError where a
+    stage that is not wanted is needed and not done, or a folder is not this recipe's.
     """
     found: dict[str, State] = {}
     folders = {item.name: item.path for item in items}
@@ -93,9 +85,8 @@ def recipe_states(items: Sequence[Step], wanted: frozenset[str], *, again: bool 
             continue
         for name in item.start.needs:
             if name in found and found[name].kind == SKIPPED and not _done(folders[name]):
-                raise TunekitError(
-                    f"stage {item.name} starts from {name}, which is not done", f"begin there: --from-stage {name}"
-                )
+                message = f"stage {item.name} starts from {name}, which is not done"
+                raise TunekitError(message, f"begin there: --from-stage {name}")
         found[item.name] = _state(item, folders, found, again=again)
     return found
 
@@ -126,12 +117,7 @@ def _state(item: Step, folders: Mapping[str, Path], found: Mapping[str, State], 
 def check_stages(items: Sequence[Step], states: Mapping[str, State]) -> None:
     """Check the data, the functions and the disk of every stage that will run, before the first one starts.
 
-    Args:
-        items: the stages.
-        states: from `recipe_states`.
-
-    Raises:
-        TunekitError: what a stage, which is named, could not be trained on.
+    Raises TunekitError, which names the stage, where one could not be trained.
     """
     engine_or_fail()
     coming = [item for item in items if states[item.name].runs]
@@ -142,8 +128,7 @@ def check_stages(items: Sequence[Step], states: Mapping[str, State]) -> None:
             hint = "look with --dry-run, and take the script that it prints there"
             raise TunekitError(f"stage {item.name}: {error.message}", hint) from error
     for item in coming:
-        saves = item.plan.get("save_strategy") != "no"
-        if not saves and any(item.name in other.start.needs for other in items):
+        if item.plan.get("save_strategy") == "no" and any(item.name in other.start.needs for other in items):
             raise TunekitError(f"stage {item.name} saves no checkpoint, and another starts from it")
         try:
             preflight.check_launch(item.plan, item.path)
@@ -158,13 +143,11 @@ def _check_disk_for_merges(items: Sequence[Step], coming: Sequence[Step]) -> Non
     sizes = [merged_gib(item.plan) for item in items if item.name in names and not item.merged.is_dir()]
     if not sizes:
         return
-    folder = next(parent for parent in items[0].path.resolve().parents if parent.is_dir())
-    free = shutil.disk_usage(folder).free / 2**30
+    folder, free = preflight.free_disk(items[0].path.resolve().parent)
     if sum(sizes) > max(free, preflight.LARGE_GIB):
-        raise TunekitError(
-            f"{len(sizes)} merged models of about {max(sizes):.1f} GiB do not fit the {free:.1f} GiB free in {folder}",
-            "free some space, or merge = false where a stage allows it",
-        )
+        models = f"{counted(len(sizes), 'merged model')} of about {max(sizes):.1f} GiB"
+        message = f"{models} {'does' if len(sizes) == 1 else 'do'} not fit the {free:.1f} GiB free in {folder}"
+        raise TunekitError(message, "free some space, or merge = false where a stage allows it")
 
 
 def run_recipe(
@@ -172,8 +155,7 @@ def run_recipe(
 ) -> int:
     """Run what `recipe_states` says is to be done. The lock of the recipe's folder must be held.
 
-    Returns:
-        The exit code: that of the first stage that does not end well.
+    Gives the exit code: that of the first stage that does not end well.
     """
     states = dict(states)
     runner = _Runner(recipe, items, folder, states, screen)
@@ -193,8 +175,6 @@ def run_recipe(
 
 
 class _Runner:
-    """One call of `run_recipe`."""
-
     def __init__(
         self,
         recipe: Recipe,
@@ -203,11 +183,8 @@ class _Runner:
         states: Mapping[str, State],
         screen: RecipeScreen,
     ) -> None:
-        self._recipe = recipe
-        self._items = items
+        self._recipe, self._items, self._folder, self._states = recipe, items, folder, states
         self._by_name = {item.name: item for item in items}
-        self._folder = folder
-        self._states = states
         self._screen = screen
         self._engine = engine_or_fail()
 
@@ -242,13 +219,9 @@ class _Runner:
             if source.merged.is_dir():
                 continue
             self._screen.show([("Merge", f"the adapter of {name} into {source.merged}")])
-            place = RunFolder(source.path)
-            place.acquire()
-            try:
+            with RunFolder(source.path) as place:
                 link_result(source.path)
                 failure = merge_stage(place, source.plan, self._engine)
-            finally:
-                place.release()
             if failure:
                 self._screen.merge_failed(source, failure)
                 return False
@@ -261,39 +234,28 @@ class _Runner:
             if name in self._by_name and not self._by_name[name].checkpoint.exists():
                 link_result(self._by_name[name].path)
         screen = self._screen.begins(item, number, len(self._items), state)
-        place = RunFolder(item.path)
-        place.acquire()
-        try:
-            if state.kind == AGAIN:
-                place = self._move_away(place, item.name)
+        if state.kind == AGAIN:
+            self._move_away(item)
+        with RunFolder(item.path) as place:
             run_state = self._resumed(place, item) if state.kind == RESUME else self._begun(place, item)
             report = run_attempts(place, run_state, screen)
             checkpoint = link_result(item.path) if report.status == "done" else None
-        finally:
-            place.release()
         self._screen.ended(item, report, checkpoint)
         return report
 
-    def _move_away(self, place: RunFolder, name: str) -> RunFolder:
-        """Keep what the stage was before, and begin in an empty folder; nobody else may be at work in it."""
-        kept = self._folder.path / BEFORE
-        kept.mkdir(exist_ok=True)
-        number = 1
-        while (target := kept / f"{name}-{number}").exists():
-            number += 1
-        place.path.rename(target)
-        place.release()
-        self._screen.show([("Kept", f"what {name} was before is in {target}")])
-        fresh = RunFolder(place.path)
-        fresh.acquire()
-        return fresh
-
-    def _made(self, item: Step, before: record.Record | None) -> record.Record:
-        earlier = {name: self._by_name[name].path for name in item.start.needs if name in self._by_name}
-        return record.make_record(item, earlier, before)
+    def _move_away(self, item: Step) -> None:
+        """Keep what the stage was before; nobody else may be at work in it."""
+        with RunFolder(item.path):
+            kept = self._folder.path / BEFORE
+            kept.mkdir(exist_ok=True)
+            targets = (kept / f"{item.name}-{number}" for number in itertools.count(1))
+            target = next(path for path in targets if not path.exists())
+            item.path.rename(target)
+        self._screen.show([("Kept", f"what {item.name} was before is in {target}")])
 
     def _begun(self, place: RunFolder, item: Step) -> RunState:
-        made = self._made(item, None)
+        earlier = {name: self._by_name[name].path for name in item.start.needs if name in self._by_name}
+        made = record.make_record(item, earlier)
         return begin_run(place, item.run, self._screen.show, lambda: made.save(place.path))
 
     def _resumed(self, place: RunFolder, item: Step) -> RunState:
@@ -313,18 +275,15 @@ def recipe_script(items: Sequence[Step], states: Mapping[str, State]) -> list[tu
 
     They do without tunekit: the link to the result leads to the last checkpoint.
     """
-    done: set[str] = {item.name for item in items if item.merged.is_dir() and not states[item.name].runs}
+    done = {item.name for item in items if item.merged.is_dir() and not states[item.name].runs}
     by_name = {item.name: item for item in items}
     found: list[tuple[str, list[str]]] = []
     for item in items:
         if not states[item.name].runs:
             continue
-        lines = []
-        for name in item.start.merges:
-            if name not in done:
-                source = by_name[name]
-                lines.append(stage_merge_command(source.plan, source.checkpoint, source.merged).shell())
-                done.add(name)
+        sources = [by_name[name] for name in item.start.merges if name not in done]
+        lines = [stage_merge_command(one.plan, one.checkpoint, one.merged).shell() for one in sources]
+        done.update(item.start.merges)
         lines.append(command_for(item.run).shell())
         if any(item.name in other.start.needs for other in items):
             lines.append(shlex.join(["ln", "-sfn", "output/last-checkpoint", str(item.checkpoint)]))

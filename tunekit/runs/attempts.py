@@ -13,7 +13,7 @@ from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
 from tunekit.engine.plugin import Files, with_files
-from tunekit.errors import TunekitError
+from tunekit.errors import TunekitError, counted
 from tunekit.files import write_atomically
 from tunekit.plan.secrets import secret_values
 from tunekit.runs import checkpoints, ladder, learned
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LOG_TAIL = 256 * 1024
 """Bytes at the end of a log in which a failure is looked for: tracebacks of eight ranks fit."""
-
 
 MEMORY_OUTCOMES = frozenset(kind.value for kind in Kind if kind.is_memory)
 
@@ -46,19 +45,12 @@ class Screen(Protocol):
         """It ended; whatever is drawn stays as it is."""
 
     def say(self, lines: list[str]) -> None:
-        """Tell the user something that stays."""
+        """Say something that stays."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended.
-
-    Attributes:
-        status: ``done``, ``failed`` or ``interrupted``.
-        failure: why, where it failed.
-        progress: over all attempts.
-        seconds: spent in all attempts.
-    """
+    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts."""
 
     status: str
     state: RunState
@@ -90,8 +82,6 @@ def run_attempts(folder: RunFolder, state: RunState, screen: Screen) -> Report:
 
 @dataclass(frozen=True)
 class _Result:
-    """How one attempt went."""
-
     number: int
     ended: Ended
     resumed: Path | None
@@ -100,16 +90,11 @@ class _Result:
 
 
 class _Runner:
-    """One call of `run`: what it works on, and what it has tried."""
-
     def __init__(
         self, folder: RunFolder, state: RunState, screen: Screen, engine: Installation, stop: StopRequest
     ) -> None:
-        self._folder = folder
-        self._state = state
-        self._screen = screen
-        self._engine = engine
-        self._stop = stop
+        self._folder, self._state, self._screen = folder, state, screen
+        self._engine, self._stop = engine, stop
         self._packages = installed_packages()
         self._tried = {ladder.fingerprint_of(state.plan)}
         self._starts = 0
@@ -123,7 +108,7 @@ class _Runner:
             step = self._next_step(failure.kind) if failure else None
             self._record(result, step)
             if failure and step:
-                self._screen.say(self._told(result, failure, step))
+                self._screen.say(self._retry_lines(result, failure, step))
                 self._take(step)
                 continue
             state.status = "failed" if failure else "done" if result.ended.status == 0 else "interrupted"
@@ -159,10 +144,10 @@ class _Runner:
         self._folder.save(self._state)
 
     def _attempt(self) -> _Result:
-        """Start ms-swift once and follow it to its end."""
         folder, state = self._folder, self._state
         number = folder.next_attempt()
         place = folder.attempt(number)
+        log = place / "train.log"
         place.mkdir(parents=True, exist_ok=True)
         if state.fresh and folder.output.exists():
             # What was learned so far was learned from other data or by another adapter: it is kept, not continued.
@@ -171,9 +156,9 @@ class _Runner:
         folder.output.mkdir(parents=True, exist_ok=True)
         checkpoint = checkpoints.newest(folder.output)
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
-        program = self._engine.program
         plan = with_files(state.plan, Files.of_run(folder.path.resolve()))
-        command = build_command(plan, folder.output.resolve(), resume.resolve() if resume else None, program)
+        onward = resume.resolve() if resume else None
+        command = build_command(plan, folder.output.resolve(), onward, self._engine.program)
         script = command.script([f"attempt {number} of the run {state.name}"])
         write_atomically(place / "command.sh", script, mode=0o755)
         state.status = "running"
@@ -189,12 +174,12 @@ class _Runner:
         def look() -> None:
             for entry in tail.new():
                 progress.take(entry)
-            self._screen.progress(progress, place / "train.log")
+            self._screen.progress(progress, log)
 
         ended = supervise(
             command.argv,
             child_environment(command, os.environ),
-            place / "train.log",
+            log,
             secrets=secret_values(os.environ),
             on_tick=look,
             inherit=(folder.lock_fd,),
@@ -202,11 +187,8 @@ class _Runner:
         )
         look()
         self._screen.pause()
-        failure = (
-            None
-            if ended.status == 0 or ended.stopped_by
-            else failure_in(place / "train.log", ended.status, ended.oom_kills)
-        )
+        broke = ended.status != 0 and not ended.stopped_by
+        failure = failure_in(log, ended.status, ended.oom_kills) if broke else None
         return _Result(number, ended, resume, progress, failure)
 
     def _record(self, result: _Result, step: ladder.Retry | None) -> None:
@@ -231,22 +213,19 @@ class _Runner:
         write_atomically(self._folder.attempt(result.number) / "outcome.json", document + "\n")
 
     def _learn(self, result: _Result) -> None:
-        """Keep what the attempt tells about this machine's memory, for the next prediction."""
-        peak = self._state.plan.peak
-        if peak is None:
+        """Keep what the attempt shows of this machine's memory, for the next prediction."""
+        peak, failure = self._state.plan.peak, result.failure
+        if peak is None or (failure and failure.kind is not Kind.GPU_MEMORY):
             return
-        measured = result.progress.memory_gib
-        if result.failure and result.failure.kind is Kind.GPU_MEMORY:
-            measured = peak.prediction.reserved_gib * seen(peak) / peak.correction
-        elif result.failure:
-            return
+        reserved = peak.prediction.reserved_gib
+        measured = reserved * seen(peak) / peak.correction if failure else result.progress.memory_gib
         if measured:
             try:
                 learned.remember(self._state.plan, peak, measured)
             except TunekitError as error:
                 self._screen.say([error.message])
 
-    def _told(self, result: _Result, failure: Failure, step: ladder.Retry) -> list[str]:
+    def _retry_lines(self, result: _Result, failure: Failure, step: ladder.Retry) -> list[str]:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""
         reached = result.progress.step
         where = f" at step {reached}" if reached else " before the first step"
@@ -256,7 +235,8 @@ class _Runner:
             onward = "a checkpoint of before cannot be continued with that, so it starts over"
         elif checkpoint:
             repeated = max(0, reached - checkpoints.step(checkpoint))
-            onward = f"resumes from {checkpoint.name}" + (f", {repeated} steps are repeated" if repeated else "")
+            lost = f", {counted(repeated, 'step')} {'is' if repeated == 1 else 'are'} repeated" if repeated else ""
+            onward = f"resumes from {checkpoint.name}{lost}"
         else:
             onward = "starts over: no checkpoint was saved yet"
         lossy = "" if step.rung.neutral else " (lossy)"
@@ -268,13 +248,7 @@ class _Runner:
 
 
 def failure_in(log: Path, status: int, oom_kills: int = 0) -> Failure:
-    """Why a program of ms-swift failed, as the end of its log tells it.
-
-    Args:
-        log: its output.
-        status: its exit status.
-        oom_kills: processes that the kernel's out-of-memory killer ended meanwhile.
-    """
+    """Why a program of ms-swift failed, as the end of its log shows; `oom_kills` as in `Ended`."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL))
         text = file.read().decode("utf-8", errors="replace")

@@ -26,8 +26,7 @@ STATE = "trainer_state.json"
 def newest(output: Path) -> Path | None:
     """The newest complete checkpoint below `output`, None where there is none.
 
-    ms-swift moves the link ``last-checkpoint`` only after all files of a checkpoint are written; the link may be
-    missing where checkpoints were copied, so the folders are looked at too.
+    ms-swift moves ``last-checkpoint`` only after all files are written; copied folders may be without the link.
     """
     link = output / "last-checkpoint"
     candidates = [link.resolve()] if link.is_symlink() and link.exists() else []
@@ -45,17 +44,10 @@ def saved_checkpoints(output: Path) -> dict[int, Path]:
 
 
 def best_checkpoint(output: Path, *, evaluated: bool = False) -> Path | None:
-    """The checkpoint below `output` that counts: the best where the run was evaluated, else the last.
+    """The best checkpoint below `output` where the run was evaluated, else the last; None where there is none.
 
-    A run's summary names both, and of a run that did not end the newest checkpoint knows the best one. Folders may have
-    been moved since.
-
-    Args:
-        output: a run's.
-        evaluated: never the last one, only what an evaluation found to be the best.
-
-    Returns:
-        Its folder; None where there is none.
+    A run's summary names both; where the run did not end, its newest checkpoint names the best one. Folders may have
+    been moved since. `evaluated` takes only what an evaluation found to be the best.
     """
     ended, saved = read_summary(output / "logging.jsonl"), saved_checkpoints(output)
     last = saved[max(saved)] if saved else None
@@ -70,10 +62,9 @@ def best_checkpoint(output: Path, *, evaluated: bool = False) -> Path | None:
 
 
 def link_result(folder: Path) -> Path:
-    """Let ``result`` in the folder of a recipe's finished stage lead to the checkpoint that counts, and return that.
+    """Point ``result`` in the folder of a recipe's finished stage to the checkpoint that counts, and return that.
 
-    Raises:
-        TunekitError: no checkpoint was saved.
+    Raises TunekitError where no checkpoint was saved.
     """
     checkpoint = best_checkpoint(folder / "output")
     if checkpoint is None:
@@ -96,11 +87,7 @@ def complete(path: Path) -> bool:
 
     A missing optimizer or scheduler would not stop ms-swift: it resumes with the learning rate restarted, silently.
     """
-    if step(path) < 0 or not (path / STATE).is_file():
-        return False
-    try:
-        json.loads((path / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if step(path) < 0 or not read_object(path / STATE):
         return False
     if any(path.glob("global_step*")):  # DeepSpeed keeps weights, optimizer and scheduler in a folder of its own
         return (path / "latest").is_file()
@@ -114,16 +101,12 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def has_weights(path: Path) -> bool:
-    """Whether a folder holds the weights of an adapter or of a model, all of them."""
-    return any(_written(path / name) for name in WEIGHTS) or _all_shards(path)
-
-
-def _all_shards(path: Path) -> bool:
-    """Whether every file that the index of a model in pieces names is there."""
+    """Whether a folder holds the weights of an adapter or of a model, with every file that an index of pieces names."""
+    if any(_written(path / name) for name in WEIGHTS):
+        return True
     try:
-        index = json.loads((path / SHARDS).read_text(encoding="utf-8"))
-        return all(_written(path / name) for name in set(index["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return all(_written(path / name) for name in read_object(path / SHARDS)["weight_map"].values())
+    except (OSError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -132,13 +115,10 @@ def _written(path: Path) -> bool:
 
 
 def ready_to_resume(checkpoint: Path, scratch: Path) -> Path:
-    """A checkpoint that the installed transformers resumes with the flags' micro-batch.
+    """A complete checkpoint that the installed transformers resumes with the flags' micro-batch.
 
-    Below 5.2 that is a copy (hard links, so no disk space) whose ``trainer_state.json`` names no batch size.
-
-    Args:
-        checkpoint: complete.
-        scratch: a folder for the copy.
+    Below 5.2 that is a copy in `scratch` (hard links, so no disk space) whose ``trainer_state.json`` names no batch
+    size.
     """
     version = package_version("transformers")
     if version is None or version >= RESTORES_BATCH_BELOW:
@@ -146,11 +126,9 @@ def ready_to_resume(checkpoint: Path, scratch: Path) -> Path:
     copy = scratch / checkpoint.name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(checkpoint, copy, copy_function=_link)
-    state_file = copy / STATE
-    state = json.loads(state_file.read_text(encoding="utf-8"))
-    state["train_batch_size"] = None
-    state_file.unlink()
-    state_file.write_text(json.dumps(state), encoding="utf-8")
+    state = read_object(copy / STATE) | {"train_batch_size": None}
+    (copy / STATE).unlink()  # else the checkpoint's own file would be written, through the hard link
+    (copy / STATE).write_text(json.dumps(state), encoding="utf-8")
     return copy
 
 

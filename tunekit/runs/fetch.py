@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import keep_answer
 from tunekit.plan.models.find import config_of, hub_ids, kept_config, shipped_config, unknown_shape, usable_config
 from tunekit.plan.models.hub import answer_place
 
@@ -33,8 +32,7 @@ TRUE = ("1", "true", "yes", "on")
 def find_config(model: Model) -> dict[str, Any]:
     """The config.json of a model; a hub is asked where it is nowhere here: up to a few seconds.
 
-    Raises:
-        TunekitError: it is nowhere to be had, or does not tell the shape of the weights.
+    Raises TunekitError where it is nowhere to be had, or does not give the shape of the weights.
     """
     if model.local or shipped_config(model) or kept_config(model):
         return config_of(model)
@@ -47,17 +45,11 @@ def find_config(model: Model) -> dict[str, Any]:
 
 
 def fetch_config(ids: Sequence[str], *, hugging_face_first: bool) -> dict[str, Any]:
-    """Ask the hubs for the config.json of a model, and keep it. A few kilobytes; never weights or code.
+    """Ask the hubs for the config.json of a model, and keep it.
 
-    ``HF_ENDPOINT``, ``MODELSCOPE_ENDPOINT`` and ``MODELSCOPE_DOMAIN`` name other hosts, ``HF_HUB_OFFLINE`` forbids
-    the question. ``HF_TOKEN`` goes to Hugging Face only, in a header that no redirect carries on.
-
-    Args:
-        ids: hub ids of the model.
-        hugging_face_first: whether to ask Hugging Face before ModelScope.
-
-    Raises:
-        TunekitError: neither hub gives it; the message says why.
+    ``HF_ENDPOINT``, ``MODELSCOPE_ENDPOINT`` and ``MODELSCOPE_DOMAIN`` name other hosts, ``HF_HUB_OFFLINE`` forbids the
+    question. ``HF_TOKEN`` goes to Hugging Face only, in a header that no redirect carries on. Raises TunekitError where
+    neither hub gives it; the message says why.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in TRUE:
         raise TunekitError("HF_HUB_OFFLINE is set")
@@ -69,8 +61,7 @@ def fetch_config(ids: Sequence[str], *, hugging_face_first: bool) -> dict[str, A
         except TunekitError as error:
             problems.append(error.message)
             continue
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to withhold the answer
-            write_atomically(answer_place(ids[0]), json.dumps(config))
+        keep_answer(answer_place(ids[0]), config)
         return config
     raise TunekitError("; ".join(problems))
 
@@ -100,7 +91,6 @@ def _request(address: str) -> Request:
 
 
 def _read(request: Request) -> dict[str, Any]:
-    """The answer to a request, which must be a JSON object."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -39,8 +40,6 @@ class Run:
     """A run that is planned and has not begun.
 
     Attributes:
-        name: what people and trackers call it.
-        path: its folder.
         oom_retry: the policy after an out-of-memory.
         max_attempts: starts at the most.
         rows: what is known of the rows of its dataset; None where they were not looked at.
@@ -55,15 +54,8 @@ class Run:
 
     def begun(self) -> RunState:
         """Its state as it begins, here and now."""
-        return RunState(
-            name=self.name,
-            status="running",
-            plan=self.plan,
-            oom_retry=self.oom_retry,
-            max_attempts=self.max_attempts,
-            created=now(),
-            cwd=str(Path.cwd()),
-        )
+        plan, retry, most = self.plan, self.oom_retry, self.max_attempts
+        return RunState(self.name, "running", plan, retry, most, created=now(), cwd=str(Path.cwd()))
 
 
 @dataclass(frozen=True)
@@ -73,13 +65,12 @@ class Attempt:
     Attributes:
         number: from 1.
         outcome: ``done``, ``interrupted`` or a failure's kind.
-        micro_batch, accumulation: of this attempt; their product with the data parallel size never changes.
-        resumed_from: the checkpoint it continued from, None for a fresh start.
+        micro_batch, accumulation: their product with the data parallel size is the same in all attempts.
+        resumed_from: the name of a checkpoint, None for a fresh start.
         last_step: the last optimizer step that was logged.
         status: exit status of ms-swift.
-        evidence: the line that tells a failure.
+        evidence: the line of the log that shows the failure.
         next_step: what the retry that follows changes, empty where none follows.
-        seconds: how long it took.
         memory_gib: the most GPU memory that PyTorch reserved; None on a CPU.
     """
 
@@ -120,7 +111,7 @@ class RunState:
 
 
 class RunFolder:
-    """Reads and writes the folder of one run. Writing needs the lock; reading does not."""
+    """Reads and writes the folder of one run. Writing needs the lock, as in ``with folder:``; reading does not."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -144,26 +135,21 @@ class RunFolder:
         return self._lock.fileno()
 
     def acquire(self) -> None:
-        """Become the only writer of this run.
-
-        Raises:
-            TunekitError: another process, possibly an orphan of an earlier attempt, still works on it.
-        """
+        """Become the only writer. Raises TunekitError where a process, perhaps an orphan of an attempt, works on it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise TunekitError(
-                f"{self.path} cannot be written: {error.strerror}", "take another --output-dir"
-            ) from error
+            message = f"{self.path} cannot be written: {error.strerror}"
+            raise TunekitError(message, "take another --output-dir") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            holder = lock.read().strip()
+            holder = lock.read().strip() or "unknown"
             lock.close()
             raise TunekitError(
-                f"{self.path} is in use by a running process (started by tunekit with pid {holder or 'unknown'})",
+                f"{self.path} is in use by a running process (started by tunekit with pid {holder})",
                 "wait for it, stop it, or take another --name",
             ) from None
         lock.truncate(0)
@@ -176,6 +162,13 @@ class RunFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def save(self, state: RunState) -> None:
         """Write ``run.json`` atomically."""
@@ -195,49 +188,31 @@ class RunFolder:
         write_atomically(self.path / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
     def load(self) -> RunState:
-        """Read ``run.json``.
-
-        Raises:
-            TunekitError: there is none, or another version of tunekit wrote it.
-        """
+        """Read ``run.json``. Raises TunekitError where there is none, or another version of tunekit wrote it."""
         path = self.path / "run.json"
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise TunekitError(
-                f"{self.path} is not a run: there is no run.json", "tunekit keeps runs in ./runs"
-            ) from None
+            message = f"{self.path} is not a run: there is no run.json"
+            raise TunekitError(message, "tunekit keeps runs in ./runs") from None
         except (OSError, ValueError) as error:
             raise TunekitError(f"{path}: cannot be read: {error}") from error
         with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
             return _state(migrate(document))
-        raise TunekitError(
-            f"{path}: not written by this version of tunekit",
-            "start the run anew, or install the version that wrote it",
-        )
+        message = f"{path}: not written by this version of tunekit"
+        raise TunekitError(message, "start the run anew, or install the version that wrote it")
 
 
 def _state(document: dict[str, Any]) -> RunState:
-    return RunState(
-        name=document["name"],
-        status=document["status"],
-        plan=Plan.from_json(document["plan"]),
-        oom_retry=document["oom_retry"],
-        max_attempts=document["max_attempts"],
-        attempts=[Attempt(**attempt) for attempt in document["attempts"]],
-        fresh=document["fresh"],
-        created=document["created"],
-        cwd=document["cwd"],
-    )
+    kept = {item.name: document[item.name] for item in fields(RunState)}
+    plan, attempts = Plan.from_json(kept["plan"]), [Attempt(**attempt) for attempt in kept["attempts"]]
+    return RunState(**{**kept, "plan": plan, "attempts": attempts})
 
 
 def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
-    """Name and folder of a new run.
+    """Name and folder of a new run: a name that tunekit chose gets a number where it is taken.
 
-    A name that tunekit chose gets a number where it is taken; one that the user chose must be free.
-
-    Raises:
-        TunekitError: the user's name or folder is taken.
+    Raises TunekitError where the user's name or folder is taken.
     """
     if output_dir:
         path = Path(output_dir).expanduser()
@@ -251,24 +226,18 @@ def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
         if path.exists():
             raise TunekitError(f"the run {name} exists already in {path}", _taken(path))
         return name, path
-    number = 1
-    while (RUNS / (chosen := default if number == 1 else f"{default}-{number}")).exists():
-        number += 1
+    names = (f"{default}-{number}" if number > 1 else default for number in itertools.count(1))
+    chosen = next(name for name in names if not (RUNS / name).exists())
     return chosen, RUNS / chosen
 
 
 def _taken(path: Path) -> str:
-    if (path / "run.json").is_file():
-        return f"go on with it: tunekit resume {path}; or take another name"
-    return "take another one, or empty it"
+    resumed = f"go on with it: tunekit resume {path}; or take another name"
+    return resumed if (path / "run.json").is_file() else "take another one, or empty it"
 
 
 def find_run(name: str) -> RunFolder:
-    """The run of that name below ``runs/``, or in the folder of that path.
-
-    Raises:
-        TunekitError: there is no such run.
-    """
+    """The run of that name below ``runs/``, or in the folder of that path. Raises TunekitError where there is none."""
     for path in (RUNS / name, Path(name).expanduser()):
         if (path / "run.json").is_file():
             return RunFolder(path)

@@ -17,7 +17,7 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
-from tunekit.plan.measured import question_of, rows_measured
+from tunekit.plan.measured import question_of, rows_in_words, rows_measured
 from tunekit.plan.predict import spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
 from tunekit.runs.fetch import find_config
@@ -45,12 +45,11 @@ class Forecast:
     """A configuration and what it takes.
 
     Attributes:
-        plan: decided.
         spec: what one GPU computes.
         by_trace: whether the model's own code is followed, where that can be done.
         rows: of the dataset, where they were measured.
         typed_share: of the tokens, those that carry loss, as given by hand; 0 to 1.
-        notes: for people, why the rows were not measured among them.
+        notes: for people, what was measured of the rows, or why they were not.
     """
 
     plan: Plan
@@ -69,14 +68,13 @@ class Forecast:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The peak: by the trace if asked for and it can tell, else by the estimate. Raises Unknown."""
+        """The peak: by the trace if asked for and possible, else by the estimate. Raises Unknown."""
         if not self.by_trace:
             return estimate(self.spec)
         try:
             return trace(self.spec)
         except Unknown as error:
-            found = estimate(self.spec)
-            note = f"the trace cannot tell ({error.message}): this is the estimate"
+            found, note = estimate(self.spec), f"the trace cannot tell ({error.message}): this is the estimate"
             return replace(found, notes=(note, *found.notes))
 
     @property
@@ -125,13 +123,10 @@ class Forecast:
 
     def what_if(self) -> dict[int, dict[str, int]]:
         """The largest micro-batch for each size of GPU in GB, by tuner with and without Liger."""
-        kinds = {
-            f"{tuner}{' + Liger' if liger else ''}": replace(
-                self.spec, tuner=tuner, quant_bits=4 if tuner == "qlora" else None, liger=liger
-            )
-            for tuner in ("lora", "qlora", "full")
-            for liger in (False, True)
-        }
+        kinds = {}
+        for tuner, bits in (("lora", None), ("qlora", 4), ("full", None)):
+            for liger, name in ((False, tuner), (True, f"{tuner} + Liger")):
+                kinds[name] = replace(self.spec, tuner=tuner, quant_bits=bits, liger=liger)
         return {
             size: {name: largest_micro_batch(spec, size * GIB_PER_GB) for name, spec in kinds.items()}
             for size in CLASSES
@@ -174,8 +169,7 @@ def _data(rows: Measured) -> dict[str, Any]:
 def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration that words mean takes.
 
-    Raises:
-        TunekitError: it cannot be planned, its model is not known, or its dataset cannot be trained on.
+    Raises TunekitError where it cannot be planned, its model is not known, or its dataset cannot be trained on.
     """
     share = _typed_share(words)
     around = look_around()
@@ -213,7 +207,8 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
         question = question_of(plan)
         if sys.stderr.isatty() and lengths.measured_before(question) is None:
             say("tokenizing a sample of the dataset …")
-        return rows_measured(plan, lengths.measure_rows(question)), []
+        rows = rows_measured(plan, lengths.measure_rows(question))
+        return rows, rows_in_words(rows)
     except Unmeasured as error:
         return None, [f"the dataset was not measured: {error.message}"]
 
@@ -221,8 +216,7 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
 def answers_of(path: Path) -> Iterator[dict[str, Any]]:
     """The prediction for each configuration in a file of JSON lines; a bad one gets ``error`` in its place.
 
-    Raises:
-        TunekitError: the file cannot be read.
+    Raises TunekitError where the file cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -17,7 +17,7 @@ from tunekit.data.rows import BROUGHT, arrive
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, bare, formatted_rows, plugin_text, with_files
 from tunekit.engine.rewards import PACKAGES, built_in
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
 
 if TYPE_CHECKING:
@@ -39,12 +39,9 @@ def settled(plan: Plan, files: Files) -> Plan:
 def check_rewards(plan: Plan) -> None:
     """Check what can be known of the rewards of a GRPO run without running any of them.
 
-    Raises:
-        TunekitError: one needs a column that is not there, or the rows are too few for a step.
+    Raises TunekitError where one needs a column that is not there, or the rows are too few for a step.
     """
-    if plan.stage.scored_by != "functions":
-        return
-    if plan.row_format:  # its rows are looked at when they are made
+    if plan.stage.scored_by != "functions" or plan.row_format:  # those rows are looked at when they are made
         return
     _check_enough(plan)
     for dataset in plan.words("dataset"):
@@ -56,20 +53,17 @@ def check_rewards(plan: Plan) -> None:
 def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
     """Run the functions of a plan on the first rows of its datasets; look for the packages of rewards of ms-swift.
 
-    Returns:
-        Lines for people, each with its title.
-
-    Raises:
-        TunekitError: a function fails, what it returns cannot be used, or a package is not installed.
+    Gives lines for people, each with its title. Raises TunekitError where a function fails, what it returns cannot be
+    used, or a package is not installed.
     """
     for name in plan.words("reward_funcs"):
         package = PACKAGES.get(name)
         if package and not find_package(package):
             raise TunekitError(f"the reward {name} needs {package}, which is not installed", f"pip install {package}")
-    lines: list[tuple[str, str]] = []
     if not plan.rewards and not plan.row_format:
-        return lines
+        return []
     plan = settled(plan, files)
+    lines: list[tuple[str, str]] = []
     first: list[dict[str, Any]] = []
     source = ""
     for flag in ("dataset", "val_dataset"):
@@ -88,42 +82,31 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
 
 
 def write_files(plan: Plan, files: Files, *, anew: bool = False) -> list[tuple[str, str]]:
-    """Write what a command needs beside it: the plugin, and formatted rows.
+    """Write what a command needs beside it, the plugin and formatted rows; gives lines for people, each with its title.
 
-    Args:
-        plan: decided.
-        files: where.
-        anew: also rows that are there already. In a run those stay: it goes on with what it began to learn.
-
-    Returns:
-        Lines for people, each with its title.
-
-    Raises:
-        TunekitError: the format fails at a row.
+    `anew` replaces rows that are there already. In a run those stay: it goes on with what it began to learn. Raises
+    TunekitError where the format fails at a row.
     """
     lines: list[tuple[str, str]] = []
+    function = plan.row_format
     try:
         if plan.rewards:
             write_atomically(files.plugin, plugin_text(plan, files.plugin))
-        if plan.row_format:
+        if function:
             sources = {target: bare(name) for name, target in formatted_rows(plan, files).items()}
             for target, source in sources.items():
                 done = not anew and target.is_file()
-                line = _kept(plan.row_format, target) if done else _format(plan.row_format, source, target, plan.stage)
+                line = _kept(function, target) if done else _format(function, source, target, plan.stage)
                 lines.append(("Rows", line))
     except OSError as error:
         raise TunekitError(f"{error.filename} cannot be written: {error.strerror}") from error
-    if plan.row_format and plan.stage.scored_by == "functions":
+    if function and plan.stage.scored_by == "functions":
         _check_enough(settled(plan, files))
     return lines
 
 
 def first_files(plan: Plan, folder: Path) -> list[tuple[str, str]]:
-    """`write_files` for a run that begins; where it fails, the run has not begun and nothing of it stays.
-
-    Raises:
-        TunekitError: as `write_files`.
-    """
+    """`write_files` for a run that begins; where it fails, the run has not begun and nothing of it stays."""
     files = Files.of_run(folder)
     try:
         return write_files(plan, files)
@@ -167,7 +150,6 @@ def _kept(row_format: Function, target: Path) -> str:
 
 
 def _tried(plan: Plan, reward: Function, rows: list[dict[str, Any]], source: str) -> str:
-    """A reward, tried; in a line."""
     samples = [arrive(row, _renamed(plan)) for row in islice(rows, SHOWN)]
     if not samples:
         try_reward(reward, [])
@@ -176,17 +158,16 @@ def _tried(plan: Plan, reward: Function, rows: list[dict[str, Any]], source: str
     values = ", ".join("none" if value is None else f"{value:.4g}" for value in found)
     answered = any(sample.answer for sample in samples)
     said = "the dataset's own answers" if answered else "empty answers"
-    line = f"{reward.alias} gives {values} for {said} to the first {len(samples)} rows of {source}"
+    line = f"{reward.alias} gives {values} for {said} to the first {counted(len(samples), 'row')} of {source}"
     return f"{line}; is that meant?" if answered and not any(found) else line
 
 
 def _renamed(plan: Plan) -> dict[str, str]:
-    """What ``--columns`` says; ms-swift tells what is wrong with it."""
-    try:
+    """What ``--columns`` says; ms-swift itself says what is wrong with it."""
+    with contextlib.suppress(ValueError):
         names = json.loads(plan.text("columns", "{}"))
-    except ValueError:
-        return {}
-    return names if isinstance(names, dict) else {}
+        return names if isinstance(names, dict) else {}
+    return {}
 
 
 def _check_columns(plan: Plan, rows: list[dict[str, Any]], where: str) -> None:

@@ -7,7 +7,7 @@ what is learned, and are taken only when the user allows it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tunekit.engine.failures import Kind
 from tunekit.engine.locate import liger_models
@@ -27,16 +27,19 @@ SHORTEST = 512
 
 SMALLEST_RANK = 4
 
+Flags: TypeAlias = "Mapping[str, Value | None]"
+
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a rung would change. A value of None drops the flag.
+    """What a rung would change.
 
     Attributes:
-        correction: measured ÷ predicted memory, where the failure has told more of it.
+        flags: a value of None drops the flag.
+        correction: measured ÷ predicted memory, where the failure has shown more of it.
     """
 
-    flags: Mapping[str, Value | None]
+    flags: Flags
     batch: Batch | None = None
     correction: float | None = None
 
@@ -46,9 +49,8 @@ class Rung:
     """One way to need less memory.
 
     Attributes:
-        id: short name.
         kinds: the failures that it helps against.
-        propose: what it would change in a plan; None where it has nothing to offer.
+        propose: what it would change in a plan, or only the flags; nothing where it has nothing to offer.
         why: for people.
         neutral: whether the optimisation stays the same.
         fresh: whether a checkpoint of before cannot be continued from.
@@ -56,7 +58,7 @@ class Rung:
 
     id: str
     kinds: frozenset[Kind]
-    propose: Callable[[Plan, frozenset[str]], Proposal | None]
+    propose: Callable[[Plan, frozenset[str]], Proposal | Flags | None]
     why: str
     neutral: bool = True
     fresh: bool = False
@@ -64,13 +66,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Retry:
-    """A rung taken.
-
-    Attributes:
-        plan: to be tried next.
-        line: what changed, for people.
-        fresh: start over instead of resuming.
-    """
+    """A rung taken: the plan to be tried next, and what changed, in a line for people."""
 
     rung: Rung
     plan: Plan
@@ -78,12 +74,12 @@ class Retry:
 
     @property
     def fresh(self) -> bool:
-        """Whether the next attempt starts from the beginning."""
+        """Whether the next attempt starts over instead of resuming."""
         return self.rung.fresh
 
 
 def _smaller_micro(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    """Half the micro-batch, or where the memory can be predicted the largest that should fit, after what was seen."""
+    """Half the micro-batch, or where memory can be predicted the largest that should fit, after what was seen."""
     smaller = plan.batch.shrink()
     if smaller is None:
         return None
@@ -102,46 +98,33 @@ def _smaller_micro_on_cpu(plan: Plan, packages: frozenset[str]) -> Proposal | No
     return None if plan.hardware.gpus else _smaller_micro(plan, packages)
 
 
-def _fewer_workers(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
+def _fewer_workers(plan: Plan, _packages: frozenset[str]) -> Flags | None:
     if not plan.hardware.gpus or plan.get("dataloader_num_workers") == 0:
         return None
-    return Proposal({"dataloader_num_workers": 0, "dataset_num_proc": 1})
+    return {"dataloader_num_workers": 0, "dataset_num_proc": 1}
 
 
-def _smaller_eval(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    return Proposal({"per_device_eval_batch_size": 1}) if plan.whole("per_device_eval_batch_size", 1) > 1 else None
+def _smaller_eval(plan: Plan, _packages: frozenset[str]) -> Flags | None:
+    return {"per_device_eval_batch_size": 1} if plan.whole("per_device_eval_batch_size", 1) > 1 else None
 
 
-def _liger(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.liger_flags(plan, packages, liger_models()))
+def _liger(plan: Plan, packages: frozenset[str]) -> Flags | None:
+    return savings.liger_flags(plan, packages, liger_models())
 
 
-def _checkpointing(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    return None if plan.flag("gradient_checkpointing", default=True) else Proposal({"gradient_checkpointing": True})
+def _checkpointing(plan: Plan, _packages: frozenset[str]) -> Flags | None:
+    return None if plan.flag("gradient_checkpointing", default=True) else {"gradient_checkpointing": True}
 
 
-def _zero(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.zero_flags(plan, packages))
-
-
-def _four_bit(plan: Plan, packages: frozenset[str]) -> Proposal | None:
-    return _proposal(savings.four_bit_flags(plan, packages))
-
-
-def _proposal(flags: Mapping[str, Value] | None) -> Proposal | None:
-    return Proposal(flags) if flags else None
-
-
-def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
+def _lower_rank(plan: Plan, _packages: frozenset[str]) -> Flags | None:
     rank = plan.rank
     if plan.get("tuner_type") != "lora" or rank <= SMALLEST_RANK:
         return None
     lower = max(SMALLEST_RANK, rank // 2)
-    alpha = plan.whole("lora_alpha", 32)
-    return Proposal({"lora_rank": lower, "lora_alpha": max(1, alpha * lower // rank)})
+    return {"lora_rank": lower, "lora_alpha": max(1, plan.whole("lora_alpha", 32) * lower // rank)}
 
 
-def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
+def _shorter(plan: Plan, _packages: frozenset[str]) -> Flags | None:
     length = plan.whole("max_length", 0)
     shorter = max(SHORTEST, length * 2 // 3 // 256 * 256)
     if shorter >= length:
@@ -149,11 +132,11 @@ def _shorter(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
     packs = {} if plan.get("packing_length") is None else {"packing_length": shorter}
     pixels = plan.whole("max_pixels")  # an image must not take more than a row has
     images = {} if pixels is None else {"max_pixels": pixels * shorter // length}
-    return Proposal({"max_length": shorter, **packs, **images})
+    return {"max_length": shorter, **packs, **images}
 
 
-def _unpacked(plan: Plan, _packages: frozenset[str]) -> Proposal | None:
-    return Proposal({"packing": False}) if plan.packed else None
+def _unpacked(plan: Plan, _packages: frozenset[str]) -> Flags | None:
+    return {"packing": False} if plan.packed else None
 
 
 TRAINING = frozenset({Kind.GPU_MEMORY})
@@ -161,6 +144,7 @@ EVALUATION = frozenset({Kind.GPU_MEMORY_EVAL})
 LOADING = frozenset({Kind.GPU_MEMORY_LOAD})
 HOST = frozenset({Kind.HOST_MEMORY})
 
+# fmt: off
 RUNGS = (
     Rung("eval-batch", EVALUATION, _smaller_eval, "evaluation keeps whole logits: one row at a time"),
     Rung("micro-batch", TRAINING, _smaller_micro, "fewer rows at once, more of them added up: the same step"),
@@ -168,45 +152,20 @@ RUNGS = (
     Rung("workers", HOST, _fewer_workers, "each data loading process holds memory of its own"),
     Rung("liger", TRAINING | EVALUATION, _liger, "Liger's fused cross-entropy never holds the whole logits"),
     Rung("checkpointing", TRAINING | HOST, _checkpointing, "activations are recomputed instead of kept"),
-    Rung(
-        "zero",
-        TRAINING | LOADING,
-        _zero,
-        "DeepSpeed ZeRO shares optimizer, gradients and, at stage 3, weights among the GPUs",
-        fresh=True,  # a checkpoint of another stage resumes with the optimizer restarted, silently
-    ),
-    Rung(
-        "4-bit",
-        TRAINING | LOADING | EVALUATION | HOST,
-        _four_bit,
-        "the frozen weights are held in 4 bits (QLoRA)",
-        neutral=False,
-    ),
-    Rung(
-        "rank",
-        TRAINING,
-        _lower_rank,
-        "a smaller adapter; alpha is lowered with it, so its scale stays",
-        neutral=False,
-        fresh=True,  # ms-swift would keep the checkpoint's rank, silently
-    ),
-    Rung(
-        "max-length",
-        TRAINING | EVALUATION | HOST,
-        _shorter,
-        "shorter rows; longer samples are left out, so the data changes",
-        neutral=False,
-        fresh=True,
-    ),
-    Rung(
-        "packing",
-        TRAINING | HOST,
-        _unpacked,
-        "a row is one sample again, and a step sees fewer of them",
-        neutral=False,
-        fresh=True,
-    ),
+    # A checkpoint of another ZeRO stage resumes with the optimizer restarted, silently.
+    Rung("zero", TRAINING | LOADING, savings.zero_flags,
+         "DeepSpeed ZeRO shares optimizer, gradients and, at stage 3, weights among the GPUs", fresh=True),
+    Rung("4-bit", TRAINING | LOADING | EVALUATION | HOST, savings.four_bit_flags,
+         "the frozen weights are held in 4 bits (QLoRA)", neutral=False),
+    # ms-swift would keep the checkpoint's rank, silently.
+    Rung("rank", TRAINING, _lower_rank,
+         "a smaller adapter; alpha is lowered with it, so its scale stays", neutral=False, fresh=True),
+    Rung("max-length", TRAINING | EVALUATION | HOST, _shorter,
+         "shorter rows; longer samples are left out, so the data changes", neutral=False, fresh=True),
+    Rung("packing", TRAINING | HOST, _unpacked,
+         "a row is one sample again, and a step sees fewer of them", neutral=False, fresh=True),
 )
+# fmt: on
 """Every rung, in the order in which they are tried."""
 
 
@@ -221,20 +180,17 @@ def next_step(
 ) -> Retry | None:
     """The first rung that helps against `kind` and leads to a configuration that was not tried; None where none does.
 
-    Args:
-        plan: that ran out of memory.
-        kind: of memory, and when.
-        packages: import names of what is installed.
-        tried: fingerprints (`fingerprint_of`) of all configurations so far.
-        attempt: the number of the coming one; changes carry it as their source.
-        lossy: whether rungs that change what is learned are allowed.
+    `packages` are import names of what is installed, `tried` the `fingerprint_of` all configurations so far, `attempt`
+    the number of the coming one: changes carry it as their source. `lossy` allows rungs that change what is learned.
     """
     for rung in RUNGS:
         if kind not in rung.kinds or not (rung.neutral or lossy):
             continue
         proposal = rung.propose(plan, packages)
-        if proposal is None:
+        if not proposal:
             continue
+        if not isinstance(proposal, Proposal):
+            proposal = Proposal(proposal)
         changed = plan.changed(proposal.flags, Source("retry", str(attempt)), rung.why, proposal.batch)
         changed = replace(changed, memory_correction=proposal.correction or plan.memory_correction)
         if fingerprint_of(changed) not in tried:
@@ -250,7 +206,7 @@ def seen(peak: Peak) -> float:
 
 
 def fingerprint_of(plan: Plan) -> frozenset[tuple[str, str]]:
-    """What tells two configurations apart."""
+    """By what two configurations are taken to be the same."""
     return frozenset((flag, text(setting.value)) for flag, setting in plan.settings.items())
 
 

@@ -6,6 +6,7 @@ allocator and what ms-swift measured (its ``memory(GiB)``, which is ``torch.cuda
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -36,15 +37,10 @@ def learned_correction(hardware: Hardware) -> float:
 
 
 def remember(plan: Plan, peak: Peak, measured_gib: float) -> bool:
-    """Keep what a run took; returns whether it tells anything.
+    """Keep the GiB that PyTorch reserved in a run; returns whether they say anything.
 
     A run that is not packed takes less than predicted whenever its rows are shorter than ``max_length``: it counts only
     where it took more.
-
-    Args:
-        plan: of the run.
-        peak: predicted for it.
-        measured_gib: reserved by PyTorch.
     """
     predicted = peak.prediction.reserved_gib / peak.correction
     if not plan.packed and measured_gib < predicted:
@@ -69,10 +65,9 @@ def _rows() -> list[dict[str, Any]]:
         return []
     rows = []
     for line in lines:
-        try:
+        row = None
+        with contextlib.suppress(ValueError):  # of another version, or damaged: what is learned can be learned again
             row = json.loads(line)
-        except ValueError:
-            continue  # a line of another version, or damaged: what is learned can be learned again
         if isinstance(row, dict) and all(_positive(row.get(key)) for key in ("predicted", "measured")):
             rows.append(row)
     return rows

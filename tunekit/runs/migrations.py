@@ -14,8 +14,9 @@ SOURCE = re.compile(r"(command line|\w+)(?:[ :]([^←]*?))?(?: ← (.+))?")
 
 def _typed_sources(document: dict[str, Any]) -> dict[str, Any]:
     """1 → 2: sources are no texts any more, and a plan names its stage."""
-    plan = document["plan"]
-    stage = plan["settings"].get("rlhf_type", {}).get("value", plan["command"])
+    plan = dict(document["plan"])
+    command = plan.pop("command")
+    stage = plan["settings"].get("rlhf_type", {}).get("value", command)
     settings = {flag: {**setting, "source": _source(setting["source"])} for flag, setting in plan["settings"].items()}
     changes = [{**change, "by": _source(change["by"])} for change in plan["changes"]]
     added: dict[str, Any] = {"packages": None, "memory_correction": 1.0, "loss_share": None, "row_tokens": None}
@@ -40,8 +41,7 @@ SCHEMA = len(STEPS) + 1
 def migrate(document: dict[str, Any]) -> dict[str, Any]:
     """The document as this version writes it.
 
-    Raises:
-        KeyError, TypeError, AttributeError, ValueError: it is none of tunekit, or of a newer one.
+    Raises KeyError, TypeError, AttributeError or ValueError where it is none of tunekit, or of a newer one.
     """
     schema = document["schema"]
     if not 1 <= schema <= SCHEMA:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.data.check import check_datasets
 from tunekit.engine.plugin import Files
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.hardware import detect
 from tunekit.runs.functions import check_rewards, settled
 
@@ -23,8 +23,7 @@ LARGE_GIB = 1.0
 def check_launch(plan: Plan, path: Path) -> None:
     """Check the datasets, the checkpoints and the disk of a plan.
 
-    Raises:
-        TunekitError: a dataset cannot be trained on, or the checkpoints will not fit.
+    Raises TunekitError where a dataset cannot be trained on, or the checkpoints will not fit.
     """
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
@@ -44,8 +43,7 @@ def check_data(plan: Plan) -> None:
 def check_adapters(plan: Plan) -> None:
     """Refuse a checkpoint that is not there: ms-swift takes it for an id on a hub and asks for half a minute.
 
-    Raises:
-        TunekitError: exit code 2.
+    Raises TunekitError with exit code 2.
     """
     for flag in ("adapters", "ref_adapters", "reward_adapters"):
         for name in plan.words(flag):
@@ -64,14 +62,17 @@ def check_disk(plan: Plan, path: Path) -> None:
     kept = plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
     there = sum(1 for _ in path.glob("output/checkpoint-*"))
     needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
+    folder, free = free_disk(path)
+    if needed > max(free, LARGE_GIB):
+        what = f"{counted(kept, 'checkpoint')} of about {size:.1f} GiB {'does' if kept == 1 else 'do'} not fit"
+        hint = "free some space, lower --save_total_limit, or take another --output-dir"
+        raise TunekitError(f"{what} the {free:.1f} GiB that are free in {folder}", hint)
+
+
+def free_disk(path: Path) -> tuple[Path, float]:
+    """The innermost folder on the way to a path that is there already, and the GiB that are free in it."""
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
-    free = shutil.disk_usage(folder).free / 2**30
-    if needed <= free or needed < LARGE_GIB:
-        return
-    raise TunekitError(
-        f"{kept} checkpoints of about {size:.1f} GiB do not fit the {free:.1f} GiB that are free in {folder}",
-        "free some space, lower --save_total_limit, or take another --output-dir",
-    )
+    return folder, shutil.disk_usage(folder).free / 2**30
 
 
 def checkpoint_gib(plan: Plan) -> float | None:
@@ -88,8 +89,7 @@ def checkpoint_gib(plan: Plan) -> float | None:
     if plan.full:
         return float(count * 6 / 2**30)
     hidden = (count * 128 / 12) ** (1 / 3)
-    rank = plan.rank
-    return float(count * 2.2 * rank / hidden * 12 / 2**30)
+    return float(count * 2.2 * plan.rank / hidden * 12 / 2**30)
 
 
 def check_machine(plan: Plan) -> None:

@@ -41,10 +41,7 @@ if TYPE_CHECKING:
 class Surroundings:
     """What is the same for every run that is planned in one call: looked up once.
 
-    Attributes:
-        flags: of ms-swift.
-        library: of presets.
-        others: what the user's configuration and ``TUNEKIT_*`` say for all runs.
+    `others` is what the user's configuration and ``TUNEKIT_*`` say for all runs.
     """
 
     flags: FlagTable
@@ -71,8 +68,7 @@ def request_of(command: str, words: Words, around: Surroundings) -> Request:
 def gather_facts(request: Request, around: Surroundings) -> Facts:
     """What a plan is made from beside the request. Asks the driver for GPUs.
 
-    Raises:
-        TunekitError: there is no such hardware, model or function.
+    Raises TunekitError where there is no such hardware, model or function.
     """
     machine = choose_hardware(request.gpus or None)
     names, rewards, row_format = _functions(request)
@@ -94,15 +90,9 @@ def gather_facts(request: Request, around: Surroundings) -> Facts:
 def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str, Path] | None = None) -> Run:
     """Plan what was asked for. Reads files; writes nothing but caches, and starts no training.
 
-    Args:
-        request: what was asked for.
-        facts: gathered for it.
-        look: ask the hub for the shape of a model that is not known, and tokenize a sample of the dataset where memory
-            depends on it (seconds).
-        at: name and folder of the run, where they are not to be chosen here.
-
-    Raises:
-        TunekitError: it cannot be done, with the reason.
+    `look` asks the hub for the shape of a model that is not known, and tokenizes a sample of the dataset where memory
+    depends on it (seconds). `at` is the run's name and folder, where they are not to be chosen here. Raises
+    TunekitError where it cannot be planned.
     """
     if look and facts.hardware.gpus:
         with contextlib.suppress(TunekitError):  # then it is planned without a prediction
@@ -110,10 +100,10 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     plan = make_plan(request, facts)
     rows = _rows(plan, look=look)
     if rows:
-        seen = replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len)
-        plan = make_plan(request, seen)
+        plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
         warning = few_steps(plan, rows)
-        plan = replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
+        if warning:
+            plan = replace(plan, warnings=(*plan.warnings, warning))
     check_weights(plan)
     name, path = at or new_place(request.name, request.output_dir, default_name(plan))
     return Run(plan, name, path, request.oom_retry, request.max_attempts, rows)
@@ -139,8 +129,7 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
 def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
     """Stop before a launch that cannot end well, and name the preset that comes nearest and fits.
 
-    Raises:
-        TunekitError: exit code 3; by the estimate the tensors alone are larger than the GPU.
+    Raises TunekitError with exit code 3 where by the estimate the tensors alone are larger than the GPU.
     """
     peak = run.plan.peak
     if peak is None or peak.fits:
@@ -167,11 +156,7 @@ def _nearest(request: Request, facts: Facts) -> str:
 
 
 def _functions(request: Request) -> tuple[tuple[str, ...], tuple[Function, ...], Function | None]:
-    """What scores answers, by name; which of that are functions of the user's; and the one that makes rows.
-
-    Raises:
-        TunekitError: there is no such function.
-    """
+    """What scores answers, by name; which of that are functions of the user's; and the one that makes rows."""
     row_format = find_function(request.row_format, FORMAT) if request.row_format else None
     if not request.rewards:
         return (), (), row_format

@@ -35,11 +35,8 @@ def write_own_script(run: Run) -> None:
 def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
     """Write the command as an executable script of the user's, and beside it what it needs.
 
-    Returns:
-        Lines for people, each with its title.
-
-    Raises:
-        TunekitError: a file is there that tunekit did not write, or one cannot be written.
+    Gives lines for people, each with its title. Raises TunekitError where a file is there that tunekit did not write,
+    or one cannot be written.
     """
     files = Files.beside(path)
     _check_target(path)
@@ -67,16 +64,16 @@ def _write(run: Run, path: Path, files: Files) -> None:
 
 def _needs(plan: Plan, files: Files) -> list[str]:
     """What a script needs beside ms-swift, for its head."""
-    own = [reward.file for reward in plan.rewards]
-    return [
-        *([f"{files.plugin} and {', '.join(dict.fromkeys(own))}: the rewards."] if own else []),
-        *([f"{files.data}: the rows that {plan.row_format.spec} made."] if plan.row_format else []),
-    ]
+    own = ", ".join(dict.fromkeys(reward.file for reward in plan.rewards))
+    rewards = [f"{files.plugin} and {own}: the rewards."] if own else []
+    return rewards + ([f"{files.data}: the rows that {plan.row_format.spec} made."] if plan.row_format else [])
 
 
 def _check_target(path: Path) -> None:
     """A script may replace an older one of tunekit, and nothing else; a folder is not made for it."""
     if not path.parent.is_dir():
         raise TunekitError(f"the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise TunekitError(f"{path} is a folder", "name a file in it")
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
         raise TunekitError(f"{path} exists already, and tunekit did not write it", "take another name, or delete it")

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 def check_run(run: Run, show: Show) -> None:
     """Check what can be known before a run begins.
 
-    Raises:
-        TunekitError: ms-swift is not here, or what was planned cannot be trained on this machine or these data.
+    Raises TunekitError where ms-swift is not here, or this machine or these data cannot be used.
     """
     engine_or_fail()
     preflight.check_machine(run.plan)
@@ -51,12 +50,8 @@ def begin_run(folder: RunFolder, run: Run, show: Show, keep: Callable[[], None] 
 
 def start_run(run: Run, show: Show, screen: Screen) -> Report:
     """Begin a run that was checked, and train. Raises TunekitError."""
-    folder = RunFolder(run.path)
-    folder.acquire()
-    try:
+    with RunFolder(run.path) as folder:
         return run_attempts(folder, begin_run(folder, run, show), screen)
-    finally:
-        folder.release()
 
 
 def resume_run(
@@ -69,20 +64,12 @@ def resume_run(
 ) -> Report | None:
     """Go on with a run from its newest complete checkpoint; None where it is done.
 
-    Args:
-        folder: of the run.
-        show: shows lines to people.
-        screen: makes where a run of that name shows itself.
-        oom_retry: another policy than before.
-        max_attempts: another number than before.
-
-    Raises:
-        TunekitError: there is no such policy, the run is in use, or what it needs is gone.
+    `screen` makes the screen of a run by its name; `oom_retry` and `max_attempts` replace those of before. Raises
+    TunekitError where there is no such policy, the run is in use, or what it needs is gone.
     """
     words_taken(Said("oom_retry", (oom_retry,) if oom_retry else ()))
     attempts_taken(max_attempts)
-    folder.acquire()
-    try:
+    with folder:
         state = folder.load()
         if Path(state.cwd).is_dir():
             os.chdir(state.cwd)  # where the run was started: its relative paths begin there
@@ -95,5 +82,3 @@ def resume_run(
         show(try_functions(state.plan, files))
         show(write_files(state.plan, files))
         return run_attempts(folder, state, screen(state.name))
-    finally:
-        folder.release()

@@ -50,7 +50,6 @@ class Ended:
     Attributes:
         status: exit status; negative for a signal.
         stopped_by: the signal that asked tunekit to stop, None where it ended by itself.
-        seconds: how long it ran.
         oom_kills: processes that the kernel's out-of-memory killer ended on this machine meanwhile.
     """
 
@@ -69,8 +68,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         for number in STOPPING:
-            before = signal.getsignal(number)
-            self._before[number] = before
+            before = self._before[number] = signal.getsignal(number)
             # nohup and & leave SIGHUP and SIGINT ignored, and that is kept. The handler is a function all the same:
             # an ignored signal would be inherited by ms-swift, which could then not be stopped with SIGINT.
             signal.signal(number, _nothing if before is signal.SIG_IGN else self._note)
@@ -98,20 +96,12 @@ def supervise(
     inherit: Sequence[int] = (),
     stop: StopRequest,
 ) -> Ended:
-    """Run a program to its end.
+    """Run a program, with `env` as its whole environment, to its end; its output goes to `log`, `secrets` struck out.
 
-    Args:
-        argv: its words.
-        env: its whole environment.
-        log: the file that gets its output, secrets struck out.
-        secrets: values to strike out.
-        on_tick: called a few times a second.
-        inherit: file descriptors that it keeps open.
-        stop: the signals that this process received.
+    `on_tick` is called a few times a second, `inherit` are file descriptors that the program keeps open, `stop` the
+    signals that this process received.
     """
-    mark = uuid.uuid4().hex
-    kills = _oom_kills()
-    began = time.monotonic()
+    mark, kills, began = uuid.uuid4().hex, _oom_kills(), time.monotonic()
     process = subprocess.Popen(
         list(argv),
         env={**env, MARK: mark},
@@ -180,10 +170,8 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended meanwhile
         os.killpg(leader, number)
-    except ProcessLookupError:
-        return  # all of it has ended meanwhile
 
 
 def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str]) -> None:
@@ -195,12 +183,11 @@ def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str]) -> None:
         line = b""
         while piece := stream.readline(PIECE):
             line += piece
-            last_state = line.rstrip(b"\r\n").rpartition(b"\r")[2]
-            if line.endswith(b"\n") or len(last_state) > LONGEST_LINE:
-                _write(file, last_state, secrets)
+            ended = line.endswith(b"\n")
+            line = line.rstrip(b"\r\n").rpartition(b"\r")[2]
+            if ended or len(line) > LONGEST_LINE:
+                _write(file, line, secrets)
                 line = b""
-            else:
-                line = last_state
         if line:
             _write(file, line, secrets)
     for _ in stream:
@@ -213,7 +200,7 @@ def _write(file: IO[str], line: bytes, secrets: Sequence[str]) -> None:
 
 
 def _oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer has ended since boot; 0 where it does not tell."""
+    """How many processes the kernel's out-of-memory killer has ended since boot; 0 where it does not say."""
     try:
         text = Path("/proc/vmstat").read_text(encoding="utf-8")
     except OSError:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,17 +11,24 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tunekit.cli.show import picture as plot
-from tunekit.cli.show.picture import PARTS, Bar, check, draw_prediction, draw_what_if, plot_bars
+from tunekit.cli.show.picture import PARTS, check_picture, draw_prediction, draw_what_if
 from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
-from tunekit.memory.search import levers, verdict
-from tunekit.memory.spec import Prediction, Spec, Unknown
+from tunekit.memory.search import NOT, levers, verdict
+from tunekit.memory.spec import Prediction, Spec
 from tunekit.plan.models.find import config_of, resolve
 
 CONFIG = config_of(resolve("Qwen2.5-7B"))
 SPEC = Spec(CONFIG, micro_batch=8, seq_len=3072, packing=True, attn="flash", loss_share=0.25, expandable_segments=True)
+CARD = 23.6
 FIT = ("fit", "--model", "Qwen2.5-7B", "--preset", "7b", "--gpus", "24GB")
 BEGINS = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+def bars(card=CARD):
+    """Of `SPEC`, and of what would take less."""
+    ways = {"as asked": SPEC, **{lever.name: lever.spec for lever in reversed(levers(SPEC))}}
+    return [(name, estimate(spec), verdict(estimate(spec), card)) for name, spec in ways.items()]
 
 
 @pytest.fixture
@@ -58,15 +64,13 @@ def test_json_and_a_picture(tunekit, tmp_path):
 
 
 def test_the_bars_are_what_was_asked_and_what_helps(drawn, tmp_path):
-    draw_prediction(tmp_path / "x.png", "title", "subtitle", SPEC, estimate(SPEC), 23.6)
+    draw_prediction(tmp_path / "x.png", "title", "subtitle", bars(), CARD)
     (figure,) = drawn
     said = texts(figure)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names[0] == "as asked"
-    assert set(names[1:]) == {lever.name for lever in levers(SPEC)}
-    for spec in (SPEC, *(lever.spec for lever in levers(SPEC))):
-        prediction = estimate(spec)
-        assert f"{prediction.process_gib:5.1f} GiB  {verdict(prediction, 23.6)}" in said
+    assert names == [name for name, *_ in bars()]
+    for _, prediction, judged in bars():
+        assert f"{prediction.process_gib:5.1f} GiB  {judged}" in said
     assert {"title", "subtitle", "this card: 23.6 GiB", "memory of one GPU, GiB", "weights", "logits and loss"} <= set(
         said
     )
@@ -76,33 +80,16 @@ def test_the_bars_are_what_was_asked_and_what_helps(drawn, tmp_path):
         row = round(bar.get_y() + bar.get_height() / 2)
         assert bar.get_x() == pytest.approx(rows.get(row, 0))
         rows[row] = bar.get_x() + bar.get_width()
-    assert rows[0] == pytest.approx(estimate(SPEC).process_gib)
+    assert list(rows.values()) == pytest.approx([prediction.process_gib for _, prediction, _ in bars()])
     assert list(rows.values()) == sorted(rows.values(), reverse=True)
 
 
-def test_two_levers_that_are_one_are_drawn_once(drawn, tmp_path):
-    spec = replace(SPEC, micro_batch=2)
-    draw_prediction(tmp_path / "x.png", "", "", spec, estimate(spec), 23.6)
-    names = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
-    assert "half the micro-batch" in names
-    assert "micro-batch 1" not in names
-
-
-def test_a_traced_picture_traces_what_helps_too(drawn, tmp_path, monkeypatch):
-    asked = []
-
-    def trace(spec, *, worker):
-        if spec.bits:
-            raise Unknown("no")
-        asked.append((spec, worker))
-        return replace(estimate(spec), method="trace")
-
-    monkeypatch.setattr(plot, "trace", trace)
-    draw_prediction(tmp_path / "x.png", "", "", SPEC, replace(estimate(SPEC), method="trace"), 23.6)
-    names = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
-    assert "QLoRA (4-bit weights), estimated" in names
-    assert "Liger (fused cross-entropy)" in names
-    assert len({worker for _, worker in asked}) == 1, "one worker answers all"
+def test_a_prediction_is_drawn_with_what_it_is_of(drawn, tunekit):
+    document = tunekit(*FIT, "--json", "--plot", "x.png").json
+    said = texts(drawn[0])
+    assert {"as asked", "Qwen/Qwen2.5-7B on one GPU", *(lever["name"] for lever in document["levers"])} <= set(said)
+    about = "lora r8 · micro-batch 8 × 3072 packed · preset 7b · 25% of the tokens carry loss · estimate"
+    assert about in said
 
 
 @given(
@@ -136,7 +123,7 @@ def test_neighbours_can_be_told_apart_without_colour():
 def test_nothing_is_drawn_over_something_else(drawn, tmp_path):
     """Whatever stands beside the bars: names, verdicts, headings, the card's label, the legend."""
     for card in (15.8, 23.6, 78.8):
-        draw_prediction(tmp_path / "x.png", "A title", "and a subtitle", SPEC, estimate(SPEC), card)
+        draw_prediction(tmp_path / "x.png", "A title", "and a subtitle", bars(card), card)
         figure = drawn.pop()
         figure.canvas.draw()
         axes = figure.axes[0]
@@ -155,7 +142,7 @@ def test_a_number_does_not_stand_on_the_cards_line():
 
 def test_a_dollar_and_a_chinese_name_are_letters(tmp_path):
     path = tmp_path / "x.svg"
-    plot_bars(path, "模型 $x_1$ & <b>", "a $ b", [Bar("$one", estimate(SPEC))], 23.6)
+    draw_prediction(path, "模型 $x_1$ & <b>", "a $ b", [("$one", estimate(SPEC), NOT)], CARD)
     ET.parse(path)  # noqa: S314 - written by this test
 
 
@@ -196,7 +183,7 @@ def test_a_place_where_no_picture_can_be(tunekit, tmp_path, file, said, hint):
 def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(plot, "find_spec", lambda _name: None)
     with pytest.raises(TunekitError, match="needs matplotlib") as refused:
-        check(tmp_path / "fit.png")
+        check_picture(tmp_path / "fit.png")
     assert refused.value.hint == 'pip install "tunekit[plot]"'
 
 
@@ -217,7 +204,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", half)
     with pytest.raises(MemoryError):
-        plot_bars(path, "", "", [Bar("one", estimate(SPEC))], 23.6)
+        draw_prediction(path, "", "", bars(), CARD)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -228,4 +215,4 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plot, "write_atomically", full)
     with pytest.raises(TunekitError, match=r"fit\.png cannot be written: No space left"):
-        plot_bars(tmp_path / "fit.png", "", "", [Bar("one", estimate(SPEC))], 23.6)
+        draw_prediction(tmp_path / "fit.png", "", "", bars(), CARD)

@@ -54,7 +54,7 @@ def test_the_headline() -> None:
     line = headline("try", 2, 5, plan, "checkpoint-20")
     assert line == "sft · try · attempt 2 of 5 · micro-batch 3, effective batch 36 · from checkpoint-20"
     assert "from" not in headline("try", 1, 5, plan, None)
-    assert headline("try", 1, 5, a_plan(command="rlhf", rlhf_type="dpo"), None).startswith("dpo · ")
+    assert headline("try", 1, 5, a_plan(stage="dpo"), None).startswith("dpo · ")
 
 
 def test_only_numbers_that_are_known() -> None:

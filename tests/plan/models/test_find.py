@@ -1,9 +1,6 @@
 """Which model a name means, how large it is, and what ms-swift must be told about it."""
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import ClassVar
 
 import pytest
 
@@ -13,13 +10,14 @@ from tunekit.plan.models.find import (
     CONFIGS,
     _catalogue,
     _configs,
-    cached,
+    cached_model,
     chat_template,
     config_of,
     parameters,
     resolve,
 )
 from tunekit.plan.planner import default_name
+from tunekit.plan.settings import Source
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16"}
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
@@ -252,7 +250,7 @@ def test_a_llama_folder_in_the_command(tmp_path, make):
     plan = make(model=str(folder(tmp_path / "tiny-1B", LLAMA, CHATML)))
     assert plan.get("model_type") == "llama"
     assert plan.get("template") == "chatml"
-    assert plan.settings["template"].source == "model"
+    assert plan.settings["template"].source == Source("model")
 
 
 def test_qwen2_shares_its_architecture_too(tmp_path):
@@ -399,16 +397,16 @@ def test_experts_and_eyes_by_config(tmp_path, config, moe, multimodal):
     assert (model.moe, model.multimodal) == (moe, multimodal)
 
 
-def test_what_a_run_is_called(tmp_path, monkeypatch):
-    assert default_name(resolve("Qwen2.5-7B"), "sft") == "qwen2.5-7b-sft"
+def test_what_a_run_is_called(tmp_path, make):
+    assert default_name(make("sft", "Qwen2.5-7B")) == "qwen2.5-7b-sft"
     path = folder(tmp_path / "My Model", LLAMA, CHATML)
-    assert default_name(resolve(f"{path}/"), "dpo") == "my model-dpo"
+    assert default_name(make("dpo", f"{path}/")) == "my model-dpo"
 
 
 @pytest.mark.parametrize("here", [".", "./"])
-def test_a_run_of_the_model_in_this_folder_has_a_name(tmp_path, monkeypatch, here):
+def test_a_run_of_the_model_in_this_folder_has_a_name(tmp_path, monkeypatch, make, here):
     monkeypatch.chdir(folder(tmp_path / "tiny", LLAMA, CHATML))
-    assert default_name(resolve(here), "sft") == "tiny-sft"
+    assert default_name(make("sft", here)) == "tiny-sft"
 
 
 def test_every_shipped_shape_has_the_parameters_that_were_published():
@@ -454,18 +452,14 @@ SHAPE = {"model_type": "qwen3", "hidden_size": 8}
 
 
 @pytest.fixture
-def _no_hub(tmp_path, monkeypatch):
-    """A home without caches, and hubs that nobody answers for."""
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HUB_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("MODELSCOPE_CACHE", "MODELSCOPE_DOMAIN", "USE_HF"):
+def _no_cache(tmp_path, monkeypatch):
+    """A home without caches."""
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "MODELSCOPE_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
-@pytest.mark.usefixtures("_no_hub")
+@pytest.mark.usefixtures("_no_cache")
 class TestCaches:
     @pytest.mark.parametrize(
         ("variable", "root", "place"),
@@ -485,12 +479,12 @@ class TestCaches:
             config_of(resolve(STRANGER))
         path = folder(tmp_path / root / place, SHAPE)
         assert config_of(resolve(STRANGER)) == SHAPE
-        assert cached(resolve(STRANGER)) == path
+        assert cached_model(resolve(STRANGER)) == path
 
     def test_the_dots_of_modelscope(self, tmp_path):
         folder(tmp_path / "home/.cache/modelscope/models/Qwen/Qwen3-8B-v1___5", SHAPE)
         assert config_of(resolve("Qwen/Qwen3-8B-v1.5"))["model_type"] == "qwen3"
-        assert cached(resolve("Qwen/Qwen3-8B-v1.5"))
+        assert cached_model(resolve("Qwen/Qwen3-8B-v1.5"))
 
     def test_the_branch_decides_among_snapshots(self, tmp_path):
         hub = tmp_path / "home/.cache/huggingface/hub/models--someone--New-Model-3B"
@@ -509,103 +503,3 @@ class TestCaches:
         folder(tmp_path / "home/.cache/huggingface/hub/models--Qwen--Qwen3-8B-AWQ/snapshots/a", config)
         with pytest.raises(TunekitError, match="come quantized"):
             config_of(resolve("Qwen3-8B-AWQ"))
-
-
-class Hub(BaseHTTPRequestHandler):
-    """A hub: a table of answers, and what it was asked."""
-
-    answers: ClassVar[dict[str, tuple[int, str, dict[str, str]]]] = {}
-    asked: ClassVar[list[tuple[str, str | None]]] = []
-
-    def do_GET(self):
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        status, body, headers = self.answers.get(self.path, (404, "{}", {}))
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_):
-        """Nothing: pytest would print it."""
-
-
-@pytest.fixture
-def hub(_no_hub, monkeypatch):
-    Hub.answers, Hub.asked = {}, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
-    yield Hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-ON_MODELSCOPE = "/models/someone/New-Model-3B/resolve/master/config.json"
-ON_HUGGING_FACE = "/someone/New-Model-3B/resolve/main/config.json"
-
-
-def test_a_hub_is_asked_once_and_only_when_allowed(hub):
-    hub.answers[ON_MODELSCOPE] = (200, json.dumps(SHAPE), {})
-    with pytest.raises(TunekitError, match="not known here"):
-        config_of(resolve(STRANGER))
-    assert not hub.asked
-    assert config_of(resolve(STRANGER), online=True) == SHAPE
-    assert config_of(resolve(STRANGER), online=True) == SHAPE
-    assert config_of(resolve(STRANGER)) == SHAPE, "a dry run knows what was asked before"
-    assert hub.asked == [(ON_MODELSCOPE, None)]
-
-
-def test_the_other_hub_is_asked_next_and_gets_the_token_alone(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_planted")
-    hub.answers[ON_HUGGING_FACE] = (200, json.dumps(SHAPE), {})
-    assert config_of(resolve(STRANGER), online=True) == SHAPE
-    assert hub.asked == [(ON_MODELSCOPE, None), (ON_HUGGING_FACE, "Bearer hf_planted")]
-
-
-def test_a_redirect_does_not_carry_the_token_on(hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_planted")
-    monkeypatch.setenv("USE_HF", "1")
-    hub.answers[ON_HUGGING_FACE] = (302, "", {"Location": "/elsewhere"})
-    hub.answers["/elsewhere"] = (200, json.dumps(SHAPE), {})
-    assert config_of(resolve(STRANGER), online=True) == SHAPE
-    assert hub.asked == [(ON_HUGGING_FACE, "Bearer hf_planted"), ("/elsewhere", None)]
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        ((401, "{}", {}), "401"),
-        ((200, "<html>", {}), "127.0.0.1"),
-        ((200, "[]", {}), "no config.json"),
-        ((200, '{"error": "gone"}', {}), "no config.json"),
-    ],
-)
-def test_a_hub_without_an_answer_is_one_line(hub, monkeypatch, answer, said):
-    monkeypatch.setenv("HF_TOKEN", "hf_planted")
-    hub.answers[ON_MODELSCOPE] = hub.answers[ON_HUGGING_FACE] = answer
-    with pytest.raises(TunekitError, match="not known here") as refused:
-        config_of(resolve(STRANGER), online=True)
-    assert said in refused.value.message
-    assert "\n" not in refused.value.message
-    assert "hf_planted" not in refused.value.message
-    assert len(hub.asked) == 2
-
-
-def test_offline_means_that_nobody_is_asked(hub, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(TunekitError, match="HF_HUB_OFFLINE is set"):
-        config_of(resolve(STRANGER), online=True)
-    assert not hub.asked
-
-
-@pytest.mark.usefixtures("_no_hub")
-def test_no_network_is_one_line(monkeypatch):
-    with pytest.raises(TunekitError, match=r"127\.0\.0\.1:9"):
-        config_of(resolve(STRANGER), online=True)
-    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
-    with pytest.raises(TunekitError, match="is no address of a hub"):
-        config_of(resolve(STRANGER), online=True)

@@ -45,9 +45,7 @@ class Case:
     def plan(self, typed=()):
         typed = {*typed, *self.given}
         values = QUIET | self.settings if self.rule != "no-hub-ping" else self.settings
-        settings = {
-            flag: Setting(value, COMMAND_LINE if flag in typed else PRESET) for flag, value in values.items()
-        }
+        settings = {flag: Setting(value, COMMAND_LINE if flag in typed else PRESET) for flag, value in values.items()}
         return Plan(
             stage=STAGES[self.settings.get("rlhf_type", "sft")],
             model=self.model,
@@ -120,10 +118,7 @@ FINE = [
     Case("flash-missing", FLASHY, packages=None),
     Case("flash-missing", {"attn_impl": "flash_attention_3"}, packages=frozenset()),
     *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}) for name in FLASH),
-    *(
-        Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, packages=None)
-        for loss in PACKABLE
-    ),
+    *(Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, packages=None) for loss in PACKABLE),
     Case("packing-rlhf", PACKED),
     Case("packing-lazy", {"packing": False, "lazy_tokenize": True}),
     Case("no-bfloat16", {"torch_dtype": "bfloat16"}, hardware=UNKNOWN),

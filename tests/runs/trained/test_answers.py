@@ -78,7 +78,7 @@ def test_ms_swift_is_given_the_columns_that_it_reads_and_no_others(tmp_path):
 
 
 def test_a_reward_model_scores_whole_conversations(tmp_path):
-    make_run("reward", command="rlhf", rlhf_type="rm")
+    make_run("reward", stage="rm")
     make_rows(Path("data.jsonl"), KNOWN)
     ended = tunekit(tmp_path, "predict", "reward", "--dataset", "data.jsonl", fake={"score": 0.5})
     assert json.loads(ended.out) == {**KNOWN, "response": 0.5}

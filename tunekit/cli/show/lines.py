@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
@@ -32,12 +33,11 @@ def show_lines(lines: Iterable[tuple[str, str]]) -> None:
 def show_line(title: str, message: str, colour: str | None = None, *, wrap: bool = True) -> None:
     """A line on stderr with its title, wrapped below itself."""
     head = style(f"  {title:<{INDENT - 2}}", colour)
-    lines = (
-        textwrap.wrap(message, readable_width() - INDENT, break_long_words=False, break_on_hyphens=False)
-        if wrap
-        else [message]
-    )
-    say(f"{head}{lines[0] if lines else ''}")
+    lines = [message]
+    if wrap:
+        width = readable_width() - INDENT
+        lines = textwrap.wrap(message, width, break_long_words=False, break_on_hyphens=False) or [""]
+    say(f"{head}{lines[0]}")
     for line in lines[1:]:
         say(" " * INDENT + line)
 
@@ -51,6 +51,11 @@ def style(words: str, colour: str | None = "") -> str:
 def readable_width() -> int:
     """Columns for people to read in: those of the terminal, 100 at the most."""
     return min(WIDEST, max(40, columns(sys.stderr) or WIDEST))
+
+
+def print_document(document: object) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

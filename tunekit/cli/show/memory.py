@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show.lines import print_table
+from tunekit.cli.show.lines import print_document, print_table
 from tunekit.cli.show.picture import draw_prediction, draw_what_if
 from tunekit.console import say
 from tunekit.errors import Exit
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.memory.spec import Prediction, Spec
-    from tunekit.plan.measured import Measured
     from tunekit.runs.forecast import Forecast
 
 BAR = 40
@@ -31,7 +30,7 @@ def show_prediction(made: Forecast, *, as_json: bool, picture: Path | None = Non
         about = f"{configuration(made.spec)} · preset {made.plan.preset} · {share} · {made.prediction.method}"
         draw_prediction(picture, f"{made.plan.model.id} on one GPU", about, list(made.alternatives()), made.card_gib)
     if as_json:
-        print(json.dumps(made.document(), indent=2, ensure_ascii=False))
+        print_document(made.document())
     else:
         _print_prediction(made)
     return int(Exit.DOES_NOT_FIT if made.verdict == NOT else Exit.DONE)
@@ -46,18 +45,11 @@ def _print_prediction(made: Forecast) -> None:
     print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
     if made.levers:
         print("\nwhat helps")
-        rows = [
-            [
-                item.name,
-                f"saves {item.saves_gib:.1f}",
-                f"then needs {item.needs_gib:.1f} GiB",
-                "← fits" if item.needs_gib <= card else "",
-            ]
-            for item in made.levers
-        ]
-        print_table(rows)
+        marks = ["← fits" if item.needs_gib <= card else "" for item in made.levers]
+        savings = [(f"saves {item.saves_gib:.1f}", f"then needs {item.needs_gib:.1f} GiB") for item in made.levers]
+        print_table([(item.name, *row, mark) for item, row, mark in zip(made.levers, savings, marks, strict=True)])
     say(f"\n{prediction.method}: {_share(made)}")
-    for note in [*_rows(made), *made.notes, *prediction.notes]:
+    for note in [*made.notes, *prediction.notes]:
         say(note)
 
 
@@ -98,35 +90,6 @@ def _share(made: Forecast) -> str:
     return f"{mean} of the tokens carry loss{more}"
 
 
-def _rows(made: Forecast) -> list[str]:
-    return [] if made.rows is None else [*_measured(made.rows), *_unseen(made.rows)]
-
-
-def _measured(found: Measured) -> list[str]:
-    """What was measured of a dataset, in a line or two."""
-    lengths = found.lengths
-    names = lengths.names[0] if len(lengths.names) == 1 else f"{len(lengths.names)} files"
-    some = len(lengths.rows) + lengths.unusable
-    of = f"all {some:,}" if some >= lengths.total else f"{some:,} of {lengths.total:,}"
-    long = f"longest {lengths.longest:,} tokens, half below {lengths.median:,.0f}, 95% below {lengths.p95:,}"
-    packed = f"a packed row of {found.seq_len:,} tokens holds {found.samples_per_row:.1f} of them"
-    return [f"from {of} rows of {names}: {long}", *([packed] if found.samples_per_row > 1 else [])]
-
-
-def _unseen(found: Measured) -> list[str]:
-    """What training will not see of a dataset."""
-    lengths, lines = found.lengths, []
-    some = len(lengths.rows) + lengths.unusable
-    if found.max_length and lengths.longest > found.max_length:
-        number = f"{found.over} of {some:,} rows are" if found.over else "a few rows are"
-        what = "leaves them out" if found.dropped else "cuts them"
-        lines.append(f"{number} longer than max_length {found.max_length:,}: ms-swift {what}")
-    if lengths.unusable:
-        why = f" ({lengths.problem})" if lengths.problem else ""
-        lines.append(f"{lengths.unusable} of {some:,} rows are of no use to ms-swift, which leaves them out{why}")
-    return lines
-
-
 def show_what_if(made: Forecast, picture: Path | None = None, *, as_json: bool = False) -> None:
     """The largest micro-batch for GPU sizes, tuners and Liger; drawn, too, where a `picture` is named."""
     table = made.what_if()
@@ -138,7 +101,7 @@ def show_what_if(made: Forecast, picture: Path | None = None, *, as_json: bool =
         draw_what_if(picture, title, f"{what} · estimate", kinds, [f"{size} GB" for size in table], cells)
     if as_json:
         rows = [{"gpu_gb": size, "largest_micro_batch": row} for size, row in table.items()]
-        print(json.dumps({"seq_len": made.spec.seq_len, "loss_share": made.loss_share, "table": rows}, indent=2))
+        print_document({"seq_len": made.spec.seq_len, "loss_share": made.loss_share, "table": rows})
         return
     print(f"{made.plan.model.id}: largest micro-batch at {what}\n")
     lines = [[str(size), *(str(largest or "–") for largest in row.values()), ""] for size, row in table.items()]

@@ -28,13 +28,10 @@ FORMATS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Look:
-    """How a part of the memory is drawn.
+    """How a part of the memory is drawn, and named in the legend.
 
-    Attributes:
-        label: for the legend.
-        color: of the Okabe-Ito palette, which colour-blind people can tell apart.
-        hatch: tells neighbours apart in greyscale.
-        edge: color of the hatch and the frame.
+    The colors are of the Okabe-Ito palette, which colour-blind people can tell apart; the hatch separates neighbours in
+    greyscale, and `edge` is its color and the frame's.
     """
 
     label: str
@@ -60,25 +57,18 @@ PARTS: Mapping[str, Look] = {
 VERDICTS: Mapping[str, str] = {FITS: "#11704f", TIGHT: "#8a5a00", NOT: "#b3261e"}
 """Ink of a verdict; the word stands beside it."""
 
-DUST = 0.004
-"""Share of the picture's width below which a part is drawn as ``other``: it could not be seen."""
-
-LEGIBLE = 0.055
-"""Share of the picture's width above which a part's number is written into it."""
+DUST, LEGIBLE = 0.004, 0.055
+"""Shares of the picture's width: a part below the first could not be seen and is drawn as ``other``; into one above
+the second its number is written."""
 
 CJK = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC")
 """Fonts for Chinese names of folders, where one is installed."""
 
 
 def check_picture(path: Path, *, many: bool = False) -> None:
-    """Whether a picture can be written there, before anything is computed.
+    """Raise TunekitError where no picture can be written there, before anything is computed.
 
-    Args:
-        path: as the user named it.
-        many: whether many configurations were asked for.
-
-    Raises:
-        TunekitError: an ending that is not known, no such folder, no matplotlib, or many configurations.
+    That is for an ending that is not known, no such folder, no matplotlib, or `many` configurations.
     """
     if many:
         raise TunekitError("--plot draws one configuration, --spec answers many", "leave one of them out")
@@ -97,17 +87,10 @@ def check_picture(path: Path, *, many: bool = False) -> None:
 def draw_prediction(
     path: Path, title: str, subtitle: str, bars: Sequence[tuple[str, Prediction, str]], card_gib: float
 ) -> None:
-    """What configurations take of a card, as stacked bars from top to bottom.
+    """What configurations take of a card, as stacked bars from top to bottom; `check_picture` has passed.
 
-    Args:
-        path: of the picture; `check_picture` has passed.
-        title: in large letters.
-        subtitle: below it.
-        bars: name, prediction and verdict of each; the first is the one that was asked about.
-        card_gib: what the card has.
-
-    Raises:
-        TunekitError: the file cannot be written.
+    Each bar is a name, a prediction and a verdict; the first is the one that was asked about. Raises TunekitError where
+    the file cannot be written.
     """
     names, predictions, verdicts = zip(*bars, strict=True)
     with _drawing():
@@ -122,16 +105,9 @@ def draw_prediction(
             for part, gib in stack.items():
                 _segment(axes, row, (left, gib), PARTS[part], _number_at(left, gib, card_gib, LEGIBLE * widest))
                 left += gib
-            axes.annotate(
-                f"{prediction.process_gib:5.1f} GiB  {judged}",
-                (1.0, row),
-                xycoords=("axes fraction", "data"),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=VERDICTS[judged],
-                fontweight="bold" if row == 0 else "normal",
-            )
+            words, place = f"{prediction.process_gib:5.1f} GiB  {judged}", ("axes fraction", "data")
+            note = axes.annotate(words, (1.0, row), (8, 0), place, "offset points", va="center")
+            note.set(color=VERDICTS[judged], fontweight="bold" if row == 0 else "normal")
         _mark_card(axes, card_gib, widest)
         axes.set_yticks(range(len(bars)), names)
         axes.get_yticklabels()[0].set_fontweight("bold")
@@ -140,8 +116,7 @@ def draw_prediction(
         axes.set_xlabel("memory of one GPU, GiB")
         _plain(axes)
         _headings(axes, title, subtitle, 20)
-        drawn = [part for part in PARTS if any(part in stack for stack in stacks)]
-        _legend(figure, [PARTS[part] for part in drawn])
+        _legend(figure, [look for part, look in PARTS.items() if any(part in stack for stack in stacks)])
         _save(figure, path)
 
 
@@ -150,25 +125,14 @@ def _mark_card(axes: Axes, card_gib: float, widest: float) -> None:
     axes.axvspan(card_gib, 2 * widest, color="#f4f1ee", zorder=0)
     axes.axvline(card_gib, color="white", linewidth=3.2, zorder=2.5)  # seen on dark bars too
     axes.axvline(card_gib, color="black", linewidth=1.6, linestyle=(0, (5, 2)), zorder=3)
-    axes.annotate(
-        f"this card: {card_gib:.1f} GiB",
-        (card_gib, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-    )
+    words, place = f"this card: {card_gib:.1f} GiB", ("data", "axes fraction")
+    axes.annotate(words, (card_gib, 1.0), (0, 4), place, "offset points", ha="center", va="bottom")
 
 
 def draw_what_if(
     path: Path, title: str, subtitle: str, columns: Sequence[str], rows: Sequence[str], cells: Sequence[Sequence[int]]
 ) -> None:
-    """A heat table of largest micro-batches; 0 means that not even one row fits.
-
-    Raises:
-        TunekitError: the file cannot be written.
-    """
+    """A heat table of largest micro-batches, 0 where not even one row fits. Raises as `draw_prediction`."""
     with _drawing():
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -217,11 +181,12 @@ def _drawing() -> Iterator[None]:
 
 def _stack(prediction: Prediction, dust: float) -> dict[str, float]:
     """GiB of each part of the process, from left to right; what is too small to be seen is `other`."""
-    beside = {
+    taken = {
+        **prediction.breakdown,
         "fragmentation": prediction.reserved_gib - prediction.allocated_gib,
         "context": prediction.process_gib - prediction.reserved_gib,
     }
-    stack = {part: {**prediction.breakdown, **beside}.get(part, 0.0) for part in PARTS}
+    stack = {part: taken.get(part, 0.0) for part in PARTS}
     unseen = [part for part, gib in stack.items() if gib < dust and part != "other"]
     stack["other"] += sum(stack.pop(part) for part in unseen)
     if stack["other"] < dust and len(stack) > 1:
@@ -233,17 +198,7 @@ def _stack(prediction: Prediction, dust: float) -> dict[str, float]:
 def _segment(axes: Axes, row: int, part: tuple[float, float], look: Look, number_at: float | None) -> None:
     """One part of a bar, from its left end and so wide, with its number where there is room."""
     left, width = part
-    axes.barh(
-        row,
-        width,
-        left=left,
-        height=0.68,
-        color=look.color,
-        hatch=look.hatch,
-        edgecolor=look.edge,
-        linewidth=0.8,
-        zorder=2,
-    )
+    axes.barh(row, width, 0.68, left, color=look.color, hatch=look.hatch, edgecolor=look.edge, linewidth=0.8, zorder=2)
     if number_at is None:
         return
     ink = "black" if _light(look.color) else "white"
@@ -259,8 +214,7 @@ def _number_at(left: float, width: float, card_gib: float, room: float) -> float
     middle = left + width / 2
     if abs(middle - card_gib) > 0.75 * room:
         return middle
-    halves = ((left, card_gib), (card_gib, left + width))
-    start, end = max(halves, key=lambda half: half[1] - half[0])
+    start, end = max(((left, card_gib), (card_gib, left + width)), key=lambda half: half[1] - half[0])
     return (start + end) / 2 if end - start > room else None
 
 
@@ -268,8 +222,7 @@ def _light(color: Any) -> bool:
     """Whether black reads better on a colour than white (WCAG's relative luminance)."""
     from matplotlib.colors import to_rgb
 
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
-    red, green, blue = linear
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color))
     return bool(0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179)
 
 
@@ -286,15 +239,7 @@ def _plain(axes: Axes, *, grid: bool = True) -> None:
 def _headings(axes: Axes, title: str, subtitle: str, below: float) -> None:
     """Title and subtitle over a picture, `below` points of which are taken."""
     axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", pad=below + 22)
-    axes.annotate(
-        subtitle,
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=(0, below + 4),
-        textcoords="offset points",
-        fontsize=10,
-        color="#444444",
-    )
+    axes.annotate(subtitle, (0, 1), (0, below + 4), "axes fraction", "offset points", fontsize=10, color="#444444")
 
 
 def _legend(figure: Figure, looks: Sequence[Look]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from tunekit.cli.show.lines import print_table, show_line, show_lines, style
 from tunekit.console import say
 from tunekit.engine.plugin import Files, with_files
+from tunekit.errors import counted
 from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
 from tunekit.plan.settings import text
@@ -35,28 +35,16 @@ def print_command(run: Run) -> None:
     print(command_for(run).shell())
 
 
-def print_json(run: Run) -> None:
-    """One object on stdout."""
-    print(json.dumps(plan_document(run), indent=2, ensure_ascii=False))
-
-
 def plan_document(run: Run) -> dict[str, Any]:
     """The plan and its command as plain data."""
-    decided = run.plan
-    command = command_for(run)
-    batch = decided.batch
+    decided, model, batch, command = run.plan, run.plan.model, run.plan.batch, command_for(run)
     return {
         "argv": list(command.argv),
         "env": dict(command.env),
         "secrets": list(command.secrets),
         "name": run.name,
         "run_folder": str(run.path),
-        "model": {
-            "id": decided.model.id,
-            "params_b": decided.model.params_b,
-            "family": decided.model.family,
-            "multimodal": decided.model.multimodal,
-        },
+        "model": {"id": model.id, "params_b": model.params_b, "family": model.family, "multimodal": model.multimodal},
         "preset": decided.preset,
         "preset_reason": decided.preset_reason,
         "overlays": list(decided.overlays),
@@ -72,14 +60,8 @@ def plan_document(run: Run) -> dict[str, Any]:
             for flag, setting in decided.settings.items()
         },
         "changes": [
-            {
-                "flag": change.flag,
-                "before": change.before,
-                "after": change.after,
-                "by": str(change.by),
-                "why": change.why,
-            }
-            for change in decided.changes
+            {"flag": row.flag, "before": row.before, "after": row.after, "by": str(row.by), "why": row.why}
+            for row in decided.changes
         ],
         "functions": {
             "rewards": {reward.alias: reward.spec for reward in decided.rewards},
@@ -168,12 +150,11 @@ def _memory(plan: Plan) -> tuple[str, bool]:
         if weights is None or weights < card:
             return "", True
         return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", False
-    learned = f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
     source = "assumed" if plan.loss_share is None else "from your data"
     language = "; of the language model alone" if plan.model.multimodal else ""
-    share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}{learned}"
-    taken = plan.vllm_share
-    share += f"; vLLM takes {taken:.0%} of the GPU beside it" if taken else ""
+    share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}"
+    share += f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
+    share += f"; vLLM takes {plan.vllm_share:.0%} of the GPU beside it" if plan.vllm_share else ""
     more = "" if peak.fits else "; tunekit fit says what helps"
     return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", peak.fits
 
@@ -193,9 +174,7 @@ def _functions(plan: Plan) -> list[tuple[str, str]]:
 def _parts(plan: Plan) -> list[tuple[str, str]]:
     """What is trained of a model that has parts, and how large its images may be."""
     sees = plan.model.multimodal
-    if not sees and not in_part(plan):
-        return []
-    lines = [("Trains", describe_parts(plan))]
+    lines = [("Trains", describe_parts(plan))] if sees or in_part(plan) else []
     if sees:
         lines.append(("Images", images.describe_images(plan.whole(images.FLAG, 0), plan.model)))
     return lines
@@ -216,6 +195,6 @@ def _batch(run: Run) -> str:
         row += f" ≈ {plan.batch.effective * run.rows.samples_per_row:.0f} samples"
     if plan.stage.generations > 1:
         generations = plan.whole("num_generations", plan.stage.generations)
-        row = f"completions: {plan.batch.effective // generations} prompts, {generations} answers each"
+        row = f"completions: {counted(plan.batch.effective // generations, 'prompt')}, {generations} answers each"
     tokens = f", up to {plan.tokens_per_step:,} tokens a step" if plan.tokens_per_step else ""
     return f"{plan.batch.equation(plan.hardware.device)} {row}{tokens}"

@@ -49,45 +49,29 @@ def recipe_document(recipe: Recipe, folder: Path, items: list[Step], states: Map
     by_name = {item.name: item for item in items}
     stages = []
     for item in items:
-        merges = [by_name[name] for name in item.start.merges]
+        start, state, reward = item.start, states[item.name], item.start.reward or None
+        sources = [by_name[name] for name in start.merges]
+        merges = [stage_merge_command(source.plan, source.checkpoint, source.merged) for source in sources]
         stages.append(
             {
                 "stage": item.name,
                 "type": item.part.stage.name,
-                "state": states[item.name].kind,
-                "why": states[item.name].why,
-                "start": {
-                    "how": item.start.how,
-                    "from": item.start.source or None,
-                    "why": item.start.why,
-                    "reward_model": item.start.reward or None,
-                },
+                "state": state.kind,
+                "why": state.why,
+                "start": {"how": start.how, "from": start.source or None, "why": start.why, "reward_model": reward},
                 "merges": [
-                    {
-                        "stage": source.name,
-                        "argv": list(stage_merge_command(source.plan, source.checkpoint, source.merged).argv),
-                    }
-                    for source in merges
+                    {"stage": name, "argv": list(merge.argv)} for name, merge in zip(start.merges, merges, strict=True)
                 ],
                 "plan": plan_document(item.run),
             }
         )
-    return {
-        "recipe": str(recipe.path),
-        "title": recipe.title,
-        "folder": str(folder),
-        "stages": stages,
-    }
+    return {"recipe": str(recipe.path), "title": recipe.title, "folder": str(folder), "stages": stages}
 
 
 def show_stage(item: Step, number: int, count: int, state: State) -> None:
     """A stage in a few lines: where it starts from, and whether it is done."""
-    word = {
-        "new": "",
-        "resume": "goes on from its newest checkpoint",
-        "done": "done",
-        "again": f"anew: {state.why}",
-    }.get(state.kind, state.kind)
+    words = {"new": "", "resume": "goes on from its newest checkpoint", "again": f"anew: {state.why}"}
+    word = words.get(state.kind, state.kind)
     kind = "" if item.name == item.part.stage.name else f" ({item.part.stage.name})"
     say(f"  {style(f'{number}/{count} {item.name}')}{kind}{f' · {word}' if word else ''}")
     if state.runs:

@@ -41,8 +41,8 @@ def done_line(folder: RunFolder, report: Report) -> str:
 
 
 def _took(report: Report) -> str:
-    attempts = report.state.attempts
-    tries = f", {counted(len(attempts), 'attempt')}" if len(attempts) > 1 else ""
+    attempts = len(report.state.attempts)
+    tries = f", {counted(attempts, 'attempt')}" if attempts > 1 else ""
     return f"{duration(report.seconds)}{tries}"
 
 
@@ -76,7 +76,8 @@ def _show_next(folder: RunFolder, report: Report) -> None:
     if not checkpoint:
         show_line("Note", "no checkpoint was saved (--save_strategy no)")
         return
-    show_line("Saved", str(_short(checkpoint)))
+    whole, here = checkpoint.resolve(), Path.cwd()
+    show_line("Saved", str(whole.relative_to(here) if whole.is_relative_to(here) else checkpoint))
     for followup in suggested(report.state.plan):
         show_line(followup.title, f"tunekit {followup.command} {_run_word(folder)}", wrap=False)
 
@@ -85,14 +86,6 @@ def _best(folder: RunFolder) -> str:
     found = read_summary(folder.output / "logging.jsonl")
     best, metric = found.get("best_model_checkpoint"), found.get("best_metric")
     return f" Best {Path(best).name} ({metric:.4g})." if best and metric is not None else ""
-
-
-def _short(path: Path) -> Path:
-    """A path as the user would type it from here."""
-    try:
-        return path.resolve().relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 def _run_word(folder: RunFolder) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tunekit.console import say, tolerant_stderr
@@ -33,23 +34,19 @@ class PlainScreen:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._head = ""
-        self._shown_step = -1
-        self._shown_at = 0.0
+        self._shown_step, self._shown_at = -1, 0.0
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """Say that an attempt starts."""
-        self._head = headline(self._name, number, most, plan, resumed)
         self._shown_step = -1
-        say(f"{self._head}: starting")
+        say(f"{headline(self._name, number, most, plan, resumed)}: starting")
 
     def progress(self, progress: Progress, _log: Path) -> None:
         """Say where the attempt stands, when there is something new and the last line is old enough."""
         due = time.monotonic() - self._shown_at >= PLAIN_EVERY or progress.step == progress.total
         if progress.step > 0 < progress.total and progress.step != self._shown_step and due:
             self._shown_step, self._shown_at = progress.step, time.monotonic()
-            share = 100 * progress.step // max(1, progress.total)
-            place = f"step {progress.step}/{progress.total} ({share} %)"
+            place = f"step {progress.step}/{progress.total} ({_percent(progress)} %)"
             say(" · ".join([place, *numbers(progress), *_eta(progress)]))
 
     def pause(self) -> None:
@@ -115,24 +112,19 @@ class TerminalScreen:
 
         head = Text(f"  {self._head}", overflow="ellipsis", no_wrap=True)
         if not progress.step or not progress.total:  # a resumed attempt knows its step before its total
-            waited = int(time.monotonic() - self._began)
-            return Group(
-                head, Text(f"  starting, {waited} s: {_last_line(log)}", "dim", overflow="ellipsis", no_wrap=True)
-            )
+            waiting = f"  starting, {int(time.monotonic() - self._began)} s: {_last_line(log)}"
+            return Group(head, Text(waiting, "dim", overflow="ellipsis", no_wrap=True))
         grid = Table.grid(padding=(0, 1))
-        share = 100 * progress.step // max(1, progress.total)
-        bar = ProgressBar(progress.total, progress.step, width=40)
-        grid.add_row(" ", bar, Text(f"{progress.step}/{progress.total}  {share} %  {' '.join(_eta(progress))}"))
+        place = f"{progress.step}/{progress.total}  {_percent(progress)} %  {' '.join(_eta(progress))}"
+        grid.add_row(" ", ProgressBar(progress.total, progress.step, width=40), Text(place))
         line = Text("  " + "   ".join(numbers(progress)), overflow="ellipsis", no_wrap=True)
         return Group(head, grid, line)
 
 
 def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None) -> str:
     """``sft · qwen2.5-7b-sft · attempt 2 of 5 · micro-batch 3, effective batch 36 · from checkpoint-20``."""
-    parts = [plan.stage.name, name, f"attempt {number} of {most}"]
-    parts.append(f"micro-batch {plan.batch.micro}, effective batch {plan.batch.effective}")
-    if resumed:
-        parts.append(f"from {resumed}")
+    batch = f"micro-batch {plan.batch.micro}, effective batch {plan.batch.effective}"
+    parts = [plan.stage.name, name, f"attempt {number} of {most}", batch, *([f"from {resumed}"] if resumed else [])]
     return " · ".join(parts)
 
 
@@ -158,7 +150,8 @@ def sparkline(losses: list[float], width: int = 12) -> str:
     if len(losses) < 3:
         return ""
     size = min(width, len(losses))
-    means = [_mean(losses[index * len(losses) // size : (index + 1) * len(losses) // size]) for index in range(size)]
+    ends = [index * len(losses) // size for index in range(size + 1)]
+    means = [sum(losses[start:end]) / (end - start) for start, end in pairwise(ends)]
     finite = [mean for mean in means if math.isfinite(mean)] or [0.0]
     low, high = min(finite), max(finite)
     scale = (len(SPARKS) - 1) / (high - low) if high > low else 0
@@ -178,8 +171,8 @@ def _eta(progress: Progress) -> list[str]:
     return [] if progress.eta_seconds is None else [f"eta {duration(progress.eta_seconds)}"]
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _percent(progress: Progress) -> int:
+    return 100 * progress.step // max(1, progress.total)
 
 
 def _last_line(log: Path) -> str:

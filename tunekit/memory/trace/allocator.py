@@ -15,46 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MIB = 2**20
-MIN_BLOCK = 512
-"""``kMinBlockSize``: every request is rounded up to a multiple."""
-SMALL_SIZE = MIB
-"""``kSmallSize``: the largest request that the small pool serves."""
-SMALL_BUFFER = 2 * MIB
-"""``kSmallBuffer``: a segment of the small pool."""
-LARGE_BUFFER = 20 * MIB
-"""``kLargeBuffer``: a segment for requests of 1 to 10 MiB."""
-MIN_LARGE = 10 * MIB
-"""``kMinLargeAlloc``: from here on a request gets a segment of its own ..."""
-ROUND_LARGE = 2 * MIB
-"""``kRoundLarge``: ... rounded up to a multiple of this."""
+MIN_BLOCK = 512  # kMinBlockSize: every request is rounded up to a multiple
+SMALL_SIZE = MIB  # kSmallSize: the largest request that the small pool serves
+SMALL_BUFFER = 2 * MIB  # kSmallBuffer: a segment of the small pool
+LARGE_BUFFER = 20 * MIB  # kLargeBuffer: a segment for requests of 1 to 10 MiB
+MIN_LARGE = 10 * MIB  # kMinLargeAlloc: from here on a request gets a segment of its own ...
+ROUND_LARGE = 2 * MIB  # kRoundLarge: ... rounded up to a multiple of this
 
 
 class OutOfMemory(Exception):  # noqa: N818 - named as torch names it
-    """A request that does not fit below the cap, after all cached segments were given back.
-
-    Attributes:
-        asked: bytes of the request.
-        reserved: bytes held when it failed.
-    """
+    """A request that does not fit below the cap after cached segments were given back: bytes asked, bytes reserved."""
 
     def __init__(self, asked: int, reserved: int) -> None:
         super().__init__(f"out of memory: {asked} bytes asked, {reserved} bytes reserved")
-        self.asked = asked
-        self.reserved = reserved
+        self.asked, self.reserved = asked, reserved
 
 
 @dataclass(eq=False)
 class Block:
-    """A piece of a segment.
-
-    Attributes:
-        address: the first byte.
-        size: bytes.
-        small: of the small pool.
-        free: not given to a tensor.
-        before: the block left of it in its segment.
-        after: the block right of it.
-    """
+    """A piece of a segment, of the small pool or the large one: its first byte, its bytes, its neighbours."""
 
     address: int
     size: int
@@ -82,23 +61,13 @@ class _Pool:
 
 
 class CachingAllocator:
-    """One GPU's allocator.
+    """One GPU's allocator: bytes given to tensors, bytes of all segments, and the most that they have been.
 
-    Attributes:
-        allocated: bytes given to tensors, rounded.
-        reserved: bytes of all segments.
-        peak_allocated: the most that `allocated` has been.
-        peak_reserved: the most that `reserved` has been.
-        retries: how often cached segments had to be given back for a request.
+    `expandable` is ``expandable_segments:True``: one segment a pool, that grows and shrinks. `cap` limits the bytes of
+    all segments. `retries` counts how often cached ones had to be given back for a request.
     """
 
     def __init__(self, *, expandable: bool = False, cap: int | None = None) -> None:
-        """An empty allocator.
-
-        Args:
-            expandable: ``expandable_segments:True``: one segment a pool, that grows and shrinks.
-            cap: bytes that may be reserved; None for no end.
-        """
         self.expandable = expandable
         self.cap = cap
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = self.retries = 0
@@ -106,11 +75,7 @@ class CachingAllocator:
         self._next = 0
 
     def allocate(self, size: int) -> Block:
-        """A block of at least `size` bytes.
-
-        Raises:
-            OutOfMemory: it does not fit below the cap.
-        """
+        """A block of at least `size` bytes. Raises OutOfMemory where it does not fit below the cap."""
         size = rounded(size)
         small = size <= SMALL_SIZE
         block = self._best_fit(size, small=small) or self._new(size, small=small)
@@ -144,21 +109,21 @@ class CachingAllocator:
         """The smallest free block that holds `size`; the end of an expandable segment comes last."""
         pool = self._pools[small]
         place = bisect_left(pool.free, (size, -1))
-        if place < len(pool.free):
-            block = pool.blocks[pool.free[place][1]]
-            # get_free_block(): the end counts as large as it may grow, so any other block is the better fit
-            if block is pool.last and place + 1 < len(pool.free):
-                block = pool.blocks[pool.free[place + 1][1]]
-            pool.remove(block)
-            return block
-        return None
+        fitting = pool.free[place : place + 2]
+        if not fitting:
+            return None
+        block = pool.blocks[fitting[0][1]]
+        # get_free_block(): the end counts as large as it may grow, so any other block is the better fit
+        if block is pool.last:
+            block = pool.blocks[fitting[-1][1]]
+        pool.remove(block)
+        return block
 
     def _new(self, size: int, *, small: bool) -> Block:
         """A block from memory that the driver gives."""
         if self.expandable:
             return self._expand(size, small=small)
-        own = LARGE_BUFFER if size < MIN_LARGE else _up(size, ROUND_LARGE)
-        wanted = SMALL_BUFFER if small else own
+        wanted = SMALL_BUFFER if small else LARGE_BUFFER if size < MIN_LARGE else _up(size, ROUND_LARGE)
         self._reserve(wanted)
         block = Block(self._next, wanted, small)
         self._next += wanted + MIN_BLOCK  # a gap: segments never touch
@@ -258,7 +223,7 @@ class Replay:
         fits: whether it stayed below the cap.
         peak_at: the index of the event that made `allocated`; -1 without events.
         retries: how often cached segments had to be given back.
-        failed_at: the index of the event that did not fit, None where all did.
+        failed_at: the index of the event that did not fit.
     """
 
     allocated: int
@@ -270,13 +235,7 @@ class Replay:
 
 
 def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False, cap: int | None = None) -> Replay:
-    """Run events through an empty allocator.
-
-    Args:
-        events: ``(name, bytes)`` where a tensor is made, ``(name, 0)`` where it dies, in order of time.
-        expandable: ``expandable_segments:True``.
-        cap: bytes that may be reserved.
-    """
+    """Run events through a `CachingAllocator`: ``(name, bytes)`` when a tensor is made, ``(name, 0)`` when it dies."""
     allocator = CachingAllocator(expandable=expandable, cap=cap)
     live: dict[int, Block] = {}
     failed_at, peak_at, peak = None, -1, 0

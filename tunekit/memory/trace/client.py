@@ -7,6 +7,7 @@ are read, no GPU is touched. Answers are kept, since a question has only one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,17 +45,10 @@ def trace_worker() -> Worker:
 
 
 def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Worker | None = None) -> Prediction:
-    """The memory of `spec`, traced.
+    """The memory of `spec`, traced within so many seconds. Raises Unknown, with the reason, where it cannot be.
 
-    Args:
-        spec: what is trained.
-        time_limit: seconds that the worker may take.
-        loop: ``swift``, or ``plain`` for a bare PyTorch loop without autocast and accelerate, on a GPU without flash
-            attention, as published measurements were often made.
-        worker: a `trace_worker`; None starts one. With many questions one saves the others' start, some seconds each.
-
-    Raises:
-        Unknown: this cannot be traced; the message says why.
+    The loop is ms-swift's, or ``plain``: a bare PyTorch loop without autocast and accelerate, on a GPU without flash
+    attention, as published measurements were often made. A `trace_worker` for many questions saves some seconds each.
     """
     check_traceable(spec)
     for library in ("torch", "transformers", *needed(spec)):
@@ -64,22 +58,14 @@ def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Wo
     place = cache_folder() / "memory" / f"{trace_fingerprint(question)}.json"
     answer = read_object(place)
     if not answer:
-        if worker is None:
-            with trace_worker() as own:
-                answer = _ask(own, question, time_limit)
-        else:
-            answer = _ask(worker, question, time_limit)
+        try:
+            with contextlib.nullcontext(worker) if worker else trace_worker() as asked:
+                answer = asked.ask(question, time_limit)
+        except WorkerFailed as failed:
+            reason = f"did not end within {time_limit:g} s" if failed.late else f"failed: {failed}"
+            raise Unknown(f"the trace {reason}") from None
         keep_answer(place, answer)
     return prediction_of(answer, spec)
-
-
-def _ask(worker: Worker, question: dict[str, Any], time_limit: float) -> dict[str, Any]:
-    """What the worker answers. Raises Unknown where it took too long, or died."""
-    try:
-        return worker.ask(question, time_limit)
-    except WorkerFailed as failed:
-        reason = f"did not end within {time_limit:g} s" if failed.late else f"failed: {failed}"
-        raise Unknown(f"the trace {reason}") from None
 
 
 def check_traceable(spec: Spec) -> None:
@@ -111,21 +97,17 @@ def trace_fingerprint(question: dict[str, Any]) -> str:
     """A name for the question, the installed libraries and the worker's own source."""
     digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode())
     for library in LIBRARIES:
-        try:
-            digest.update(f"{library} {metadata.version(library)}\n".encode())
-        except metadata.PackageNotFoundError:
-            digest.update(f"{library} -\n".encode())
+        version = "-"
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            version = metadata.version(library)
+        digest.update(f"{library} {version}\n".encode())
     for name in SOURCES:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
 def prediction_of(answer: dict[str, Any], spec: Spec) -> Prediction:
-    """The answer of the worker in GiB.
-
-    Raises:
-        Unknown: the worker says why there is none.
-    """
+    """The answer of the worker in GiB. Raises Unknown where it says why there is none."""
     if "unknown" in answer:
         raise Unknown(str(answer["unknown"]))
     notes = [context_note(spec.capability)]

@@ -23,14 +23,7 @@ MATMULS = ("aten.mm.", "aten.addmm.", "aten.bmm.", "aten.baddbmm.", "bitsandbyte
 
 @dataclass
 class Storage:
-    """What is known of one storage.
-
-    Attributes:
-        size: bytes, rounded as the allocator does.
-        phase: of the step in which it was made.
-        op: that made it.
-        kind: one of `KINDS`.
-    """
+    """A storage: bytes, rounded as the allocator does, phase and operation that made it, and one of `KINDS`."""
 
     size: int
     phase: str
@@ -42,10 +35,10 @@ class Follower(TorchDispatchMode):
     """Writes down the allocations of all operations run inside it.
 
     Attributes:
-        events: ``(name, bytes)`` for a birth, ``(name, 0)`` for a death.
+        events: as `tunekit.memory.trace.allocator.replay` takes them.
         known: every storage that ever was, by name.
         phase: what the step is doing now.
-        in_layer: whether a decoder layer computes.
+        in_layer: how many decoder layers compute, one in another.
     """
 
     def __init__(self, vocabulary: int, workspace: int) -> None:
@@ -67,12 +60,16 @@ class Follower(TorchDispatchMode):
         handle = storage._cdata  # noqa: SLF001 - the only identity of a storage that outlives its Python object
         if handle in self._alive or storage.nbytes() == 0:
             return
-        name = self._born(storage.nbytes(), op, kind)
-        self._alive[handle] = name, weakref.ref(storage, lambda _: self._died(handle))
+        name = self.take(storage.nbytes(), op, kind)
+        self._alive[handle] = name, weakref.ref(storage, lambda _: self.give(self._alive.pop(handle)[0]))
 
     def take(self, size: int, op: str, kind: str = "other") -> int:
-        """Account for memory without a tensor; the name is for `give`."""
-        return self._born(size, op, kind)
+        """Account for so many bytes, with a tensor or without; the name is for `give`."""
+        name = len(self.known)
+        size = rounded(size)
+        self.known[name] = Storage(size, self.phase, op, kind)
+        self.events.append((name, size))
+        return name
 
     def give(self, name: int) -> None:
         """End what `take` began."""
@@ -87,11 +84,9 @@ class Follower(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, write down what it made, and the workspace that only its CUDA kernel needs."""
-        known = self._ops.get(func)
-        if known is None:  # a trace runs some hundred kinds of operations a hundred thousand times
-            op = str(func)
-            known = self._ops[func] = (op, op.startswith(MATMULS))
-        op, multiplies = known
+        if func not in self._ops:  # a trace runs some hundred kinds of operations a hundred thousand times
+            self._ops[func] = (str(func), str(func).startswith(MATMULS))
+        op, multiplies = self._ops[func]
         if multiplies:
             self._cublas()
         result = func(*args, **(kwargs or {}))
@@ -124,17 +119,6 @@ class Follower(TorchDispatchMode):
         if thread not in self._threads_with_cublas:
             self._threads_with_cublas.add(thread)
             self.take(self._workspace, "cuBLAS workspace")
-
-    def _born(self, size: int, op: str, kind: str) -> int:
-        name = len(self.known)
-        size = rounded(size)
-        self.known[name] = Storage(size, self.phase, op, kind)
-        self.events.append((name, size))
-        return name
-
-    def _died(self, handle: int) -> None:
-        name, _ = self._alive.pop(handle)
-        self.events.append((name, 0))
 
 
 def kernel_workspace(op: str, args: Any) -> int:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FLASH, SDPA = "tunekit_fused", "tunekit_sdpa"
-"""Names under which transformers knows the attention functions of this file; with \"flash\" in it, it would look for a
-kernel to download."""
+"""What transformers calls the attention of this file; with "flash" in a name it would look for a kernel to download."""
 
 
 @contextlib.contextmanager
@@ -43,7 +42,7 @@ def like_cuda(*, plain: bool) -> Iterator[None]:
 
     def half_softmax(x: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
         if x.dtype == torch.float16 and dtype == torch.float32:
-            return _HalfSoftmax.apply(x, dim)
+            return _HalfSoftmax.apply(x)
         return softmax(x, dim=dim, dtype=dtype)
 
     places: tuple[tuple[Any, str, Any], ...] = (
@@ -65,13 +64,10 @@ def like_cuda(*, plain: bool) -> Iterator[None]:
 
 
 class _HalfSoftmax(torch.autograd.Function):
-    """Softmax from float16 to float32 in one kernel."""
-
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, dim: int) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         result = torch.empty_like(x, dtype=torch.float32)
         ctx.save_for_backward(result)
-        ctx.dim = dim
         return result
 
     @staticmethod
@@ -87,14 +83,10 @@ def _rebinding_apply(self: nn.Module, fn: Callable[[Any], Any], recurse: bool = 
     for child in self.children() if recurse else ():
         child._apply(fn)  # noqa: SLF001
     for name, parameter in list(self._parameters.items()):
-        if parameter is None:
-            continue
-        value = fn(parameter)
+        value = parameter if parameter is None else fn(parameter)
         if value is not parameter:
             self._parameters[name] = nn.Parameter(value.detach(), requires_grad=parameter.requires_grad)
-    for name, buffer in list(self._buffers.items()):
-        if buffer is not None:
-            self._buffers[name] = fn(buffer)
+    self._buffers.update({name: fn(buffer) for name, buffer in self._buffers.items() if buffer is not None})
     return self
 
 
@@ -148,9 +140,9 @@ def like_liger(model: Any) -> Iterator[None]:
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = lambda x, weight=module.weight: _LigerNorm.apply(x, weight)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
-            module.forward = _liger_mlp(module)
+            module.forward = lambda x, it=module: it.down_proj(_LigerGate.apply(it.gate_proj(x), it.up_proj(x)))
         elif isinstance(getattr(module, "gate_up_proj", None), nn.Module):
-            module.forward = _liger_fused_mlp(module)
+            module.forward = lambda x, it=module: it.down_proj(_LigerGate.apply(*it.gate_up_proj(x).chunk(2, dim=-1)))
     source: Any = sys.modules[type(model).__module__]
     rotate = getattr(source, "apply_rotary_pos_emb", None)
     source.apply_rotary_pos_emb = lambda q, k, *_, **__: (q, k)
@@ -158,20 +150,6 @@ def like_liger(model: Any) -> Iterator[None]:
         yield
     finally:
         source.apply_rotary_pos_emb = rotate
-
-
-def _liger_mlp(module: Any) -> Any:
-    def forward(x: torch.Tensor) -> Any:
-        return module.down_proj(_LigerGate.apply(module.gate_proj(x), module.up_proj(x)))
-
-    return forward
-
-
-def _liger_fused_mlp(module: Any) -> Any:
-    def forward(x: torch.Tensor) -> Any:
-        return module.down_proj(_LigerGate.apply(*module.gate_up_proj(x).chunk(2, dim=-1)))
-
-    return forward
 
 
 class _LigerNorm(torch.autograd.Function):

@@ -19,13 +19,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass
 class Built:
-    """A model ready to train.
-
-    Attributes:
-        model: with the adapter, if any.
-        base: without its wrapper.
-        trainable: parameters that the optimizer sees.
-    """
+    """A model ready to train, with its adapter and without that wrapper, and the parameters that the optimizer sees."""
 
     model: Any
     base: Any
@@ -33,20 +27,11 @@ class Built:
 
 
 def build_model(spec: Spec, *, plain: bool) -> Built:
-    """The model of `spec` with its tuner.
-
-    Args:
-        spec: what is trained.
-        plain: a bare PyTorch loop instead of ms-swift's.
-
-    Raises:
-        Unknown: this model cannot be built from its configuration.
-    """
+    """The model of `spec` with its tuner, for ms-swift's loop or a `plain` one. Raises Unknown where it cannot be traced."""
     dtype = DTYPES[spec.precision]
-    model = _model(spec, dtype)
+    base = model = _model(spec, dtype)
     if spec.bits == 4:
         quantize(model, spec, dtype)
-    base = model
     if spec.tuner != "full":
         for parameter in model.parameters():
             parameter.requires_grad_(False)
@@ -95,16 +80,10 @@ def _adapter(model: Any, spec: Spec) -> Any:
     named = list(spec.target_modules)
     if "all-linear" in named:  # ms-swift names them itself; peft would add the fused experts
         head = model.get_output_embeddings()
-        linear = (
-            name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
-        )
+        linear = {name for name, item in model.named_modules() if isinstance(item, nn.Linear) and item is not head}
         named = sorted({name.rsplit(".", 1)[-1] for name in linear})
     settings = peft.LoraConfig(
-        r=spec.lora_rank,
-        lora_alpha=32,
-        lora_dropout=spec.dropout,
-        target_modules=named,
-        task_type="CAUSAL_LM",
+        r=spec.lora_rank, lora_alpha=32, lora_dropout=spec.dropout, target_modules=named, task_type="CAUSAL_LM"
     )
     with no_init_weights():
         adapted = peft.get_peft_model(model, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,17 +17,9 @@ from tunekit.memory.trace.follow import Follower
 from tunekit.memory.trace.kernels import LigerLoss, like_cuda, like_liger
 from tunekit.memory.trace.model import DTYPES, Built, build_model, scales
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 def trace_steps(spec: Spec, *, plain: bool) -> dict[str, Any]:
-    """The peak of training `spec`, in bytes, as JSON.
-
-    Args:
-        spec: what is trained.
-        plain: a bare PyTorch loop (no autocast, no accelerate) instead of ms-swift's.
-    """
+    """The peak of training `spec`, in bytes, as JSON; in a `plain` loop there is no autocast and no accelerate."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(like_cuda(plain=plain))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -57,13 +49,8 @@ def outcome(follower: Follower, spec: Spec) -> dict[str, Any]:
     # what blocks are larger than their tensors
     parts["other"] = parts.get("other", 0) + free.allocated - sum(parts.values())
     last = follower.known[follower.events[free.peak_at][0]]
-    answer = {
-        "allocated": free.allocated,
-        "reserved": free.reserved,
-        "phase": last.phase,
-        "op": last.op,
-        "breakdown": parts,
-    }
+    answer = {"allocated": free.allocated, "reserved": free.reserved, "breakdown": parts}
+    answer |= {"phase": last.phase, "op": last.op}
     if spec.cap_gib is not None:
         capped = replay(follower.events, expandable=spec.expandable_segments, cap=int(spec.cap_gib * GIB))
         answer |= {"gets_through": capped.fits, "retries": capped.retries}
@@ -78,7 +65,7 @@ def load_weights(follower: Follower, built: Built, spec: Spec, *, plain: bool) -
     float32 is turned after all are loaded, and leaves holes.
     """
     half = DTYPES[spec.precision].itemsize
-    packed = {id(module.weight) for module in _quantized(built)}
+    packed = {id(item.weight) for item in built.base.modules() if item.__dict__.get("quant_state") is not None}
     weights = [item for item in built.model.parameters() if not (spec.tuner != "full" and item.requires_grad)]
     if plain and packed:
         # transformers 4: a fixed factor of 4 for all quantizers, which makes half a byte of each byte in 16 bits
@@ -107,11 +94,6 @@ def load_weights(follower: Follower, built: Built, spec: Spec, *, plain: bool) -
         follower.take(sum(item.numel() * item.element_size() for item in built.model.parameters()), "load", "weights")
     for item in built.model.parameters():
         follower.add(item, "load", "adapter")
-
-
-def _quantized(built: Built) -> Iterator[Any]:
-    """The modules with 4-bit weights."""
-    return (module for module in built.base.modules() if module.__dict__.get("quant_state") is not None)
 
 
 def watch_layers(follower: Follower, built: Built, spec: Spec) -> None:
@@ -157,9 +139,8 @@ def train_step(follower: Follower, built: Built, spec: Spec, optimizer: TracedOp
 
 def language_loss(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
     """The loss of a micro-batch, and the model's outputs."""
-    rows, length = (1, spec.micro_batch * spec.seq_len) if spec.packing else (spec.micro_batch, spec.seq_len)
-    inputs, kept = _inputs(spec, rows, length, plain=plain)
-    labels = torch.zeros(rows, kept, dtype=torch.long)
+    inputs, kept = _inputs(spec, spec.micro_batch, plain=plain)
+    labels = torch.zeros(inputs["input_ids"].shape[0], kept, dtype=torch.long)
     if spec.fused_loss:
         with _autocast(spec, plain=plain):
             hidden = built.base.get_decoder()(**inputs, use_cache=False)[0][:, -kept:]
@@ -178,8 +159,7 @@ def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
     """The loss of DPO, roughly: chosen and rejected rows together, a pass of the reference before
     (https://github.com/huggingface/trl/blob/main/trl/trainer/dpo_trainer.py, concatenated_forward).
     """  # noqa: D205
-    rows, length = 2 * spec.micro_batch, spec.seq_len
-    inputs, kept = _inputs(spec, *((1, rows * length) if spec.packing else (rows, length)), plain=False)
+    inputs, _ = _inputs(spec, 2 * spec.micro_batch, plain=False)
 
     def log_probabilities() -> torch.Tensor:
         with _autocast(spec, plain=False):
@@ -188,15 +168,14 @@ def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
         logits.detach().mean(-1)
         return chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
 
-    del kept
     with torch.no_grad():
         reference = log_probabilities()
     return (log_probabilities() - reference).sum(), None
 
 
-def _inputs(spec: Spec, rows: int, length: int, *, plain: bool) -> tuple[dict[str, Any], int]:
+def _inputs(spec: Spec, samples: int, *, plain: bool) -> tuple[dict[str, Any], int]:
     """The arguments of the model, and how many tokens of a row get logits."""
-    samples = rows * length // spec.seq_len
+    rows, length = (1, samples * spec.seq_len) if spec.packing else (samples, spec.seq_len)
     kept = max(1, loss_tokens(spec, samples) // rows)
     inputs: dict[str, Any] = {"input_ids": torch.zeros(rows, length, dtype=torch.long)}
     if spec.packing:
@@ -219,15 +198,9 @@ class TracedOptimizer:
     """The optimizer of ms-swift's flag, or what it keeps where its step cannot run on fakes."""
 
     def __init__(self, spec: Spec, trainable: list[torch.nn.Parameter], *, plain: bool) -> None:
-        """An optimizer over `trainable`.
-
-        Raises:
-            Unknown: its memory is not known.
-        """
-        self.trainable = trainable
+        """Raises Unknown for an optimizer whose memory is not known."""
+        self.trainable, self.started, name = trainable, False, spec.optimizer
         self.inner: torch.optim.Optimizer | None = None
-        self.started = False
-        name = spec.optimizer
         if name in ("adamw_torch", "adamw_torch_fused"):
             fused = name == "adamw_torch_fused" and not plain
             self.inner = torch.optim.AdamW(trainable, lr=1e-4, fused=fused, foreach=not fused)
@@ -237,7 +210,7 @@ class TracedOptimizer:
             raise Unknown(f"the memory of the optimizer {name} is not known to the trace")
 
     def step(self, follower: Follower) -> None:
-        """Update."""
+        """Update the weights, or take what the first update takes."""
         if self.inner is not None:
             self.inner.step()
         elif not self.started:
@@ -250,20 +223,12 @@ def _eight_bit_state(follower: Follower, numbers: int) -> None:
     """Two moments of one byte and a scale for each 256; small tensors keep float32
     (https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/optim/optimizer.py, init_state).
     """  # noqa: D205
-    for _ in range(2):
-        if numbers < 4096:
-            follower.take(4 * numbers, "adamw_8bit", "optimizer")
-        else:
-            follower.take(numbers, "adamw_8bit", "optimizer")
-            follower.take(4 * -(-numbers // 256), "adamw_8bit", "optimizer")
+    for size in 2 * ((4 * numbers,) if numbers < 4096 else (numbers, 4 * -(-numbers // 256))):
+        follower.take(size, "adamw_8bit", "optimizer")
 
 
 def answer_trace(question: dict[str, Any]) -> dict[str, Any]:
-    """The peak, or ``{"unknown": reason}``.
-
-    Args:
-        question: ``{"spec": {...}, "loop": "swift" | "plain"}``.
-    """
+    """The peak for ``{"spec": {...}, "loop": "swift" | "plain"}``, or ``{"unknown": reason}``."""
     try:
         return trace_steps(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
     except Unknown as error:

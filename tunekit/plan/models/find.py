@@ -1,4 +1,4 @@
-"""Which model a name means, how large it is, and what ms-swift must be told about it."""
+"""Which model a name means, how large it is, and what ms-swift must know of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Model:
 
     Attributes:
         id: what ``--model`` gets: a hub id or a folder.
-        params_b: billions of parameters, None where neither name nor files tell.
+        params_b: billions of parameters, None where neither name nor files say.
         family: ms-swift's model type where it is known.
         model_type: to pass as ``--model_type``; None where ms-swift finds it itself.
         template: to pass as ``--template``; None likewise.
@@ -84,15 +84,21 @@ def _catalogue() -> dict[str, Any]:
     return document
 
 
+def _called(name: str) -> list[list[Any]]:
+    """The rows of the catalogue for a name without its organisation."""
+    rows, name = _catalogue()["models"], name.lower()
+    return [row for row in rows if name in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}]
+
+
+def _hub_id(row: list[Any], *, use_hf: bool = False) -> str:
+    return str(row[1] or row[0] if use_hf else row[0] or row[1])
+
+
 def resolve(name: str, *, use_hf: bool = False) -> Model:
     """The model that `name` means: a folder, a hub id, or the id without its organisation.
 
-    Args:
-        name: as the user typed it.
-        use_hf: whether ids are meant for Hugging Face; else for ModelScope, ms-swift's default.
-
-    Raises:
-        TunekitError: no such model, several of that name, or a folder that holds none.
+    Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
+    is no such model, several have that name, or a folder holds none.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -101,21 +107,20 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
         raise TunekitError(f"--model {name} is a file, not a model's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise TunekitError(f"model folder {name} does not exist")
-    rows = _catalogue()["models"]
     if "/" in name:
+        rows = _catalogue()["models"]
         row = next((row for row in rows if name.lower() in {str(hub_id).lower() for hub_id in row[:2]}), None)
         if row is None:
             note = f"{name} is not in the list of ms-swift {_catalogue()['version']}: it finds the type from the files"
             return Model(name, parameters(name), moe=_moe(name, ""), note=note)
-        return _listed(name if use_hf or name == row[1] else row[0] or row[1], row, use_hf=use_hf)
-    named = [row for row in rows if name.lower() in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}]
+        return _listed(name if use_hf or name == row[1] else _hub_id(row), row, use_hf=use_hf)
+    named = _called(name)
     if len(named) == 1:
-        (row,) = named
-        return _listed((row[1] if use_hf else row[0]) or row[0] or row[1], row, use_hf=use_hf)
-    ids = [str(row[1] if use_hf else row[0] or row[1]) for row in named]
-    if ids:
-        raise TunekitError(f"several models are called {name}", f"name one in full: {', '.join(ids)}")
-    raise TunekitError(f"no model is called {name}", _candidates(name, rows))
+        return _listed(_hub_id(named[0], use_hf=use_hf), named[0], use_hf=use_hf)
+    if named:
+        ids = ", ".join(_hub_id(row, use_hf=use_hf) for row in named)
+        raise TunekitError(f"several models are called {name}", f"name one in full: {ids}")
+    raise TunekitError(f"no model is called {name}", _candidates(name))
 
 
 def _listed(hub_id: str, row: list[Any], *, use_hf: bool) -> Model:
@@ -130,8 +135,8 @@ def _listed(hub_id: str, row: list[Any], *, use_hf: bool) -> Model:
     )
 
 
-def _candidates(name: str, rows: list[list[Any]]) -> str:
-    ids = {str(hub_id).split("/")[-1]: str(hub_id) for row in rows for hub_id in row[:2] if hub_id}
+def _candidates(name: str) -> str:
+    ids = {hub_id.split("/")[-1]: hub_id for row in _catalogue()["models"] for hub_id in row[:2] if hub_id}
     inside = sorted((short for short in ids if name.lower() in short.lower()), key=lambda short: (len(short), short))
     near = inside[:6] or closest(name, ids, limit=6)
     if near:
@@ -142,8 +147,7 @@ def _candidates(name: str, rows: list[list[Any]]) -> str:
 def config_of(model: Model) -> dict[str, Any]:
     """The config.json of a model: from its folder, the shipped one of a common model, or what a hub has left here.
 
-    Raises:
-        TunekitError: it is nowhere here, or does not tell the shape of the weights.
+    Raises TunekitError where it is nowhere here, or does not say the shape of the weights.
     """
     if model.local:
         return _json(Path(model.id) / "config.json") or {}
@@ -154,13 +158,13 @@ def config_of(model: Model) -> dict[str, Any]:
 
 
 def kept_config(model: Model) -> dict[str, Any] | None:
-    """What the hubs' clients, or tunekit itself, have left here of a model's config.json; None where nothing."""
+    """A model's config.json, as the hubs' clients or tunekit itself have left it here; None where they have not."""
     folder = cached_model(model)
     return (_json(folder / "config.json") if folder else None) or kept_answer(hub_ids(model)[0])
 
 
 def usable_config(model: Model, config: dict[str, Any]) -> dict[str, Any]:
-    """A config.json that came from a hub. Raises TunekitError where it does not tell the shape of the weights."""
+    """A config.json that came from a hub. Raises TunekitError where it does not say the shape of the weights."""
     if "quantization_config" in config:
         raise TunekitError(f"the weights of {model.id} come quantized, which the prediction does not know")
     return config
@@ -181,7 +185,7 @@ def cached_model(model: Model) -> Path | None:
 def hub_ids(model: Model) -> tuple[str, ...]:
     """The ids of a model on the hubs: on ModelScope, then on Hugging Face, where ms-swift knows both."""
     row = next((row for row in _catalogue()["models"] if model.id in row[:2]), None)
-    return tuple(str(hub_id) for hub_id in (row[0] or row[1], row[1] or row[0])) if row else (model.id,)
+    return (_hub_id(row), _hub_id(row, use_hf=True)) if row else (model.id,)
 
 
 @cache
@@ -196,7 +200,7 @@ def shipped_config(model: Model) -> dict[str, Any] | None:
     name = model.id.split("/")[-1].lower().removeprefix("meta-")
     if QUANTIZED.search(name):
         return None
-    fitting = [base for base in _configs() if name == base or name.startswith(f"{base}-")]
+    fitting = [base for base in _configs() if f"{name}-".startswith(f"{base}-")]
     if not fitting:
         return None
     found = _configs()[max(fitting, key=len)]
@@ -205,7 +209,7 @@ def shipped_config(model: Model) -> dict[str, Any] | None:
 
 
 def parameters(name: str) -> float | None:
-    """Billions of parameters that a model's name tells: 7 for ``Qwen2.5-7B``, 0.135 for ``SmolLM2-135M``.
+    """Billions of parameters that a model's name says: 7 for ``Qwen2.5-7B``, 0.135 for ``SmolLM2-135M``.
 
     ``8x7B`` counts 0.83 of the product, since only the feed-forward layers are multiplied: Mixtral-8x7B has
     46.7 billion (https://arxiv.org/abs/2401.04088). Active parameters (``A3B``) are not counted.
@@ -221,11 +225,8 @@ def parameters(name: str) -> float | None:
 
 
 def _moe(name: str, family: str) -> bool:
-    return bool(
-        re.search(r"-a\d+(\.\d+)?b|\d+b-\d+e\b|\d+x\d+(\.\d+)?b|moe", name.lower())
-        or family in ("gpt_oss", "mixtral")
-        or "moe" in family
-    )
+    marked = re.search(r"-a\d+(\.\d+)?b|\d+b-\d+e\b|\d+x\d+(\.\d+)?b|moe", name.lower())
+    return bool(marked) or family in ("gpt_oss", "mixtral") or "moe" in family
 
 
 def _local(folder: Path) -> Model:
@@ -234,23 +235,20 @@ def _local(folder: Path) -> Model:
         adapter = (folder / "adapter_config.json").is_file()
         hint = "it is an adapter: name its base model with --model and this folder with --adapters" if adapter else None
         raise TunekitError(f"{folder} holds no model: there is no config.json", hint)
-    known = _known_by_name(folder)
     trained = _json(folder / "args.json") or {}
-    if known:
-        model = known
-    else:
+    model = _known_by_name(folder)
+    if model is None:
         model = _by_architecture(folder, config, trained.get("model_type"))
         if trained.get("template"):
             left = tuple(item for item in model.undecided if item[0] != "template")
             model = replace(model, template=trained["template"], undecided=left)
     text_config = config.get("text_config") or config
-    experts = any("expert" in key and value for key, value in text_config.items()) or model.moe
     return replace(
         model,
         id=str(folder),
         params_b=_weights(folder, config) or parameters(folder.name),
         multimodal=model.multimodal or "vision_config" in config,
-        moe=experts,
+        moe=model.moe or any("expert" in key and value for key, value in text_config.items()),
         local=True,
         hugging_face=False,
     )
@@ -259,11 +257,8 @@ def _local(folder: Path) -> Model:
 def _known_by_name(folder: Path) -> Model | None:
     """ms-swift recognises a folder that bears the name of a model it knows; hub caches are read as it reads them."""
     cached = re.search(r"/models--(?:.+?--)?(.+?)/snapshots/", f"{folder.resolve()}/")
-    name = (cached[1] if cached else folder.resolve().name).replace("___", ".").lower()
-    for row in _catalogue()["models"]:
-        if name in {str(hub_id).split("/")[-1].lower() for hub_id in row[:2]}:
-            return _listed(str(row[0] or row[1]), row, use_hf=False)
-    return None
+    named = _called((cached[1] if cached else folder.resolve().name).replace("___", "."))
+    return _listed(_hub_id(named[0]), named[0], use_hf=False) if named else None
 
 
 def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | None) -> Model:
@@ -277,20 +272,18 @@ def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | N
         reason = f"{architecture} may be any of {', '.join(types)}"
         return Model(str(folder), undecided=(("model_type", reason),))
     if family is None:
-        note = (
-            f"ms-swift lists no model of the architecture {architecture}: it trains with a template that adds nothing"
-        )
-        return Model(str(folder), note=note)
-    multimodal = catalogue["types"][family]["multimodal"]
-    guess = _template_with_images(family) if multimodal else chat_template(folder)
-    template = None if catalogue["types"][family]["template"] else guess
-    unknown = template is None and catalogue["types"][family]["template"] is None
+        unlisted = f"ms-swift lists no model of the architecture {architecture}"
+        return Model(str(folder), note=f"{unlisted}: it trains with a template that adds nothing")
+    known = catalogue["types"][family]
+    guess = _template_with_images(family) if known["multimodal"] else chat_template(folder)
+    template = None if known["template"] else guess
+    unknown = template is None and known["template"] is None
     return Model(
         str(folder),
         family=family,
         model_type=family if len(types) > 1 else None,
         template=template,
-        multimodal=multimodal,
+        multimodal=known["multimodal"],
         moe=_moe(folder.name, family),
         undecided=(("template", "its chat template is none that tunekit recognises"),) if unknown else (),
     )
@@ -321,11 +314,7 @@ def _weights(folder: Path, config: dict[str, Any]) -> float | None:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is no such file.
-
-    Raises:
-        TunekitError: the file is not JSON.
-    """
+    """A JSON object from a file; None where there is no such file. Raises TunekitError where it is not JSON."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

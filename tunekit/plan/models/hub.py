@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 def cached_folder(ids: Sequence[str]) -> Path | None:
-    """The folder of a model that a hub's client has downloaded, with at least its config.json; None without one.
+    """The folder, with a config.json, of a model that a hub's client has downloaded; None without one.
 
-    Args:
-        ids: hub ids of the model, each ``organisation/name``.
+    `ids` are those of the model on the hubs, each ``organisation/name``.
     """
     return next((folder for folder in _folders(ids) if (folder / "config.json").is_file()), None)
 
@@ -52,9 +51,8 @@ def _snapshots(repository: Path, branch: str) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         yield repository / "snapshots" / (repository / "refs" / branch).read_text(encoding="utf-8").strip()
     with contextlib.suppress(OSError):
-        yield from sorted(
-            (repository / "snapshots").iterdir(), key=lambda folder: folder.stat().st_mtime_ns, reverse=True
-        )
+        folders = (repository / "snapshots").iterdir()
+        yield from sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
 
 
 def kept_answer(hub_id: str) -> dict[str, Any] | None:

@@ -42,12 +42,7 @@ PARTS = ("embed_tokens.", "layers.", "norm.")
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a language model.
-
-    Attributes:
-        stem: what the names of its parameters begin with, as in ``model.``.
-        count: how many layers there are.
-    """
+    """The layers of a language model, the names of whose parameters begin with `stem`: ``model.``."""
 
     stem: str
     count: int
@@ -63,17 +58,12 @@ class Layers:
 
 
 def layers_of(model: Model) -> Layers:
-    """The layers of a model, from its config.json or the shipped shape.
-
-    Raises:
-        TunekitError: its shape, or what its layers are called, is not known.
-    """
+    """The layers of a model. Raises TunekitError where its shape, or what its layers are called, is not known."""
     config = config_of(model)
     kind = str(config.get("model_type") or "")
     if model.multimodal:  # the shipped shapes of vision models are those of their language model
         kind = kind.removesuffix("_text")
-    text = config.get("text_config") or config
-    count = text.get("num_hidden_layers")
+    count = (config.get("text_config") or config).get("num_hidden_layers")
     stem = next((stem for stem, kinds in STEMS.items() if kind in kinds), None)
     if stem is None or not isinstance(count, int):
         raise TunekitError(

@@ -17,7 +17,7 @@ MARKS = ("# fits: written by scripts/trace-presets", "# end of fits")
 BLOCK = re.compile(rf"^{re.escape(MARKS[0])}.*?^{re.escape(MARKS[1])}[^\n]*\n?", re.DOTALL | re.MULTILINE)
 
 BY = ("trace", "estimate")
-"""How a number was found: `tunekit.memory.trace.client`, or `tunekit.memory.estimate` where the trace cannot tell."""
+"""How a number was found: `tunekit.memory.trace.client`, or `tunekit.memory.estimate` where the trace does not know."""
 
 KEYS: Mapping[str, tuple[type, ...]] = {
     "peak_gib": (int, float),
@@ -59,20 +59,17 @@ def problem(row: Any) -> tuple[str, str] | None:
             return key, f"is not a key of a row of [fits]: it takes {', '.join(KEYS)}"
         if type(value) not in KEYS[key]:
             return key, f"has the wrong type: {value!r}"
-    missing = next((key for key in KEYS if key not in row), None)
-    return (missing, "is missing") if missing else _out_of_bounds(row)
-
-
-def _out_of_bounds(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    for key in KEYS:
+        if key not in row:
+            return key, "is missing"
     bounds = {
         "peak_gib": (row["peak_gib"] > 0, "more than 0"),
         "gpu_gb": (row["gpu_gb"] > 0, "more than 0"),
         "loss_percent": (0 <= row["loss_percent"] <= 100, "0 to 100"),
         "by": (row["by"] in BY, " or ".join(BY)),
     }
-    return next(
-        ((key, f"must be {words}, not {row[key]}") for key, (holds, words) in bounds.items() if not holds), None
-    )
+    wrong = [(key, f"must be {words}, not {row[key]}") for key, (holds, words) in bounds.items() if not holds]
+    return wrong[0] if wrong else None
 
 
 def without_fits(text: str) -> str:

@@ -56,12 +56,9 @@ class Preset:
 
 
 class Library:
-    """Where presets are found: the user's folder first, then those that tunekit ships.
+    """Where presets are found: the user's folder first, which need not exist, then those that tunekit ships.
 
-    Args:
-        shipped: the folder of shipped presets; overlays stand in its ``overlays/``.
-        user: the user's own folder, which need not exist.
-        flags: what ms-swift takes, to check the presets against.
+    Overlays stand in a folder's ``overlays/``, what stages change in its ``stages/``.
     """
 
     def __init__(self, shipped: Path, user: Path | None, flags: FlagTable) -> None:
@@ -76,8 +73,7 @@ class Library:
 
     def sound(self) -> tuple[list[Preset], list[TunekitError]]:
         """Every preset that can be named, and why the others cannot be read: a broken one must not stop the rest."""
-        presets: list[Preset] = []
-        broken: list[TunekitError] = []
+        presets, broken = [], []
         for name in self.names():
             try:
                 presets.append(self.load(name))
@@ -90,11 +86,7 @@ class Library:
         return _stems([folder / "overlays" for folder in self._folders])
 
     def load(self, name: str) -> Preset:
-        """The preset of that name, or in the file of that path.
-
-        Raises:
-            TunekitError: no such preset, or its file is bad (with file, line and key).
-        """
+        """The preset of that name or path. Raises TunekitError without one, or with what line of its file is bad."""
         return self.read(self._find(name, "", self.names(), "preset"), "preset")
 
     def load_overlay(self, name: str) -> Preset:
@@ -122,12 +114,9 @@ class Library:
 
     def parent(self, name: str, folder: Path) -> Path:
         """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
-        path = folder / name
-        return (
-            path
-            if name.endswith(".toml") and path.is_file()
-            else self._find(name, "", [*self.names(), "base"], "preset")
-        )
+        if name.endswith(".toml") and (folder / name).is_file():
+            return folder / name
+        return self._find(name, "", [*self.names(), "base"], "preset")
 
     def _find(self, name: str, below: str, known: list[str], kind: str) -> Path:
         if name.endswith(".toml") or "/" in name:
@@ -141,8 +130,7 @@ class Library:
                 return path
         if kind == "preset" and name in self.overlay_names():
             raise TunekitError(f"{name} is an overlay, not a preset", f"lay it over one: --with {name}")
-        listed = ", ".join(known)
-        raise TunekitError(f"there is no {kind} {name}", did_you_mean(name, known) or f"there are: {listed}")
+        raise TunekitError(f"there is no {kind} {name}", did_you_mean(name, known) or f"there are: {', '.join(known)}")
 
 
 def _stems(folders: list[Path]) -> list[str]:
@@ -155,11 +143,10 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     document = _Document(path, library.flags)
     name = path.stem
     parent_name = document.table.get("extends")
-    if parent_name is None:
-        batch: dict[str, Setting] = {}
-        train: dict[str, Setting] = {}
-        chain: tuple[str, ...] = ()
-    else:
+    batch: dict[str, Setting] = {}
+    train: dict[str, Setting] = {}
+    chain: tuple[str, ...] = ()
+    if parent_name is not None:
         if not isinstance(parent_name, str):
             document.fail("extends", "must be the name of a preset, in quotes")
         try:
@@ -213,12 +200,7 @@ class _Document:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 self.fail(key, f"must be a whole number above 0, not {value!r}", "batch")
             if key == "effective" and value < 32:
-                self.fail(
-                    key,
-                    f"must be 32 or more, not {value}",
-                    "batch",
-                    "smaller batches make the gradient noisy",
-                )
+                self.fail(key, f"must be 32 or more, not {value}", "batch", "smaller batches make the gradient noisy")
         return table
 
     def train(self) -> dict[str, Value]:
@@ -265,8 +247,7 @@ class _Document:
             if not isinstance(rows, list) or not rows:
                 self.fail(model, "must be a list of tables: [{ peak_gib = …, … }]", "fits")
             for number, row in enumerate(rows, start=1):
-                wrong = problem(row)
-                if wrong:
+                if wrong := problem(row):
                     key, what = wrong
                     self.fail(model, f"row {number}: {f'{key} {what}'.strip()}", "fits", did_you_mean(key, FITS_KEYS))
                 found.append(Fits(model, **row))

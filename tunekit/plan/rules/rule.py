@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a table of rules.
+    """One row of a table of rules.
 
     Attributes:
-        id: short name; settings carry ``rule:<id>`` as their source.
-        when: whether the rule applies.
+        id: settings carry ``rule:<id>`` as their source.
+        when: whether it applies.
         why: the reason, for people.
         source: where the fact comes from.
         change: flags and their new values, or what makes them; None drops the flag.

@@ -1,4 +1,4 @@
-"""What the stages of training ask of a plan: rules of the same kind as those of `tunekit.plan.rules.table`."""
+"""What the stages of training ask of a plan."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ FULL_RATE = 2e-5
 """Learning rate of full training: 1e-5 to 5e-5 in the guides, whose examples take this."""
 
 
+MERGE_FIRST = "merge the adapter first: tunekit merge RUN, then --model with the merged folder"
+
+
 def _full_at_the_rate_of_adapters(plan: Configuration) -> bool:
     """Full training was asked for, and the learning rate is a preset's that was made for adapters."""
     rate, tuner = plan.settings.get("learning_rate"), plan.settings.get("tuner_type")
@@ -34,9 +37,16 @@ def _full_at_the_rate_of_adapters(plan: Configuration) -> bool:
     return own and plan.number("learning_rate", 0) > FULL_RATE
 
 
-def _holds_adapter(names: list[str]) -> bool:
-    """Whether one of several folders holds an adapter and no model."""
-    return any((Path(name).expanduser() / "adapter_config.json").is_file() for name in names)
+def _scored_by_adapter(plan: Configuration) -> bool:
+    """The model that scores the answers is an adapter, or a folder that holds one."""
+    folders = [Path(name).expanduser() for name in plan.words("reward_model")]
+    adapter = plan.get("reward_adapters") or any((folder / "adapter_config.json").is_file() for folder in folders)
+    return plan.stage.scored_by == "model" and bool(adapter)
+
+
+def _slow_without_vllm(plan: Configuration) -> bool:
+    """Reward functions score the answers of a model on GPUs, which vLLM would write faster."""
+    return plan.stage.scored_by == "functions" and bool(plan.hardware.gpus)
 
 
 STAGE_RULES = (
@@ -79,7 +89,7 @@ STAGE_RULES = (
         when=lambda plan: plan.stage.reference and not plan.stage.ref_adapters and plan.get("adapters") is not None,
         refuse=True,
         why="PPO cannot start from an adapter: ms-swift takes no adapter as its reference model",
-        hint="merge the adapter first: tunekit merge RUN, then --model with the merged folder",
+        hint=MERGE_FIRST,
         source="ms-swift 4.6 pipelines/train/rlhf.py: only DPO, KTO and GRPO support ref_adapters",
     ),
     Rule(
@@ -87,7 +97,7 @@ STAGE_RULES = (
         when=lambda plan: plan.full and plan.get("adapters") is not None,
         refuse=True,
         why="full training starts from a model, not from an adapter",
-        hint="merge the adapter first: tunekit merge RUN, then --model with the merged folder",
+        hint=MERGE_FIRST,
         source="ms-swift 4.6 pipelines/train/tuner.py",
     ),
     Rule(
@@ -100,10 +110,7 @@ STAGE_RULES = (
     ),
     Rule(
         "ppo-reward-adapter",
-        when=lambda plan: (
-            plan.stage.scored_by == "model"
-            and (bool(plan.get("reward_adapters")) or _holds_adapter(plan.words("reward_model")))
-        ),
+        when=_scored_by_adapter,
         refuse=True,
         why="the reward model of PPO must be a whole model: with an adapter ms-swift finds no score layer",
         hint="merge it: tunekit merge RUN, then --reward_model with the merged folder",
@@ -121,19 +128,13 @@ STAGE_RULES = (
     ),
     Rule(
         "grpo-vllm",
-        when=lambda plan: (
-            plan.stage.scored_by == "functions"
-            and bool(plan.hardware.gpus)
-            and plan.get("use_vllm") is None
-            and plan.packages is not None
-            and "vllm" in plan.packages
-        ),
+        when=lambda plan: _slow_without_vllm(plan) and plan.get("use_vllm") is None and "vllm" in (plan.packages or ()),
         change={"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": VLLM_SHARE},
         why=f"vLLM is installed and writes the answers many times faster; it takes {VLLM_SHARE:.0%} of the GPU",
         source="ms-swift 4.6 rlhf_trainers/args_mixin.py; its examples of colocate mode",
     ),
 )
-"""Every rule of a stage; they follow those of the machine."""
+"""Spliced into `tunekit.plan.rules.table.RULES`, as the warnings below into its `WARNINGS`."""
 
 STAGE_WARNINGS = (
     Warn(
@@ -157,13 +158,7 @@ STAGE_WARNINGS = (
         "without --teacher_model the model is its own teacher (self-distillation)",
     ),
     Warn(
-        lambda plan: (
-            plan.stage.scored_by == "functions"
-            and bool(plan.hardware.gpus)
-            and not plan.flag("use_vllm")
-            and plan.missing("vllm")
-        ),
+        lambda plan: _slow_without_vllm(plan) and not plan.flag("use_vllm") and plan.missing("vllm"),
         "without vLLM (pip install vllm) the answers are written by transformers, which takes most of the time",
     ),
 )
-"""What the plan says of a stage without changing anything."""

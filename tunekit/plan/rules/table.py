@@ -1,7 +1,7 @@
 """What does not go together, and what tunekit makes of it: a table, read from top to bottom.
 
-A rule changes only what a preset, the user's config or a default said. Where it would have to change what
-the user typed for this run, it refuses instead, with the same reason.
+A rule changes only what a preset, the user's config or a default said. Where it would have to change what the user
+typed for this run, it refuses instead, with the same reason.
 """
 
 from __future__ import annotations
@@ -14,51 +14,33 @@ from tunekit.plan.configuration import FLASH
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.rules.stages import STAGE_RULES, STAGE_WARNINGS
 from tunekit.plan.rules.tuning import TUNING_RULES, TUNING_WARNINGS
-from tunekit.plan.settings import Source, Value, text
+from tunekit.plan.settings import Source, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from tunekit.plan.configuration import Configuration
     from tunekit.plan.plan import Plan
 
+# fmt: off
 NEEDED: tuple[tuple[str, Callable[[Configuration], bool], str, str, str], ...] = (
-    (
-        "bitsandbytes",
-        lambda plan: plan.quantized and plan.missing("bitsandbytes"),
-        "quantized training needs bitsandbytes, which is not installed",
-        'pip install "tunekit[qlora]"',
-        "transformers quantizer_bnb_4bit.py",
-    ),
-    (
-        "deepspeed",
-        lambda plan: plan.get("deepspeed") is not None and plan.missing("deepspeed"),
-        "--deepspeed was asked for, and DeepSpeed is not installed",
-        'pip install "tunekit[deepspeed]"',
-        "ms-swift 4.6 sft_args.py, _init_deepspeed",
-    ),
-    (
-        "liger",
-        lambda plan: plan.flag("use_liger_kernel") and plan.missing("liger_kernel"),
-        "--use_liger_kernel was asked for, and liger-kernel is not installed",
-        'pip install "tunekit[liger]"',
-        "ms-swift 4.6 trainers/arguments.py, _init_liger",
-    ),
-    (
-        "swanlab",
-        lambda plan: "swanlab" in plan.trackers and plan.missing("swanlab"),
-        "--report_to swanlab was asked for, and SwanLab is not installed",
-        'pip install "tunekit[swanlab]"',
-        "ms-swift 4.6 sft_args.py, _init_swanlab",
-    ),
-    (
-        "wandb",
-        lambda plan: "wandb" in plan.trackers and plan.missing("wandb"),
-        "--report_to wandb was asked for, and wandb is not installed",
-        "pip install wandb",
-        "transformers integrations",
-    ),
+    ("bitsandbytes", lambda plan: plan.quantized and plan.missing("bitsandbytes"),
+     "quantized training needs bitsandbytes, which is not installed",
+     'pip install "tunekit[qlora]"', "transformers quantizer_bnb_4bit.py"),
+    ("deepspeed", lambda plan: plan.get("deepspeed") is not None and plan.missing("deepspeed"),
+     "--deepspeed was asked for, and DeepSpeed is not installed",
+     'pip install "tunekit[deepspeed]"', "ms-swift 4.6 sft_args.py, _init_deepspeed"),
+    ("liger", lambda plan: plan.flag("use_liger_kernel") and plan.missing("liger_kernel"),
+     "--use_liger_kernel was asked for, and liger-kernel is not installed",
+     'pip install "tunekit[liger]"', "ms-swift 4.6 trainers/arguments.py, _init_liger"),
+    ("swanlab", lambda plan: "swanlab" in plan.trackers and plan.missing("swanlab"),
+     "--report_to swanlab was asked for, and SwanLab is not installed",
+     'pip install "tunekit[swanlab]"', "ms-swift 4.6 sft_args.py, _init_swanlab"),
+    ("wandb", lambda plan: "wandb" in plan.trackers and plan.missing("wandb"),
+     "--report_to wandb was asked for, and wandb is not installed",
+     "pip install wandb", "transformers integrations"),
 )
+# fmt: on
 """Packages that a setting asks for and that are not there: name, when, why, what installs it, source."""
 
 RULES = (
@@ -204,22 +186,6 @@ RULES = (
 )
 """Every rule, in the order in which they are applied: a later one sees what an earlier one changed."""
 
-
-RESERVED = {
-    "gradient_accumulation_steps": (
-        "it is solved so that the effective batch holds on any number of GPUs and after every retry",
-        "say --effective-batch N, and --micro-batch N for what one GPU computes at once",
-    ),
-    "auto_find_batch_size": (
-        "it shrinks the batch by a tenth and leaves accumulation alone, so the effective batch would drift",
-        "tunekit retries by itself, see --oom-retry",
-    ),
-    "add_version": ("tunekit keeps each run in a folder of its own", "name it with --name or --output-dir"),
-    "resume_from_checkpoint": ("tunekit finds the newest complete checkpoint itself", "tunekit resume RUN"),
-    "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
-}
-"""Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""
-
 WARNINGS = (
     Warn(
         lambda plan: plan.flag("save_only_model"),
@@ -233,14 +199,12 @@ WARNINGS = (
     *STAGE_WARNINGS,
     *TUNING_WARNINGS,
 )
-"""What the plan says without changing anything."""
 
 
 def apply_rules(plan: Plan) -> Plan:
     """The plan after every rule, in order, with the warnings that hold for it.
 
-    Raises:
-        TunekitError: a rule refuses, or it would have to change what the user typed.
+    Raises TunekitError where a rule refuses, or would have to change what the user typed.
     """
     for rule in RULES:
         if not rule.when(plan):
@@ -248,22 +212,13 @@ def apply_rules(plan: Plan) -> Plan:
         if rule.refuse:
             raise TunekitError(rule.why, rule.hint)
         made = {flag: value(plan) if callable(value) else value for flag, value in rule.change.items()}
-        changes = {flag: value for flag, value in made.items() if _value(plan, flag) != value}
-        _refuse_typed(plan, rule, changes)
+        is_now = {flag: plan.settings[flag].value for flag in made if flag in plan.settings}
+        changes = {flag: value for flag, value in made.items() if is_now.get(flag) != value}
+        for flag, value in changes.items():
+            if plan.typed(flag):
+                wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
+                problem = f"--{flag} {text(is_now[flag])} cannot be kept: {rule.why}"
+                raise TunekitError(problem, f"drop the flag; {wanted}")
         if changes:
             plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
     return replace(plan, warnings=(*plan.warnings, *(row.message for row in WARNINGS if row.when(plan))))
-
-
-def _value(plan: Plan, flag: str) -> Value | None:
-    setting = plan.settings.get(flag)
-    return setting.value if setting else None
-
-
-def _refuse_typed(plan: Plan, rule: Rule, changes: Mapping[str, Value | None]) -> None:
-    """Raise TunekitError where a rule would have to change what the user typed."""
-    for flag, value in changes.items():
-        if plan.typed(flag):
-            wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
-            typed = text(plan.settings[flag].value)
-            raise TunekitError(f"--{flag} {typed} cannot be kept: {rule.why}", f"drop the flag; {wanted}")

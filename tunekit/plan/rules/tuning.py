@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tunekit.errors import TunekitError
 from tunekit.plan.images import side_of
 from tunekit.plan.models.parameters import check_prefix, layers_of
-from tunekit.plan.parts import ALIGNER, FREEZES, VIT, trained_parts
+from tunekit.plan.parts import ALIGNER, FREEZES, RATES, VIT, trained_parts
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.strategies import is_text
 
@@ -19,11 +19,8 @@ BY_NAME = ("freeze_parameters", "trainable_parameters")
 """Flags of ms-swift that hold the beginnings of names."""
 
 BY_PARAMETER = (
-    "freeze_parameters",
-    "freeze_parameters_ratio",
-    "freeze_parameters_regex",
-    "trainable_parameters",
-    "trainable_parameters_regex",
+    *("freeze_parameters", "freeze_parameters_ratio", "freeze_parameters_regex"),
+    *("trainable_parameters", "trainable_parameters_regex"),
 )
 """Flags that ms-swift reads in full training alone (tuner.py, TunerMixin.prepare_model)."""
 
@@ -52,15 +49,15 @@ def _starts_unknown(plan: Configuration) -> bool:
     return start is not None and start not in STARTS and not re.fullmatch(r"pissa_niter_\d+", str(start))
 
 
-def _sees(plan: Configuration) -> bool:
-    return plan.model.multimodal
-
-
 def _by_name_into_vision(plan: Configuration) -> bool:
     """Adapters by name, while the vision part is meant to be frozen."""
     targets = plan.words("target_modules")
     named = bool(targets) and "all-linear" not in targets
-    return _sees(plan) and not plan.full and named and plan.flag("freeze_vit", default=True)
+    return plan.model.multimodal and not plan.full and named and plan.flag("freeze_vit", default=True)
+
+
+def _rate_without_use(plan: Configuration, part: str) -> bool:
+    return plan.model.multimodal and plan.get(RATES[part]) is not None and part not in trained_parts(plan)
 
 
 TUNING_RULES = (
@@ -127,7 +124,7 @@ TUNING_RULES = (
     ),
     Rule(
         "all-frozen",
-        when=lambda plan: _sees(plan) and not trained_parts(plan),
+        when=lambda plan: plan.model.multimodal and not trained_parts(plan),
         refuse=True,
         why="language model, ViT and aligner are all frozen: there would be nothing to train",
         hint="ViT and aligner are frozen unless --freeze_vit false, --freeze_aligner false say otherwise; "
@@ -136,21 +133,20 @@ TUNING_RULES = (
     ),
     Rule(
         "vit-rate-frozen",
-        when=lambda plan: _sees(plan) and plan.get("vit_lr") is not None and VIT not in trained_parts(plan),
+        when=lambda plan: _rate_without_use(plan, VIT),
         change={"vit_lr": None},
         why="the ViT is frozen, so a learning rate of its own (--learning-rate-vit) would be ignored",
         source="ms-swift 4.6 optimizers/multimodal.py",
     ),
     Rule(
         "aligner-rate-frozen",
-        when=lambda plan: _sees(plan) and plan.get("aligner_lr") is not None and ALIGNER not in trained_parts(plan),
+        when=lambda plan: _rate_without_use(plan, ALIGNER),
         change={"aligner_lr": None},
         why="the aligner is frozen, so a learning rate of its own (--learning-rate-aligner) would be ignored",
         source="ms-swift 4.6 optimizers/multimodal.py",
     ),
 )
-"""Spliced into `tunekit.plan.rules.table.RULES`."""
-
+"""Spliced into `tunekit.plan.rules.table.RULES`, as the warnings below into its `WARNINGS`."""
 
 TUNING_WARNINGS = (
     Warn(
@@ -164,15 +160,10 @@ TUNING_WARNINGS = (
         "--tuning-strategy freeze --trainable-layers N cuts between layers",
     ),
 )
-"""Spliced into `tunekit.plan.rules.table.WARNINGS`."""
 
 
 def check_names(plan: Configuration) -> None:
-    """Refuse prefixes that mean other parameters than they seem to, where the names of the model are known.
-
-    Raises:
-        TunekitError: with the prefix, and what is wrong with it.
-    """
+    """Raise TunekitError where a prefix means other parameters than it seems to, and the model's names are known."""
     named = [(flag, prefix) for flag in BY_NAME for prefix in plan.words(flag)]
     if not named:
         return
@@ -180,9 +171,7 @@ def check_names(plan: Configuration) -> None:
         layers = layers_of(plan.model)
     except TunekitError:
         return  # nothing is known of its names
+    hint = "ms-swift compares the beginnings of names, and says nothing"
     for flag, prefix in named:
-        wrong = check_prefix(prefix, layers, multimodal=plan.model.multimodal)
-        if wrong:
-            raise TunekitError(
-                f"--{flag} {prefix}: {wrong}", "ms-swift compares the beginnings of names, and says nothing"
-            )
+        if wrong := check_prefix(prefix, layers, multimodal=plan.model.multimodal):
+            raise TunekitError(f"--{flag} {prefix}: {wrong}", hint)

@@ -33,15 +33,10 @@ ROW = "teacher_prompt"
 does not know: one that it keeps, and reads in distillation only. (With ``--remove_unused_columns false`` it hands
 columns on to the model, which refuses them.)"""
 
-READ = frozenset(
-    (
-        *MESSAGES,
-        *QUESTION,
-        *ANSWER,
-        *("system", "system_prompt", "history", "tools", "objects", "label", "chat_template_kwargs"),
-        *("images", "image", "audios", "audio", "videos", "video"),
-    )
-)
+READ = frozenset((*MESSAGES, *QUESTION, *ANSWER)) | {
+    *("system", "system_prompt", "history", "tools", "objects", "label", "chat_template_kwargs"),
+    *("images", "image", "audios", "audio", "videos", "video"),
+}
 """Columns that ms-swift 4.6 reads to answer a row, in small letters (dataset/preprocessor/core.py). It gets no other:
 a column whose values are of several kinds would keep the whole file from being read."""
 
@@ -53,12 +48,7 @@ GIVEN = ("messages", "response", "labels")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What came out.
-
-    Attributes:
-        lines: one JSON object each.
-        rows: how many there were to answer; 0 where they were not counted (ids on a hub, tables).
-    """
+    """Rows with their answers, as JSON; `rows` is how many there were to answer, 0 where they were not counted."""
 
     lines: list[str]
     rows: int
@@ -87,16 +77,10 @@ def check_answering(names: Sequence[str], output: Path | None, *, overwrite: boo
 
 
 def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predictions:
-    """Answer every row of some datasets; rows that got no answer are counted on stderr.
+    """Answer every row of datasets, given as ``--dataset`` takes them; rows that got no answer are counted on stderr.
 
-    Args:
-        job: the model, and the flags that were typed.
-        names: datasets: files, or ids on a hub, as ``--dataset`` takes them.
-        log: names the file that gets the messages of ms-swift.
-        what: is done, for people; by default that the datasets are answered.
-
-    Raises:
-        TunekitError: exit code 4, the rows cannot be used; exit code 1, ms-swift failed.
+    `log` names the file that gets the messages of ms-swift; `what` says to people what is done. Raises TunekitError
+    with exit code 4 where the rows cannot be used, with exit code 1 where ms-swift failed.
     """
     target, messages = job.target, job.target.log(log)
     trained_with = target.plan.get("columns") if target.plan else None
@@ -123,8 +107,7 @@ def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predict
 def question_row(prompt: str, images: Sequence[str]) -> dict[str, Any]:
     """A row that asks one thing about pictures, which stand before the question where it does not place them.
 
-    Raises:
-        TunekitError: there are pictures without a question, or one is not there.
+    Raises TunekitError where there are pictures without a question, or one is not there.
     """
     if images and not prompt:
         raise TunekitError("--image needs --prompt", "in a chat, write <image> and it asks for the file")
@@ -181,11 +164,7 @@ def _numbered(
 
 
 def _formatted(target: Target, path: Path, made: Path) -> Path:
-    """The rows of a file as ms-swift takes them: by the run's own format where they are not so already.
-
-    Raises:
-        TunekitError: exit code 4; neither way do they hold a question.
-    """
+    """The rows of a file as ms-swift takes them: by the run's own format where they are not so already."""
     found = next(read_rows(path, 1), None)
     problem = row_problem(found[1], PROMPTS, "predict") if found else None  # a question is enough
     if problem is None:
@@ -200,7 +179,6 @@ def _formatted(target: Target, path: Path, made: Path) -> Path:
 
 
 def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each row with what the model says to it."""
     if not result.is_file():
         return
     with result.open(encoding="utf-8") as file:
@@ -209,20 +187,18 @@ def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]
             number = answered.pop(ROW, None)
             if not isinstance(answered["response"], str):  # a score, which ms-swift adds as a turn of the conversation
                 answered["messages"] = answered["messages"][:-1]
-            own: Mapping[str, Any] = answered if number is None else rows[int(number)]
             given = {key: answered[key] for key in GIVEN if answered.get(key) is not None}
             if answered.get("logprobs"):
                 given["logprobs"] = answered["logprobs"]
-            kept = {key: value for key, value in own.items() if number is not None or value is not None}
-            yield {**kept, **given}
+            own = {key: value for key, value in answered.items() if value is not None}
+            yield {**(own if number is None else rows[int(number)]), **given}
 
 
 class _Lines:
     """Counts the lines of a file that another program writes; what was counted is not read again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = self._count = 0
+        self._path, self._offset, self._count = path, 0, 0
 
     def __call__(self) -> int:
         with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:

@@ -49,18 +49,14 @@ LADDER = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 def talk_with(job: Job) -> int:
     """Chat. What is asked and answered stays in the terminal; ms-swift's messages go to a log, secrets struck out.
 
-    Returns:
-        The exit code: done, or interrupted.
-
-    Raises:
-        TunekitError: it failed.
+    Gives the exit code, done or interrupted. Raises TunekitError where it failed.
     """
     engine, command, log = engine_or_fail(), job.to_talk(), job.target.log("chat")
-    flags = command.argv[2:]  # without `swift infer`: its launcher would print the whole command
     say(f"loading {job.target.name} …")
     say("exit or Ctrl-D ends · clear forgets what was said · multi-line takes lines up to one with #")
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [engine.python, "-c", TALK, str(engine.root / "cli" / "infer.py"), *flags]
+    # Without `swift infer`, argv[:2]: its launcher would print the whole command.
+    words = [engine.python, "-c", TALK, str(engine.root / "cli" / "infer.py"), *command.argv[2:]]
     with StopRequest() as stop, _terminal_kept(), log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(words, env=child_environment(command, os.environ), stderr=subprocess.PIPE)
         messages = threading.Thread(target=_keep, args=(process.stderr, file), daemon=True)

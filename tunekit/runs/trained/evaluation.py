@@ -13,14 +13,7 @@ from tunekit.engine.locate import find_engine, find_package
 from tunekit.errors import Exit, TunekitError
 from tunekit.runs.attempts import engine_or_fail
 from tunekit.runs.trained.answers import answer_rows
-from tunekit.runs.trained.scores import (
-    Score,
-    benchmark_scores,
-    keep_scores,
-    pairs_of,
-    predictions_place,
-    run_script,
-)
+from tunekit.runs.trained.scores import Score, benchmark_scores, keep_scores, pairs_of, predictions_place, run_script
 from tunekit.runs.trained.use import ProgressLine, run_program
 
 if TYPE_CHECKING:
@@ -79,26 +72,21 @@ class Evaluation:
     def run(self, *, anew: bool) -> list[Score]:
         """Evaluate, and keep the scores. A script that fails does not keep the others from being run.
 
-        Args:
-            anew: answer again what was answered before.
-
-        Raises:
-            TunekitError: a package is missing, or ms-swift failed.
-            KeyboardInterrupt: the user stopped it.
+        `anew` answers again what was answered before. Raises TunekitError where a package is missing or ms-swift
+        failed, KeyboardInterrupt where the user stopped it.
         """
         if self.benchmarks:
             _check_packages()
         made = [score for pair in self.pairs for score in self._judged(pair, anew=anew)]
         if made:
             keep_scores(self.path, made)
-        if self.benchmarks:
-            of_swift = self._benchmarked()
-            keep_scores(self.path, of_swift)
-            made += of_swift
-        return made
+        if not self.benchmarks:
+            return made
+        of_swift = self._benchmarked()
+        keep_scores(self.path, of_swift)
+        return made + of_swift
 
     def _judged(self, pair: Pair, *, anew: bool) -> Iterator[Score]:
-        """The scores of one dataset."""
         job, engine = self.answering, engine_or_fail()
         predictions = predictions_place(job.target, pair.data, {**job.load_flags(), **job.typed}, engine.version)
         if predictions.is_file() and not anew:
@@ -109,14 +97,11 @@ class Evaluation:
         for script in pair.scripts:
             scores, output, error = run_script(engine.python, script, predictions)
             if error:
-                say(f"error: {script} failed on {pair.data}")
-                for line in error.splitlines():
-                    say(f"  {line}")
+                say("\n  ".join((f"error: {script} failed on {pair.data}", *error.splitlines())))
             name = job.target.weights.folder.name
             yield Score(name, pair.data, str(script), scores, output, error, str(predictions), rows)
 
     def _benchmarked(self) -> list[Score]:
-        """The scores of ms-swift's own evaluation."""
         job = self.job
         log = job.target.log("benchmarks")
         progress = ProgressLine(f"testing {job.target.name} on {', '.join(self.benchmarks)}")
@@ -131,14 +116,10 @@ class Evaluation:
 
 
 def plan_evaluation(job: Job, words: Sequence[str]) -> Evaluation:
-    """What ``tunekit eval`` is asked for.
+    """What ``tunekit eval`` is asked for, by the words of ``--pair`` and the flags of a job.
 
-    Args:
-        job: the model, and the flags that were typed.
-        words: of ``--pair``.
-
-    Raises:
-        TunekitError: a pair is none, there is nothing to evaluate on, or a flag is for benchmarks and there are none.
+    Raises TunekitError where a pair is none, there is nothing to evaluate on, or a flag is for benchmarks and there are
+    none.
     """
     pairs = pairs_of(words)
     benchmarks = job.typed.get(BENCHMARKS)
@@ -161,9 +142,8 @@ def _check_packages() -> None:
         raise TunekitError(f"--{BENCHMARKS} needs {' and '.join(missing)}, {are}", install)
     engine, package = find_engine(), find_package(PACKAGES[0])
     if engine and package and _holds(engine.root / USES, GONE) and not _holds(package / "constants.py", f"{GONE} ="):
-        raise TunekitError(
-            f"this evalscope is too new for ms-swift {engine.version}: it has no {GONE} any more", install
-        )
+        message = f"this evalscope is too new for ms-swift {engine.version}: it has no {GONE} any more"
+        raise TunekitError(message, install)
 
 
 def _holds(path: Path, word: str) -> bool:

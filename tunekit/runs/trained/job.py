@@ -46,11 +46,9 @@ OWN: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One call.
+    """One call of `followup` with the model of `target`.
 
     Attributes:
-        followup: what is done.
-        target: the model.
         devices: the GPUs that it is loaded on; none means the CPU.
         typed: flags of ms-swift that the user gave. They are stronger than those that tunekit sets.
     """
@@ -65,12 +63,9 @@ class Job:
         return load_flags(self.target.weights, cpu=not self.devices)
 
     def command(self, flags: Mapping[str, Value], *, real: bool = False, followup: Followup | None = None) -> Command:
-        """The command of ms-swift.
+        """The command of ms-swift, with the flags that tunekit sets; `followup` where it is not what the job is for.
 
-        Args:
-            flags: those that tunekit sets.
-            real: for this interpreter, to be started; else for people, to be printed.
-            followup: what is done, where it is not what the job is for.
+        A `real` one is for this interpreter, to be started; else it is for people, to be printed.
         """
         env = {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
         program = engine_or_fail().program if real else PROGRAM
@@ -98,15 +93,8 @@ def prepare_job(
 ) -> Job:
     """Find the model, and check that the command can be done with it and that the flags are ms-swift's.
 
-    Args:
-        name: of the command, a key of `FOLLOWUPS`.
-        run: what names the model.
-        checkpoint: of it, as `find_target` takes it.
-        flags: of ms-swift, with their words.
-        merged: the merged model of that checkpoint is meant.
-
-    Raises:
-        TunekitError: it cannot, or they are not.
+    `name` is a key of `FOLLOWUPS`; `run`, `checkpoint` and `merged` are as `find_target` takes them. Raises
+    TunekitError where the command cannot be done, or a flag is not for it.
     """
     followup = FOLLOWUPS[name]
     typed = check_flags(followup, flags)
@@ -118,8 +106,7 @@ def prepare_job(
 def check_flags(followup: Followup, flags: Mapping[str, Sequence[str]]) -> dict[str, Value]:
     """The values of flags of ms-swift that were typed.
 
-    Raises:
-        TunekitError: there is no such flag, tunekit sets it by itself, or the value does not fit it.
+    Raises TunekitError where there is no such flag, tunekit sets it by itself, or the value does not fit it.
     """
     if not flags:
         return {}

@@ -41,16 +41,9 @@ def merge_adapter(
 ) -> Failure | None:
     """Merge an adapter into its model. The folder of the merged model is there when all of it is.
 
-    Args:
-        command: of ms-swift; it merges into `half`.
-        half: the folder of what is not whole yet; what an earlier merge left there goes.
-        output: the folder of the merged model, on the same disk; it must not be there, or be empty.
-        log: the file that gets the output of ms-swift.
-        progress: a line that is shown meanwhile.
-        inherit: file descriptors that ms-swift keeps open.
-
-    Returns:
-        Why ms-swift failed; None where it did not.
+    `command` merges into `half`, where what an earlier merge left goes; `output`, on the same disk, must not be there,
+    or be empty. ms-swift writes to `log` and keeps the file descriptors `inherit` open. Gives why it failed; None where
+    it did not.
 
     Raises:
         KeyboardInterrupt: the user stopped it.
@@ -82,15 +75,9 @@ def _load_unquantized(folder: Path) -> None:
 
 
 def merge_target(job: Job, output: Path) -> None:
-    """Merge the adapter that a user named.
+    """Merge the adapter that a user named into a folder that `check_free` has seen.
 
-    Args:
-        job: what to merge, and with which flags.
-        output: the folder; `check_free` says whether it can be taken.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it.
-        TunekitError: the folder cannot be made, or ms-swift failed.
+    Raises TunekitError where the folder cannot be made or ms-swift failed, KeyboardInterrupt where the user stopped it.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -119,17 +106,7 @@ def check_free(output: Path) -> None:
 def merge_stage(folder: RunFolder, plan: Plan, engine: Installation) -> Failure | None:
     """Merge the adapter of a recipe's finished stage into ``merged``, unless that is there.
 
-    Args:
-        folder: of the stage's run, with its lock, which ms-swift inherits.
-        plan: that it was trained by.
-        engine: what merges.
-
-    Returns:
-        What went wrong; None where nothing did.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it.
-        TunekitError: ms-swift wrote no model, and said nothing.
+    ms-swift inherits the lock of `folder`. Gives and raises what `merge_adapter` does.
     """
     output, half = folder.path / MERGED, folder.path / HALF
     if output.is_dir():

@@ -48,12 +48,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Score:
-    """What a script said.
+    """What a script said of the answers of a checkpoint to a dataset.
 
     Attributes:
-        checkpoint: whose answers it judged.
-        data: the dataset.
-        script: the file.
         scores: by name; empty where it failed or printed no object.
         output: what it printed, where that was no object.
         error: its last lines, where it failed.
@@ -76,8 +73,8 @@ class Score:
 def pairs_of(words: Iterable[str]) -> list[Pair]:
     """The pairs that ``--pair DATA:SCRIPT.py,SCRIPT.py`` names; several of the same data become one.
 
-    Raises:
-        TunekitError: exit code 2, it is no pair, or a script is not there; exit code 4, the data are not.
+    Raises TunekitError with exit code 2 where it is no pair or a script is not there, with exit code 4 where the data
+    are not.
     """
     found: dict[str, list[Path]] = {}
     for word in words:
@@ -98,11 +95,7 @@ def pairs_of(words: Iterable[str]) -> list[Pair]:
 def predictions_place(target: Target, data: str, flags: Mapping[str, Value], engine: str) -> Path:
     """Where the answers of a model to a dataset are kept. Another model, other rows or flags have another place.
 
-    Args:
-        target: the model.
-        data: the dataset.
-        flags: of ms-swift, paths of results aside.
-        engine: its version.
+    `flags` are of ms-swift, of the version `engine`; those that name results do not count.
     """
     mark = hashlib.sha256()
     for name in sorted(target.weights.folder.glob("*")):
@@ -118,7 +111,7 @@ def predictions_place(target: Target, data: str, flags: Mapping[str, Value], eng
 
 
 def _content(path: Path) -> str:
-    """What tells a file from another one."""
+    """By what a file is taken to be the same."""
     there = path.stat()
     if there.st_size > BY_CONTENT:
         return f"{there.st_size} {there.st_mtime_ns}"
@@ -132,11 +125,8 @@ def _content(path: Path) -> str:
 def run_script(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any], str, str]:
     """Run a script on predictions, as ``python SCRIPT PREDICTIONS.jsonl``.
 
-    Returns:
-        Its scores, what it printed where that holds none, and its last lines where it failed.
-
-    Raises:
-        KeyboardInterrupt: a signal asked to stop; nothing of the script is left.
+    Gives its scores, what it printed where that holds none, and its last lines where it failed. Raises
+    KeyboardInterrupt where a signal asked to stop; nothing of the script is left.
     """
     secrets = secret_values(os.environ)
     with StopRequest() as stop:

@@ -33,7 +33,6 @@ class Target:
     Attributes:
         name: for people: ``kit · checkpoint-15``.
         word: what names it on the command line of tunekit.
-        weights: to load.
         home: the folder that gets logs and results.
         merged: where its merged model is, or would be.
         plan: of the run; None for a folder that no run made.
@@ -67,15 +66,10 @@ class Target:
 
 
 def find_target(name: str, checkpoint: str = "", *, merged: bool = False) -> Target:
-    """The weights that RUN means.
+    """The weights of RUN: a run's name or folder, a checkpoint of one, or any folder with an adapter or a model.
 
-    Args:
-        name: a run's name or folder, a checkpoint of one, or any folder with an adapter or a model.
-        checkpoint: ``best``, ``last`` or a number; empty takes the best one that is known, else the last.
-        merged: the merged model of that checkpoint.
-
-    Raises:
-        TunekitError: there is no such thing, or it has no weights.
+    `checkpoint` is ``best``, ``last`` or a number; empty takes the best one that is known, else the last. `merged`
+    takes the merged model of that checkpoint. Raises TunekitError where there is no such thing, or it has no weights.
     """
     path = Path(name).expanduser()
     run = None if (RUNS / name / "run.json").is_file() else _run_around(path)
@@ -115,7 +109,7 @@ def _of_folder(path: Path, checkpoint: str) -> Target:
     adapter = is_adapter(path)
     trained = read_object(path / "args.json")
     flags: dict[str, Value] = {}
-    if not adapter and not trained:  # a model of its own: ms-swift may have to be told what it is
+    if not adapter and not trained:  # a model of its own: ms-swift may not know what it is
         model = resolve(str(path))
         known = {"model_type": model.model_type, "template": model.template}
         flags = {flag: value for flag, value in known.items() if value}
@@ -149,15 +143,13 @@ def _choose(folder: RunFolder, which: str) -> Path:
             "running": ("it runs, or the machine died while it ran", f"wait, or: tunekit resume {state.name}"),
             "done": ("it saved none", "train with --save_strategy steps"),
         }.get(state.status, (f"it {'failed' if state.status == 'failed' else 'was stopped'} too early", None))
-        raise TunekitError(
-            f"{state.name} has no checkpoint: {why[0]}", why[1] or f"go on with it: tunekit resume {state.name}"
-        )
+        hint = why[1] or f"go on with it: tunekit resume {state.name}"
+        raise TunekitError(f"{state.name} has no checkpoint: {why[0]}", hint)
     known = best_checkpoint(folder.output, evaluated=True)
     best = step(known) if known else -1
     if which == BEST and best not in found:
-        raise TunekitError(
-            f"{state.name} has no best checkpoint: nothing was evaluated, or it was deleted", f"there {_listed(found)}"
-        )
+        message = f"{state.name} has no best checkpoint: nothing was evaluated, or it was deleted"
+        raise TunekitError(message, f"there {_listed(found)}")
     if which in ("", BEST) and best in found:
         return found[best]
     if which in ("", LAST):
@@ -178,9 +170,7 @@ def _whole(weights: Weights, folder: Path) -> Weights:
 
 
 def _from(cwd: Path, value: Value) -> Value:
-    if isinstance(value, list):
-        return [str(cwd / name) for name in value]
-    return str(cwd / str(value))
+    return [str(cwd / name) for name in value] if isinstance(value, list) else str(cwd / str(value))
 
 
 def _short(path: Path) -> Path:

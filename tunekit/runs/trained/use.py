@@ -55,19 +55,10 @@ def devices_for(target: Target) -> tuple[str, ...]:
 def try_program(
     command: Command, log: Path, progress: ProgressLine | None = None, inherit: Sequence[int] = ()
 ) -> Failure | None:
-    """Run a program of ms-swift to its end.
+    """Run a program of ms-swift to its end. Gives why it failed; None where it did not.
 
-    Args:
-        command: its words and variables.
-        log: the file that gets its output, with secrets struck out.
-        progress: a line that is shown meanwhile.
-        inherit: file descriptors that it keeps open.
-
-    Returns:
-        Why it failed; None where it did not.
-
-    Raises:
-        KeyboardInterrupt: a signal asked to stop; nothing of the program is left.
+    Its output goes to `log`, with secrets struck out; it keeps the file descriptors `inherit` open. Raises
+    KeyboardInterrupt where a signal asked to stop; nothing of the program is left.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
@@ -88,12 +79,7 @@ def try_program(
 
 
 def run_program(command: Command, log: Path, progress: ProgressLine) -> None:
-    """Run a program of ms-swift as `try_program` does.
-
-    Raises:
-        KeyboardInterrupt: a signal asked to stop.
-        TunekitError: it failed; exit code 1.
-    """
+    """Run a program of ms-swift as `try_program` does. Raises TunekitError, exit code 1, where it failed."""
     failure = try_program(command, log, progress)
     if failure:
         raise program_error(progress.what, failure, log)
@@ -108,16 +94,11 @@ def program_error(what: str, failure: Failure, log: Path) -> TunekitError:
 class ProgressLine:
     """One line on stderr that says how far something is: redrawn in a terminal, now and then in a log file.
 
-    Args:
-        what: is done, for people: ``merging kit · checkpoint-15``.
-        done: how many rows are done.
-        total: how many there are; 0 where they are not counted.
+    `what` is done, for people: ``merging kit · checkpoint-15``; `done` rows of `total`, 0 where they are not counted.
     """
 
     def __init__(self, what: str, done: Callable[[], int] = lambda: 0, total: int = 0) -> None:
-        self.what = what
-        self._done = done
-        self._total = total
+        self.what, self._done, self._total = what, done, total
         self._began = self._said = time.monotonic()
         self._live = sys.stderr.isatty()
         if not self._live:

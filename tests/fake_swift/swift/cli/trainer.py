@@ -165,10 +165,11 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
     }
     if "memory" in TOLD:
         entry["memory(GiB)"] = TOLD["memory"]
-    log(output / "logging.jsonl", entry)
-    print({"loss": str(loss)}, flush=True)
+    # ms-swift logs first. Here a test that has seen a step in the log may kill at once: what it saves must be whole.
     if step % int(flags["save_steps"]) == 0 or step == steps:
         save(output, step, int(flags["per_device_train_batch_size"]))
+    log(output / "logging.jsonl", entry)
+    print({"loss": str(loss)}, flush=True)
 
 
 def main() -> None:
