@@ -71,7 +71,6 @@ CLI_WRITES = {
 """What the command line may do outside of itself: copy a file that the user asks for, write what it draws."""
 CLI_OF_PLAN = {
     "tunekit.plan.plan.Plan": "what is drawn",
-    "tunekit.plan.measured.Measured": "the rows of a plan, as drawn",
     "tunekit.plan.settings": "a setting's value as words",
     "tunekit.plan.images": "a bound of pixels in words",
     "tunekit.plan.parts": "the trained parts in words",

@@ -35,7 +35,7 @@ class RecipeCommand(SwiftCommand):
         """Keep the options of the stages apart, as `SwiftCommand` does for flags of ms-swift."""
         own = own_options(self)
         alone = next((index for index, word in enumerate(args) if own.get(word) != 0), len(args))
-        named = args[alone : alone + 1] if args[alone : alone + 1] and not args[alone].startswith("-") else []
+        named = [word for word in args[alone : alone + 1] if not word.startswith("-")]
         return self.parse_split(ctx, named, [*args[:alone], *args[alone + len(named) :]])
 
 
@@ -120,7 +120,6 @@ def copy_recipe(
 
 
 def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, State]) -> int:
-    """Check and run what is to be done; the exit code."""
     from tunekit.cli.show import recipe as show
     from tunekit.recipes.run import check_stages, run_recipe
     from tunekit.recipes.shelf import check_owner

@@ -40,8 +40,6 @@ SIDED = re.compile(r"\b(?:left|right|(?:counter)?clockwise|east|west)\b|[左右]
 PLACED = re.compile(r"<bbox>|<\|box_start\|>|<box>|\bbbox\b", re.IGNORECASE)
 """Marks of coordinates in a picture, which every copy makes wrong; so does a column ``objects``."""
 
-LEAST_CROP = 0.5
-
 LOSSY = {"JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp"}
 """What Pillow calls the formats of photographs, and their ending; copies of all others are PNG."""
 
@@ -66,8 +64,8 @@ class Copies:
         """Raise TunekitError if they would be no different, or hold too little."""
         if not self.flip and self.crop is None:
             raise TunekitError("nothing was asked for", "--flip mirrors, --crop 0.9 cuts, or both")
-        if self.crop is not None and not LEAST_CROP <= self.crop < 1:
-            raise TunekitError(f"--crop takes a share of each side from {LEAST_CROP} to below 1, not {self.crop:g}")
+        if self.crop is not None and not 0.5 <= self.crop < 1:
+            raise TunekitError(f"--crop takes a share of each side from 0.5 to below 1, not {self.crop:g}")
 
     def of(self, picture: Image, chance: random.Random) -> Image:
         """A copy of a picture."""
@@ -129,8 +127,7 @@ def _rows(data: Path, folder: Path, called: Path, copies: Copies, done: Done) ->
     for line, row in read_rows(data, sys.maxsize):
         done.rows += 1
         yield row
-        why = _left(row, copies)
-        if why:
+        if why := _left(row, copies):
             done.left.setdefault(why, []).append(line)
             continue
         chance = random.Random(f"{copies.seed}:{done.rows}")  # noqa: S311 - pictures, not secrets

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def check_datasets(names: list[str], stage: Stage, *, mapped: bool = False) -> None:
     """Check local datasets, named as ``--dataset`` takes them; ids on a hub are left to ms-swift.
 
-    Where ``--columns`` renames columns (`mapped`), the shape of the rows cannot be judged. Raises TunekitError, exit code
-    4, where a file is missing, empty or unreadable, or its rows are of another shape.
+    Where ``--columns`` renames columns (`mapped`), the shape of the rows cannot be judged. Raises TunekitError, exit
+    code 4, where a file is missing, empty or unreadable, or its rows are of another shape.
     """
     for name in names:
         path = local_file(name)

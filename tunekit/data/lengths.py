@@ -55,8 +55,8 @@ class Unmeasured(TunekitError):  # noqa: N818 - it is an answer: this is not kno
 class Question:
     """What is measured: the files of `datasets`, with the tokenizer in the model's `folder`, for a `stage`.
 
-    The flags are those of ms-swift that say how a row becomes tokens. Rows are cut at `max_length` tokens; None leaves
-    them as they are.
+    The flags are those of ms-swift that say how a row becomes tokens. Rows are cut at `max_length` tokens; None where
+    they are left as they are, or dropped.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ def measured_before(question: Question) -> Lengths | None:
     """What `measure_rows` has found before, from the cache alone: milliseconds. None where it has not been asked."""
     with contextlib.suppress(TunekitError):
         answer = _kept(_place(_asked(question)))
-        return answer and _lengths(answer)
+        return None if answer is None else _lengths(answer)
     return None
 
 
@@ -95,9 +95,8 @@ def check_measurable(question: Question) -> None:
     """Raise Unmeasured, with the reason, where the worker cannot measure that."""
     if STAGES[question.stage].generates:
         raise Unmeasured(f"{question.stage} trains on answers that it makes itself")
-    for package in ("swift", "transformers", "datasets"):
-        if find_spec(package) is None:
-            raise Unmeasured("ms-swift is not installed here")
+    if any(find_spec(package) is None for package in ("swift", "transformers", "datasets")):
+        raise Unmeasured("ms-swift is not installed here")
     folder = question.folder
     if not any(any(folder.glob(name)) for name in TOKENIZERS):
         raise Unmeasured(f"there is no tokenizer in {folder}")
@@ -166,11 +165,11 @@ def _place(asked: Mapping[str, Any]) -> Path:
 
 def _versions() -> list[Path]:
     """Files of the installed libraries that hold their versions: importlib.metadata takes longer than all the rest."""
-    found = [find_spec(library) for library in LIBRARIES]
-    folders = [Path(spec.origin).parent for spec in found if spec and spec.origin]
-    return [path for folder in folders for path in (folder / "__init__.py", folder / "version.py") if path.is_file()]
+    found = [spec.origin for library in LIBRARIES if (spec := find_spec(library)) and spec.origin]
+    files = (Path(origin).with_name(name) for origin in found for name in ("__init__.py", "version.py"))
+    return [file for file in files if file.is_file()]
 
 
 def _kept(place: Path) -> dict[str, Any] | None:
-    answer = read_object(place)
+    answer = read_object(place)  # it may be damaged
     return answer if {"rows", "total", "names", "largest"} <= answer.keys() else None

@@ -49,18 +49,16 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     if template.use_model:
         return {"unknown": f"the template {arguments.template} needs the weights of the model"}
     template.set_mode(question["template_mode"])
-    scratch = Path(question["scratch"])
-    files = [_rows(Path(file["path"])) for file in question["datasets"]]
-    totals = [
-        file.total if named["rows"] is None else named["rows"]
-        for file, named in zip(files, question["datasets"], strict=True)
-    ]
+    datasets = question["datasets"]
+    files = [_rows(Path(named["path"])) for named in datasets]
+    asked = [named["rows"] for named in datasets]
+    totals = [file.total if rows is None else rows for file, rows in zip(files, asked, strict=True)]
     rows: list[list[list[int]]] = []
     largest: list[int] = []
     problems: list[str] = []
     for number, (file, count) in enumerate(zip(files, shares(totals, question["sample"]), strict=True)):
         for kind, lines in (("spread", file.take(spread(file.total, count))), ("largest", file.largest())):
-            place = scratch / f"{number}-{kind}.jsonl"
+            place = Path(question["scratch"]) / f"{number}-{kind}.jsonl"
             place.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             encoded, failed = _encode(template, arguments, place, len(lines), question["max_length"])
             if kind == "spread":
@@ -72,7 +70,7 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     if not rows:
         return {"unknown": f"ms-swift can use none of the rows{problem and f': {problem}'}"}
     return {
-        "names": [named["name"] for named in question["datasets"]],
+        "names": [named["name"] for named in datasets],
         "total": sum(totals),
         "rows": rows,
         "largest": largest,

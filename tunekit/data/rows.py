@@ -16,16 +16,7 @@ ROLES = ("role", "from")
 CONTENTS = ("content", "value")
 QUESTION = ("query", "prompt", "input", "instruction", "question", "problem")
 ANSWER = (
-    "response",
-    "answer",
-    "output",
-    "targets",
-    "target",
-    "answer_key",
-    "answers",
-    "solution",
-    "text",
-    "completion",
+    *("response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion"),
     "content",
 )
 REJECTED = ("rejected_response", "rejected_messages", "rejected")
@@ -35,13 +26,7 @@ USERS = ("user", "human")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 
 BROUGHT = (
-    "messages",
-    "trainer_state",
-    "prompt_id",
-    "request_id",
-    "finish_reason",
-    "is_truncated",
-    "rollout_infos",
+    *("messages", "trainer_state", "prompt_id", "request_id", "finish_reason", "is_truncated", "rollout_infos"),
     "response_token_ids",
 )
 """What a reward gets beside the columns of the dataset (ms-swift 4.6 rl_core/data.py, to_reward_row)."""
@@ -63,12 +48,7 @@ class Sample:
 
 
 def arrive(row: dict[str, Any], renamed: dict[str, str] | None = None) -> Sample:
-    """A row as a reward gets it.
-
-    Args:
-        row: of the dataset.
-        renamed: what ``--columns`` says, old names to new ones.
-    """
+    """A row of a dataset as a reward gets it; ``--columns`` has renamed some of its columns, old names to new ones."""
     row = {(renamed or {}).get(name, name): value for name, value in row.items()}
     solution = row.get("solution")
     if any(key in row for key in MESSAGES):

@@ -13,13 +13,7 @@ DRAWS = 200
 
 @dataclass(frozen=True)
 class Sequence:
-    """What the model sees of one text.
-
-    Attributes:
-        length: tokens of the text.
-        trained: tokens that are left of them where long rows are cut, else `length`.
-        loss: tokens with a label among those.
-    """
+    """One text in tokens: all of them, those that are left where long rows are cut, and those of these with a label."""
 
     length: int
     trained: int
@@ -103,12 +97,10 @@ class Seen:
 
         Long rows first, each into the fullest pack that has room: ms-swift's ``--packing_strategy binpack``.
         """
-        sizes = sorted(
-            ((sum(text.trained for text in row), sum(text.loss for text in row)) for row in self.rows), reverse=True
-        )
+        sizes = [(sum(text.trained for text in row), sum(text.loss for text in row)) for row in self.rows]
         packs: list[list[int]] = []
         filled: list[tuple[int, int]] = []  # tokens and number of each pack, in ascending order
-        for size, loss in sizes:
+        for size, loss in sorted(sizes, reverse=True):
             place = bisect_right(filled, (length - size, len(packs)))
             tokens, number = filled.pop(place - 1) if place else (0, len(packs))
             if not place:
@@ -121,21 +113,16 @@ class Seen:
     def heaviest_share(self, micro_batch: int, length: int, *, packed: bool) -> float:
         """Of the tokens of a micro-batch, those that carry loss in a heavy one: that decides the peak of the memory.
 
-        Args:
-            micro_batch: rows or packs.
-            length: tokens of a pack, or of the longest row.
-            packed: whether rows are laid into packs. Packs: the most that `DRAWS` micro-batches drawn at random hold;
-                one row: the most that a row holds. Several rows that are not packed get logits from the first token
-                with loss in any of them, which the estimate derives from the mean.
+        A micro-batch is so many rows or packs; a pack, or the longest row, has `length` tokens. Packs: the most that
+        `DRAWS` micro-batches drawn at random hold; one row: the most that a row holds. Several rows that are not packed
+        get logits from the first token with loss in any of them, which the estimate derives from the mean.
         """
-        if not self.rows:
+        if not self.rows or (micro_batch > 1 and not packed):
             return self.loss_share
         if packed:
             draw = random.Random(0)  # noqa: S311 - the same draw every time, no secret
             losses = [loss for _, loss in self.packs(length)]
             most = max(sum(draw.choices(losses, k=micro_batch)) for _ in range(DRAWS))
-        elif micro_batch == 1:
-            most = max(sum(text.loss for text in row) for row in self.rows)
         else:
-            return self.loss_share
+            most = max(sum(text.loss for text in row) for row in self.rows)
         return min(1.0, most / (micro_batch * length))

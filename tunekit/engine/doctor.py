@@ -123,9 +123,8 @@ def _fault(here: Environment, package: Package) -> Check | None:
             return Check(name, "ok", "not installed, and of no use without a GPU")
         return Check(name, package.level, package.missing, package.install)
     if state.status == "slow":
-        return Check(
-            name, "warning", f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known", AGAIN
-        )
+        found = f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known"
+        return Check(name, "warning", found, AGAIN)
     if state.status == "works":
         return None
     found = f"{version}, {package.broken}"
@@ -170,7 +169,6 @@ def _torch(here: Environment) -> Iterator[Check]:
 
 
 def _torch_build(here: Environment) -> Check:
-    """Whether a torch that is imported computes on the GPUs of this machine."""
     torch, seen = here.imports["torch"].found, _seen_by_torch(here)
     cuda, hip, error = torch.get("cuda"), torch.get("hip"), str(torch.get("gpu_error", ""))
     build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"

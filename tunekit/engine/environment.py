@@ -190,7 +190,6 @@ def _normal(name: str) -> str:
 
 
 def _declared() -> list[str]:
-    """What ms-swift requires, extras left out."""
     try:
         return [text for text in metadata.requires("ms-swift") or [] if "extra ==" not in text]
     except metadata.PackageNotFoundError:

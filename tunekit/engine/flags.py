@@ -1,8 +1,7 @@
 """Read the flags of the installed ms-swift from its source: no import, so no torch and no seconds lost.
 
-ms-swift builds its command line from dataclasses that inherit from one another and from those of
-transformers. Their files are parsed, the classes followed through the imports, and Python's own method
-resolution order (on empty stand-in classes) says which definition of a field wins.
+They are the fields of dataclasses that inherit from one another and from those of transformers: their files are parsed,
+and Python's method resolution order, on empty stand-in classes, says which definition of a field wins.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ def read_flags(engine: Installation, classes: Mapping[str, tuple[str, str]] = AR
     commands: dict[str, dict[str, Flag]] = {}
     for command, (module, name) in classes.items():
         fields: dict[str, Flag] = {}
-        for part in _stand_in(module, name).__mro__:
-            for field, flag in getattr(part, "_flags", {}).items():
-                fields.setdefault(field, flag)
+        for part in reversed(_stand_in(module, name).__mro__):
+            fields |= vars(part).get("_flags", {})
         if "model" not in fields or (command in ARGUMENT_CLASSES and "output_dir" not in fields):
             hint = 'pip install "ms-swift>=4.6,<5"'
             raise TunekitError(f"the flags of ms-swift {engine.version} could not be read", hint)
@@ -110,7 +108,6 @@ def from_json(
 
 @cache
 def _module(name: str) -> ast.Module | None:
-    """The syntax tree of a module, by its dotted name; None where there is no such file."""
     path = _module_path(name)
     return ast.parse(path.read_text(encoding="utf-8")) if path else None
 
@@ -158,7 +155,6 @@ def _stand_in(module: str, name: str) -> type:
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
-    """The dotted name that an import statement in `module` means."""
     if not node.level:
         return node.module or ""
     path = _module_path(module)
@@ -199,9 +195,7 @@ def _members(annotation: ast.expr) -> dict[str, ast.expr]:
         return _members(annotation.left) | _members(annotation.right)
     if isinstance(annotation, ast.Subscript) and _name(annotation.value) in ("Optional", "Union"):
         inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-        members: dict[str, ast.expr] = {}
-        for item in inner:
-            members |= _members(item)
+        members = {text: member for item in inner for text, member in _members(item).items()}
         return members | ({"None": ast.Constant(None)} if _name(annotation.value) == "Optional" else {})
     return {ast.unparse(annotation): annotation}
 

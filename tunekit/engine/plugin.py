@@ -1,8 +1,7 @@
 """How functions of the user's reach ms-swift: a small plugin for rewards, and the plain rows that a format made.
 
-The plugin is a file of the run, generated and readable. Rows are formatted before ms-swift starts, not by it: its own
-preprocessing drops a row at which a function fails, with a line in the log, and trains on the rest, and what came out
-cannot be looked at. Here the first failing row ends the launch, and what is learned stands in the run's folder.
+Rows are formatted before ms-swift starts, not by it: its own preprocessing drops a row at which a function fails, and
+trains on the rest. Here the first failing row ends the launch, and what is learned can be read in the run's folder.
 """
 
 from __future__ import annotations

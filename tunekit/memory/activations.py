@@ -46,19 +46,12 @@ POSITIONS = 28  # bytes a token for ids, positions and labels (int64) and the no
 
 @dataclass(frozen=True)
 class Widths:
-    """Bytes of one number.
+    """Bytes of one number."""
 
-    Attributes:
-        stream: in the residual stream and the MLP: 4 where norms were turned to float32.
-        heads: in queries, keys and values.
-        autocast: whether linear layers take 2-byte copies of 4-byte inputs.
-        adapter: in the adapter's weights.
-    """
-
-    stream: int
-    heads: int
-    autocast: bool
-    adapter: int
+    stream: int  # in the residual stream and the MLP: 4 where norms were turned to float32
+    heads: int  # in queries, keys and values
+    autocast: bool  # whether linear layers take 2-byte copies of 4-byte inputs
+    adapter: int  # in the adapter's weights
 
     @staticmethod
     def of(spec: Spec) -> Widths:
@@ -71,29 +64,20 @@ class Widths:
 
 @dataclass(frozen=True)
 class Adapters:
-    """What adapters keep of what they read.
+    """What adapters keep of what they read."""
 
-    Attributes:
-        attention_in: adapters on q, k and v; the next three are those on attention's output, gate and up, and down.
-        count: adapters in one layer.
-        own: bytes each keeps of one number of its input.
-        shared: bytes that all on the same input keep together: the input itself.
-        held: bytes of the input that the frozen layer keeps itself, as one of 8 bits does
-            (bitsandbytes.autograd._functions.MatMul8bitLt keeps A).
-        cast: bytes of the input's copy in the adapter's type, alive only while the adapter computes.
-        dropout: whether inputs are dropped out.
-    """
-
-    attention_in: int = 0
-    attention_out: int = 0
-    mlp_in: int = 0
-    mlp_out: int = 0
-    count: int = 0
-    own: int = 0
-    shared: int = 0
+    attention_in: int = 0  # adapters on q, k and v
+    attention_out: int = 0  # on the output of attention
+    mlp_in: int = 0  # on gate and up
+    mlp_out: int = 0  # on down
+    count: int = 0  # adapters in one layer
+    own: int = 0  # bytes each keeps of one number of its input
+    shared: int = 0  # bytes that all on the same input keep together: the input itself
+    # Bytes of the input that the frozen layer keeps itself, as one of 8 bits does
+    # (bitsandbytes.autograd._functions.MatMul8bitLt keeps A)
     held: int = 0
-    cast: int = 0
-    dropout: bool = False
+    cast: int = 0  # bytes of the input's copy in the adapter's type, alive only while the adapter computes
+    dropout: bool = False  # whether inputs are dropped out
 
     @staticmethod
     def of(spec: Spec, geometry: Geometry, widths: Widths) -> Adapters:
@@ -130,13 +114,11 @@ def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
 
 @dataclass(frozen=True)
 class LayerBytes:
-    """One decoder layer, in bytes: what it keeps for backward where layers are not computed again, and, where they are,
-    what is alive at its worst moment.
-    """  # noqa: D205
+    """One decoder layer, in bytes."""
 
-    kept: float
-    peak: float
-    moment: str
+    kept: float  # for backward, where layers are not computed again
+    peak: float  # with everything alive at the layer's worst moment, computed again
+    moment: str  # that moment
 
 
 def position_bytes(geometry: Geometry) -> int:

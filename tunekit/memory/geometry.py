@@ -13,35 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """What a config.json does not say: how transformers 5 builds the model of this type.
+    """What a config.json does not say: how transformers 5 builds the model of this type."""
 
-    Attributes:
-        qkv_bias: whether q, k and v have a bias; None asks ``attention_bias``.
-        out_bias: whether the attention's output has one; None asks ``attention_bias``.
-        norms: RMSNorms a layer with `hidden` weights each; their weights are not there where `plain_norms`.
-        plain_norms: norms without weights.
-        late_norms: attention and MLP are normed after, not before.
-        qk_norm: ``head`` (one weight a dimension of a head), ``full`` (one a dimension of all heads) or none.
-        fused: q, k and v are one linear layer, and so are gate and up (``qkv``, ``gate_up`` or both).
-        tied: whether the head is the embedding where the config does not say.
-        moe: whether layers have experts.
-        expert_bias: whether experts, and the router, have biases.
-        sinks: one learnt attention sink a head.
-        capped: attention scores go through a tanh.
-    """
-
-    qkv_bias: bool | None = None
-    out_bias: bool | None = None
-    norms: int = 2
-    plain_norms: bool = False
-    late_norms: bool = False
-    qk_norm: str = ""
-    fused: tuple[str, ...] = ()
-    tied: bool = False
-    moe: bool = False
-    expert_bias: bool = False
-    sinks: bool = False
-    capped: bool = False
+    qkv_bias: bool | None = None  # whether q, k and v have a bias; None asks attention_bias
+    out_bias: bool | None = None  # whether the attention's output has one; None asks attention_bias
+    norms: int = 2  # RMSNorms a layer, with `hidden` weights each
+    plain_norms: bool = False  # norms without weights
+    late_norms: bool = False  # attention and MLP are normed after, not before
+    qk_norm: str = ""  # "head" (one weight a dimension of a head), "full" (one a dimension of all heads) or none
+    fused: tuple[str, ...] = ()  # "qkv": q, k and v are one linear layer; "gate_up": so are gate and up
+    tied: bool = False  # whether the head is the embedding where the config does not say
+    moe: bool = False  # whether layers have experts
+    expert_bias: bool = False  # whether experts, and the router, have biases
+    sinks: bool = False  # one learnt attention sink a head
+    capped: bool = False  # attention scores go through a tanh
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -107,41 +92,26 @@ class Linear:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A decoder's shape.
-
-    Attributes:
-        hidden: width of the residual stream.
-        intermediate: width of the MLP of the dense layers; of the shared expert where all layers have experts.
-        vocab: rows of the embedding.
-        tied: whether the head is the embedding.
-        experts: of one MoE layer, 0 in a dense model.
-        experts_per_token: that one token is sent to.
-        expert_width: `intermediate` of one expert.
-        moe_layers: layers with experts.
-        linears: without the head.
-        other_parameters: norms, routers and other small weights.
-        softcap: whether the logits go through a tanh.
-        vision: whether there is a vision tower, which is not counted.
-    """
+    """A decoder's shape."""
 
     model_type: str
-    hidden: int
-    intermediate: int
+    hidden: int  # width of the residual stream
+    intermediate: int  # width of the MLP of the dense layers; of the shared expert where all layers have experts
     layers: int
     heads: int
     kv_heads: int
     head_dim: int
-    vocab: int
-    tied: bool
-    experts: int
-    experts_per_token: int
-    expert_width: int
-    moe_layers: int
-    linears: tuple[Linear, ...]
-    other_parameters: int
+    vocab: int  # rows of the embedding
+    tied: bool  # whether the head is the embedding
+    experts: int  # of one MoE layer, 0 in a dense model
+    experts_per_token: int  # that one token is sent to
+    expert_width: int  # `intermediate` of one expert
+    moe_layers: int  # layers with experts
+    linears: tuple[Linear, ...]  # without the head
+    other_parameters: int  # norms, routers and other small weights
     family: Family
-    softcap: bool = False
-    vision: bool = False
+    softcap: bool = False  # whether the logits go through a tanh
+    vision: bool = False  # whether there is a vision tower, which is not counted
 
     @property
     def query(self) -> int:

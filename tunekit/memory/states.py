@@ -38,21 +38,13 @@ LAYER, BOTTOM = "", ", first layer"
 
 @dataclass(frozen=True)
 class OptimizerBytes:
-    """What an optimizer holds, in bytes of one trained number.
+    """What an optimizer holds, in bytes of one trained number."""
 
-    Attributes:
-        own: by states in the weights' type, in units of it.
-        fixed: by states of their own type.
-        step: more while it steps, in units of the weights' type.
-        largest: more while it steps, of each number of the largest parameter.
-        paged: whether the states of large parameters can leave the GPU.
-    """
-
-    own: float = 0
-    fixed: float = 0
-    step: float = 0
-    largest: float = 0
-    paged: bool = False
+    own: float = 0  # by states in the weights' type, in units of it
+    fixed: float = 0  # by states of their own type
+    step: float = 0  # more while it steps, in units of the weights' type
+    largest: float = 0  # more while it steps, of each number of the largest parameter
+    paged: bool = False  # whether the states of large parameters can leave the GPU
 
 
 EIGHT_BIT = 1 + 4 / 256

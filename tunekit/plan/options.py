@@ -29,7 +29,6 @@ HOW = "How"
 PARTS = "Which parts, and images"
 WHERE = "Where"
 LOOK = "Look first, train nothing"
-SHOW = "What to show"
 RETRY = "Out of memory"
 
 LINE, RECIPE, ALL = 1, 2, 3
@@ -121,11 +120,11 @@ _ROWS = (
     Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
     Option("dry_run", SWITCH, LOOK, "Print the swift command.", "", LINE),
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
-    Option("trace", SWITCH, SHOW, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
-    Option("what_if", SWITCH, SHOW, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
-    Option("plot", FILE, SHOW, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT,)),
+    Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
+    Option("what_if", SWITCH, LOOK, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
+    Option("plot", FILE, LOOK, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT,)),
     Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", "", LINE, BOTH),
-    Option("spec", FILE, SHOW, "JSON lines of configurations: one answer a line, as JSON.", "", LINE, (FIT,)),
+    Option("spec", FILE, LOOK, "JSON lines of configurations: one answer a line, as JSON.", "", LINE, (FIT,)),
     Option("write", FILE, LOOK, "Write the command to an executable script.", "", LINE),
     Option("oom_retry", TEXT, RETRY, RETRIES, "", ALL, choices=RETRY_POLICIES),
     Option("max_attempts", WHOLE, RETRY, "Starts at the most. Default: 5.", "", ALL),

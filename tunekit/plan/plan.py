@@ -141,10 +141,7 @@ class Plan(Configuration):
     def from_json(document: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote. Raises KeyError or TypeError where another version of tunekit wrote it."""
         data = dict(document)
-        gpus = tuple(
-            Gpu(**{**gpu, "capability": _pair(gpu["capability"])})
-            for gpu in data["hardware"]["gpus"]
-        )
+        gpus = tuple(Gpu(**{**gpu, "capability": _pair(gpu["capability"])}) for gpu in data["hardware"]["gpus"])
         undecided = tuple((flag, reason) for flag, reason in data["model"]["undecided"])
         settings = {
             flag: Setting(**{**setting, "source": Source(**setting["source"])})

@@ -77,7 +77,6 @@ class Start:
         how: ``base`` (the model as it is named), ``whole`` (all weights were trained), ``adapter`` (the same adapter
             goes on learning) or ``merged``.
         source: the stage or the folder; empty for the base.
-        why: for people.
         settings: the flags of ms-swift that say so.
         reward: the stage whose reward model scores.
         merges: stages whose adapter must be merged first.

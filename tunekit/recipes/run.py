@@ -176,12 +176,7 @@ def run_recipe(
 
 class _Runner:
     def __init__(
-        self,
-        recipe: Recipe,
-        items: Sequence[Step],
-        folder: RunFolder,
-        states: Mapping[str, State],
-        screen: RecipeScreen,
+        self, recipe: Recipe, items: Sequence[Step], folder: RunFolder, states: dict[str, State], screen: RecipeScreen
     ) -> None:
         self._recipe, self._items, self._folder, self._states = recipe, items, folder, states
         self._by_name = {item.name: item for item in items}

@@ -176,15 +176,8 @@ class _Runner:
                 progress.take(entry)
             self._screen.progress(progress, log)
 
-        ended = supervise(
-            command.argv,
-            child_environment(command, os.environ),
-            log,
-            secrets=secret_values(os.environ),
-            on_tick=look,
-            inherit=(folder.lock_fd,),
-            stop=self._stop,
-        )
+        env, secrets, inherit = child_environment(command, os.environ), secret_values(os.environ), (folder.lock_fd,)
+        ended = supervise(command.argv, env, log, secrets=secrets, on_tick=look, inherit=inherit, stop=self._stop)
         look()
         self._screen.pause()
         broke = ended.status != 0 and not ended.stopped_by

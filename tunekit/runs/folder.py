@@ -65,10 +65,8 @@ class Attempt:
     Attributes:
         number: from 1.
         outcome: ``done``, ``interrupted`` or a failure's kind.
-        micro_batch, accumulation: their product with the data parallel size is the same in all attempts.
         resumed_from: the name of a checkpoint, None for a fresh start.
         last_step: the last optimizer step that was logged.
-        status: exit status of ms-swift.
         evidence: the line of the log that shows the failure.
         next_step: what the retry that follows changes, empty where none follows.
         memory_gib: the most GPU memory that PyTorch reserved; None on a CPU.
@@ -172,16 +170,11 @@ class RunFolder:
 
     def save(self, state: RunState) -> None:
         """Write ``run.json`` atomically."""
+        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh")
         document = {
             "schema": SCHEMA,
             "tunekit": tunekit.__version__,
-            "name": state.name,
-            "status": state.status,
-            "created": state.created,
-            "cwd": state.cwd,
-            "oom_retry": state.oom_retry,
-            "max_attempts": state.max_attempts,
-            "fresh": state.fresh,
+            **{name: getattr(state, name) for name in plain},
             "attempts": [asdict(attempt) for attempt in state.attempts],
             "plan": state.plan.to_json(),
         }

@@ -1,7 +1,6 @@
 """What to change after an out-of-memory: rungs, tried from top to bottom.
 
-Neutral rungs keep the optimisation what it is: the effective batch is the same to the row. Lossy rungs change
-what is learned, and are taken only when the user allows it.
+Neutral ones keep the effective batch to the row; lossy ones change what is learned, and only when the user allows it.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ SHORTEST = 512
 SMALLEST_RANK = 4
 
 Flags: TypeAlias = "Mapping[str, Value | None]"
+Fingerprint: TypeAlias = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -170,13 +170,7 @@ RUNGS = (
 
 
 def next_step(
-    plan: Plan,
-    kind: Kind,
-    packages: frozenset[str],
-    tried: set[frozenset[tuple[str, str]]],
-    attempt: int,
-    *,
-    lossy: bool,
+    plan: Plan, kind: Kind, packages: frozenset[str], tried: set[Fingerprint], attempt: int, *, lossy: bool
 ) -> Retry | None:
     """The first rung that helps against `kind` and leads to a configuration that was not tried; None where none does.
 
@@ -205,7 +199,7 @@ def seen(peak: Peak) -> float:
     return max(peak.correction, (peak.card_gib - context) / uncorrected)
 
 
-def fingerprint_of(plan: Plan) -> frozenset[tuple[str, str]]:
+def fingerprint_of(plan: Plan) -> Fingerprint:
     """By what two configurations are taken to be the same."""
     return frozenset((flag, text(setting.value)) for flag, setting in plan.settings.items())
 

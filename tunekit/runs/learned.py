@@ -1,7 +1,7 @@
 """What runs on this machine really took of the GPU, so that the next prediction on the same card is better.
 
-One JSON object a line in ``memory.jsonl`` of tunekit's cache folder: the card, what was predicted for PyTorch's
-allocator and what ms-swift measured (its ``memory(GiB)``, which is ``torch.cuda.max_memory_reserved``).
+A JSON object a line in ``memory.jsonl`` of the cache folder: the card, the GiB predicted for PyTorch's allocator, and
+those measured by ms-swift (its ``memory(GiB)``, which is ``torch.cuda.max_memory_reserved``).
 """
 
 from __future__ import annotations

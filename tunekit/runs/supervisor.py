@@ -16,7 +16,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from tunekit.plan.secrets import redact
 
@@ -116,7 +116,7 @@ def supervise(
         tee.start()
         while process.poll() is None and not stop.received:
             on_tick()
-            _wait(process)
+            wait_for(process, TICK)
         if process.poll() is None:
             _stop(process, stop, on_tick)
     finally:
@@ -136,13 +136,13 @@ def _stop(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable
             if process.poll() is not None:
                 return
             on_tick()
-            _wait(process)
+            wait_for(process, TICK)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Let a tick pass, or less where the process ends in it."""
+def wait_for(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Let the seconds pass, or less where the process ends in them."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(TICK)
+        process.wait(seconds)
 
 
 def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:

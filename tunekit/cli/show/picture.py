@@ -227,7 +227,6 @@ def _light(color: Any) -> bool:
 
 
 def _plain(axes: Axes, *, grid: bool = True) -> None:
-    """Without frame and ticks; with a faint grid to read numbers off."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
@@ -237,7 +236,6 @@ def _plain(axes: Axes, *, grid: bool = True) -> None:
 
 
 def _headings(axes: Axes, title: str, subtitle: str, below: float) -> None:
-    """Title and subtitle over a picture, `below` points of which are taken."""
     axes.set_title(title, loc="left", fontsize=13.5, fontweight="bold", pad=below + 22)
     axes.annotate(subtitle, (0, 1), (0, below + 4), "axes fraction", "offset points", fontsize=10, color="#444444")
 

@@ -160,10 +160,8 @@ def _memory(plan: Plan) -> tuple[str, bool]:
 
 
 def _functions(plan: Plan) -> list[tuple[str, str]]:
-    """The functions of the user's, and where they come from."""
-    lines = []
-    if plan.row_format:
-        lines.append(("Rows", f"made by {plan.row_format.name} of {plan.row_format.file}"))
+    own = plan.row_format
+    lines = [("Rows", f"made by {own.name} of {own.file}")] if own else []
     if plan.rewards:
         sources = {reward.alias: f"{reward.alias} of {reward.file}" for reward in plan.rewards}
         names = plan.words("reward_funcs")
@@ -172,7 +170,6 @@ def _functions(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _parts(plan: Plan) -> list[tuple[str, str]]:
-    """What is trained of a model that has parts, and how large its images may be."""
     sees = plan.model.multimodal
     lines = [("Trains", describe_parts(plan))] if sees or in_part(plan) else []
     if sees:

@@ -66,8 +66,7 @@ class TerminalScreen:
         self._name = name
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._head = ""
-        self._began = 0.0
+        self._head, self._began = "", 0.0
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """Start to draw an attempt."""

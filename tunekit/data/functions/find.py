@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from tunekit.errors import TunekitError, closest, did_you_mean
@@ -25,12 +26,9 @@ POSITIONAL = {REWARD: 2, FORMAT: 1}
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the user's.
+    """A function of the user's: the file as typed, its name there, and what ms-swift calls it: the name, where free.
 
-    Attributes:
-        file: as typed, with ``.py``; a relative one begins in the folder where the run was started.
-        name: of the function.
-        alias: what ms-swift calls it; the name, where that is free.
+    A relative file begins in the folder where the run was started.
     """
 
     file: str
@@ -45,12 +43,9 @@ class Function:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function takes beside its positional values.
+    """What a function takes beside its positional values: the names without a default; and the line that defines it.
 
-    Attributes:
-        line: of its file, where it is defined.
-        needed: names without a default.
-        known: False where the function is not written down in its file (it is imported, or made by a call).
+    It is not known where the function is not written down in its file: it is imported, or made by a call.
     """
 
     line: int
@@ -66,8 +61,7 @@ def is_function(word: str) -> bool:
 def find_function(spec: str, kind: str) -> Function:
     """The function that ``file.py:function`` names. A module's name as in ``src.rewards:score`` is understood too.
 
-    Raises:
-        TunekitError: there is no such file or function, or it cannot be called as `kind` is.
+    Raises TunekitError where there is no such file or function, or it cannot be called as `kind` is.
     """
     file, name = _split(spec, kind)
     function = Function(file, name, name)
@@ -76,11 +70,7 @@ def find_function(spec: str, kind: str) -> Function:
 
 
 def signature(function: Function, kind: str) -> Signature:
-    """What a function takes, read from its file.
-
-    Raises:
-        TunekitError: as `find_function`.
-    """
+    """What a function takes, read from its file. Raises TunekitError as `find_function`."""
     tree = _parse(function.file)
     found = next((node for node in reversed(tree.body) if function.name in _names(node)), None)
     example = EXAMPLES[kind].format(name=function.name)
@@ -100,8 +90,7 @@ def signature(function: Function, kind: str) -> Signature:
         raise TunekitError(f"{where} begins with {positional[0]}; a reward gets the prompts first", example)
     if len(positional) < wanted and takes.vararg is None:
         raise TunekitError(f"{where} takes ({', '.join(positional)}); a {kind} is called with {wanted}", example)
-    with_default = len(takes.defaults)
-    needed = positional[wanted : len(positional) - with_default]
+    needed = positional[wanted : len(positional) - len(takes.defaults)]
     pairs = zip(takes.kwonlyargs, takes.kw_defaults, strict=True)
     needed += [argument.arg for argument, default in pairs if default is None]
     if kind == FORMAT and needed:
@@ -111,18 +100,13 @@ def signature(function: Function, kind: str) -> Signature:
 
 def named_apart(functions: list[Function], taken: set[str]) -> list[Function]:
     """`functions` with aliases that differ from each other and from the names that are `taken`."""
-    seen = set(taken)
-    apart = []
+    apart: dict[str, Function] = {}
     for function in functions:
-        alias, number = function.name, 1
-        if alias in seen:
-            alias = f"{Path(function.file).stem}_{function.name}"
-        while alias in seen:
-            number += 1
-            alias = f"{function.name}_{number}"
-        seen.add(alias)
-        apart.append(Function(function.file, function.name, alias))
-    return apart
+        file, name = function.file, function.name
+        aliases = chain((name, f"{Path(file).stem}_{name}"), (f"{name}_{number}" for number in count(2)))
+        alias = next(alias for alias in aliases if alias not in taken and alias not in apart)
+        apart[alias] = Function(file, name, alias)
+    return list(apart.values())
 
 
 def _split(spec: str, kind: str) -> tuple[str, str]:

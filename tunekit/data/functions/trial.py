@@ -25,8 +25,7 @@ TIME_LIMIT = 30.0
 def try_reward(function: Function, samples: list[Sample]) -> list[float | None]:
     """What a reward gives to `samples`, with their own answers as responses.
 
-    Raises:
-        TunekitError: it cannot be loaded or called, or does not return one number for each response.
+    Raises TunekitError where it cannot be loaded or called, or does not return one number for each response.
     """
     job = {"job": "reward", **_named(function, REWARD), "samples": [asdict(sample) for sample in samples]}
     found: list[float | None] = _ask(job, time_limit())["scores"]
@@ -36,8 +35,7 @@ def try_reward(function: Function, samples: list[Sample]) -> list[float | None]:
 def try_format(function: Function, path: Path, stage: Stage, limit: int) -> list[dict[str, Any]]:
     """The rows that a format makes of the first `limit` of a file, checked as those of a dataset are.
 
-    Raises:
-        TunekitError: it cannot be loaded or called, or what it makes cannot be trained on.
+    Raises TunekitError where it cannot be loaded or called, or what it makes cannot be trained on.
     """
     job = {"job": "preview", **_formats(function, path, stage.rows), "limit": limit}
     made = _ask(job, time_limit())["rows"]
@@ -52,29 +50,20 @@ def try_format(function: Function, path: Path, stage: Stage, limit: int) -> list
 
 
 def write_formatted(function: Function, path: Path, target: Path, shape: Shape) -> tuple[int, int]:
-    """Format a whole file into rows of a shape. The target is there when it is complete.
+    """Format a whole file; the target is there when it is complete. Returns how many rows were written and left out.
 
-    Returns:
-        How many rows were written, and how many left out.
-
-    Raises:
-        TunekitError: the function fails at a row, or the file cannot be read.
+    Raises TunekitError where the function fails at a row, or the file cannot be read.
     """
     answer = _ask({"job": "write", **_formats(function, path, shape), "target": str(target)}, None)
     return answer["rows"], answer["dropped"]
 
 
 def rows_of(name: str) -> Path:
-    """The file of a dataset that is to be formatted.
-
-    Raises:
-        TunekitError: it is not on this machine.
-    """
+    """The file of a dataset that is to be formatted. Raises TunekitError where it is not on this machine."""
     path = local_file(name)
     if path is None:
-        raise TunekitError(
-            f"--format works on files, and {name} is not one", "download it, and give the file of rows", Exit.DATA
-        )
+        hint = "download it, and give the file of rows"
+        raise TunekitError(f"--format works on files, and {name} is not one", hint, Exit.DATA)
     return path
 
 
@@ -88,7 +77,6 @@ def time_limit() -> float:
 
 
 def _ask(job: dict[str, Any], seconds: float | None) -> dict[str, Any]:
-    """What the worker answers. Raises TunekitError where it took too long, died, or says what is wrong."""
     try:
         answer = ask_once("tunekit.data.functions.worker:do_job", job, seconds)
     except WorkerFailed as failed:

@@ -35,24 +35,20 @@ def _score(job: dict[str, Any]) -> dict[str, Any]:
     if not samples:
         return {"scores": []}
     columns: dict[str, Any] = {name: [None] * len(samples) for name in BROUGHT}
-    columns["finish_reason"] = ["stop"] * len(samples)
-    columns["is_truncated"] = [False] * len(samples)
+    columns |= {"finish_reason": ["stop"] * len(samples), "is_truncated": [False] * len(samples)}
     columns["response_token_ids"] = [[] for _ in samples]
     for name in {name for sample in samples for name in sample["columns"]}:
         columns[name] = [sample["columns"].get(name) for sample in samples]
     answers = [sample["answer"] for sample in samples]
-    columns["messages"] = [
-        [*sample["messages"], {"role": "assistant", "content": sample["answer"]}] for sample in samples
-    ]
-    columns["trainer_state"] = None
+    turns = [[*each["messages"], {"role": "assistant", "content": each["answer"]}] for each in samples]
+    columns |= {"messages": turns, "trainer_state": None}
     called = as_reward(function, job["label"])
     return {"scores": _guarded(job, lambda: called(answers, **columns), names=[*columns])}
 
 
 def _preview(job: dict[str, Any]) -> dict[str, Any]:
     """The first rows that a format makes, each with the line of its source."""
-    made = [{"line": line, "row": row} for line, row in _formatted(job, job["limit"]) if row is not None]
-    return {"rows": made}
+    return {"rows": [{"line": at, "row": row} for at, row in _formatted(job, job["limit"]) if row is not None]}
 
 
 def _write(job: dict[str, Any]) -> dict[str, Any]:
@@ -66,9 +62,9 @@ def _write(job: dict[str, Any]) -> dict[str, Any]:
             for _, row in _formatted(job, sys.maxsize):
                 if row is None:
                     dropped += 1
-                    continue
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                rows += 1
+                else:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    rows += 1
         if not rows:
             raise Refused(f"{job['label']} left out every row of {job['data']}")
         Path(temporary).chmod(0o644)
@@ -92,12 +88,9 @@ def _formatted(job: dict[str, Any], limit: int) -> Iterator[tuple[int, dict[str,
 
 
 def _row(made: Any, row: dict[str, Any], bare_text: str) -> dict[str, Any] | None:
-    """The row of ms-swift that a format means; None where it leaves the row out. Raises ValueError for a third.
+    """The row of ms-swift that a format `made` of a row; None where it leaves it out. Raises ValueError for a third.
 
-    Args:
-        made: what the format returned.
-        row: what it was given.
-        bare_text: what a text is, see `tunekit.stages.Shape`.
+    `bare_text` is what a text means, see `tunekit.stages.Shape`.
     """
     if made is None or isinstance(made, dict):
         return made
@@ -119,19 +112,12 @@ def _function(job: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _guarded(job: dict[str, Any], call: Callable[[], Any], where: str = "", names: list[str] | None = None) -> Any:
-    """Run code of the user's; what goes wrong is said with the line of their file.
-
-    Args:
-        job: what is done.
-        call: the user's code.
-        where: the row that it is given.
-        names: the columns that it is given.
-    """
+    """Run code of the user's, on a row with these columns; what goes wrong is said with the line of their file."""
     try:
         return call()
     except ModuleNotFoundError as error:
-        at = _line(error, job)
-        raise Refused(f"{at}: {error.name} is not installed, and there is no {error.name}.py beside it") from error
+        problem = f"{error.name} is not installed, and there is no {error.name}.py beside it"
+        raise Refused(f"{_line(error, job)}: {problem}") from error
     except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())
         if words.startswith(job["label"]):  # of what it returned, and it says so itself
@@ -142,11 +128,10 @@ def _guarded(job: dict[str, Any], call: Callable[[], Any], where: str = "", name
 
 def _line(error: BaseException, job: dict[str, Any]) -> str:
     """The place in the user's file from which `error` came; the function, where it came from none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    mine = str(Path(job["file"]).resolve())
-    frame = next((frame for frame in reversed(frames) if str(Path(frame.filename).resolve()) == mine), None)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename} line {error.lineno}"
+    frames, mine = traceback.extract_tb(error.__traceback__), Path(job["file"]).resolve()
+    frame = next((frame for frame in reversed(frames) if Path(frame.filename).resolve() == mine), None)
     if frame is None:
         return str(job["label"])
     inside = "" if frame.name == "<module>" else f", in {frame.name}"

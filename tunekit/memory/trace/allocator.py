@@ -214,24 +214,16 @@ class CachingAllocator:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a sequence of events comes to.
+    """What a sequence of events comes to, in bytes."""
 
-    Attributes:
-        allocated: peak bytes of blocks in use. A block of the large pool can be up to 1 MiB larger than its tensor, and
-            PyTorch counts blocks too (``stats.allocated_bytes`` grows by ``block->size``).
-        reserved: peak bytes of segments.
-        fits: whether it stayed below the cap.
-        peak_at: the index of the event that made `allocated`; -1 without events.
-        retries: how often cached segments had to be given back.
-        failed_at: the index of the event that did not fit.
-    """
-
+    # The peak of blocks in use. A block of the large pool can be up to 1 MiB larger than its tensor, and PyTorch counts
+    # blocks too (stats.allocated_bytes grows by block->size)
     allocated: int
-    reserved: int
-    fits: bool
-    peak_at: int = -1
-    retries: int = 0
-    failed_at: int | None = None
+    reserved: int  # the peak of segments
+    fits: bool  # whether it stayed below the cap
+    peak_at: int = -1  # the index of the event that made `allocated`; -1 without events
+    retries: int = 0  # how often cached segments had to be given back
+    failed_at: int | None = None  # the index of the event that did not fit
 
 
 def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False, cap: int | None = None) -> Replay:

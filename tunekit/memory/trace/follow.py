@@ -32,24 +32,16 @@ class Storage:
 
 
 class Follower(TorchDispatchMode):
-    """Writes down the allocations of all operations run inside it.
-
-    Attributes:
-        events: as `tunekit.memory.trace.allocator.replay` takes them.
-        known: every storage that ever was, by name.
-        phase: what the step is doing now.
-        in_layer: how many decoder layers compute, one in another.
-    """
+    """Writes down the allocations of all operations run inside it."""
 
     def __init__(self, vocabulary: int, workspace: int) -> None:
         """A follower that calls tensors `vocabulary` wide logits, on a card whose cuBLAS takes so many bytes."""
         super().__init__()
-        self.events: list[tuple[int, int]] = []
-        self.known: dict[int, Storage] = {}
-        self.phase = "load"
-        self.in_layer = 0
-        self._vocabulary = vocabulary
-        self._workspace = workspace
+        self.events: list[tuple[int, int]] = []  # as `tunekit.memory.trace.allocator.replay` takes them
+        self.known: dict[int, Storage] = {}  # every storage that ever was, by name
+        self.phase = "load"  # what the step is doing now
+        self.in_layer = 0  # how many decoder layers compute, one in another
+        self._vocabulary, self._workspace = vocabulary, workspace
         self._alive: dict[int, tuple[int, Any]] = {}
         self._ops: dict[Any, tuple[str, bool]] = {}
         self._threads_with_cublas: set[str] = set()

@@ -83,8 +83,7 @@ def _rebinding_apply(self: nn.Module, fn: Callable[[Any], Any], recurse: bool = 
     for child in self.children() if recurse else ():
         child._apply(fn)  # noqa: SLF001
     for name, parameter in list(self._parameters.items()):
-        value = parameter if parameter is None else fn(parameter)
-        if value is not parameter:
+        if parameter is not None and (value := fn(parameter)) is not parameter:
             self._parameters[name] = nn.Parameter(value.detach(), requires_grad=parameter.requires_grad)
     self._buffers.update({name: fn(buffer) for name, buffer in self._buffers.items() if buffer is not None})
     return self

@@ -27,7 +27,7 @@ class Built:
 
 
 def build_model(spec: Spec, *, plain: bool) -> Built:
-    """The model of `spec` with its tuner, for ms-swift's loop or a `plain` one. Raises Unknown where it cannot be traced."""
+    """The model of `spec` and its tuner for ms-swift's loop or a `plain` one. Raises Unknown for no plain decoder."""
     dtype = DTYPES[spec.precision]
     base = model = _model(spec, dtype)
     if spec.bits == 4:

@@ -24,7 +24,6 @@ HIGHEST_PREFERENCE_RATE = 2e-5
 FULL_RATE = 2e-5
 """Learning rate of full training: 1e-5 to 5e-5 in the guides, whose examples take this."""
 
-
 MERGE_FIRST = "merge the adapter first: tunekit merge RUN, then --model with the merged folder"
 
 

@@ -15,7 +15,7 @@ from tunekit.engine.command import child_environment
 from tunekit.errors import Exit
 from tunekit.plan.secrets import redact, secret_values
 from tunekit.runs.attempts import engine_or_fail, failure_in
-from tunekit.runs.supervisor import TICK, StopRequest
+from tunekit.runs.supervisor import TICK, StopRequest, wait_for
 from tunekit.runs.trained.use import program_error
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def talk_with(job: Job) -> int:
         messages.start()
         try:
             while process.poll() is None and not stop.received:
-                _wait(process, TICK)
+                wait_for(process, TICK)
         finally:
             _end(process)
             messages.join(timeout=5)
@@ -86,7 +86,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     import psutil
 
     if process.poll() is None:
-        _wait(process, ENDS_ITSELF)
+        wait_for(process, ENDS_ITSELF)
     if process.poll() is not None:
         return
     started = psutil.Process(process.pid).children(recursive=True)
@@ -94,15 +94,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             break
         process.send_signal(number)
-        _wait(process, patience)
+        wait_for(process, patience)
     for other in started:
         with contextlib.suppress(psutil.NoSuchProcess):
             other.kill()
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
 
 
 @contextlib.contextmanager

@@ -61,16 +61,10 @@ def try_program(
     KeyboardInterrupt where a signal asked to stop; nothing of the program is left.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    env, secrets = child_environment(command, os.environ), secret_values(os.environ)
+    tick = progress.tick if progress else lambda: None
     with StopRequest() as stop:
-        ended = supervise(
-            command.argv,
-            child_environment(command, os.environ),
-            log,
-            secrets=secret_values(os.environ),
-            on_tick=progress.tick if progress else lambda: None,
-            inherit=inherit,
-            stop=stop,
-        )
+        ended = supervise(command.argv, env, log, secrets=secrets, on_tick=tick, inherit=inherit, stop=stop)
     if progress:
         progress.end()
     if ended.stopped_by is not None:
