@@ -46,19 +46,12 @@ LOSSY = {"JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp"}
 
 @dataclass(frozen=True)
 class Copies:
-    """How the copies differ from the pictures.
+    """How the copies differ from the pictures."""
 
-    Attributes:
-        flip: mirrored left to right; half of the copies where they are cropped too, else all.
-        crop: the share of each side that is kept, at a random place; None keeps all.
-        seed: the same seed makes the same copies.
-        with_text: copy rows about what is written in pictures too.
-    """
-
-    flip: bool = False
-    crop: float | None = None
-    seed: int = 42
-    with_text: bool = False
+    flip: bool = False  # mirrored left to right; half of the copies where they are cropped too, else all
+    crop: float | None = None  # the share of each side that is kept, at a random place; None keeps all
+    seed: int = 42  # the same seed makes the same copies
+    with_text: bool = False  # copy rows about what is written in pictures too
 
     def check(self) -> None:
         """Raise TunekitError if they would be no different, or hold too little."""

@@ -34,17 +34,11 @@ BROUGHT = (
 
 @dataclass(frozen=True)
 class Sample:
-    """A row as a reward gets it.
+    """A row as a reward gets it."""
 
-    Attributes:
-        messages: the conversation before the response.
-        answer: what the dataset gives for a response; empty where it gives none.
-        columns: those that ms-swift leaves.
-    """
-
-    messages: list[dict[str, str]]
-    answer: str = ""
-    columns: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, str]]  # the conversation before the response
+    answer: str = ""  # what the dataset gives for a response; empty where it gives none
+    columns: dict[str, Any] = field(default_factory=dict)  # those that ms-swift leaves
 
 
 def arrive(row: dict[str, Any], renamed: dict[str, str] | None = None) -> Sample:

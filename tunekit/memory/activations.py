@@ -30,10 +30,8 @@ HIDDEN_LIVE = 6  # of h in a layer computed again: the residual, the gradient fr
 # Of q: gradients of output and query (2 + 2), kept query and output (4), the kernel's float32 accumulator (4)
 FLASH_BACKWARD = 12
 LOGSUMEXP = 4  # flash attention keeps one float32 a token and head
-EAGER_KEPT = {
-    2: 6,
-    4: 4,
-}  # of S x S a head: the float32 softmax, and its copy in the width of the heads if that is less
+# Of S x S a head: the float32 softmax, and its copy in the width of the heads where that is less
+EAGER_KEPT = {2: 6, 4: 4}
 # The same going backward: softmax, gradient in float32, its product with the softmax (SoftMax.cu) and the result, which
 # is 2 bytes in float16: there CUDA's softmax converts by itself (ATen/native/SoftMax.cpp, half_to_float)
 EAGER_PEAK = {"float16": 14, "other": 16}

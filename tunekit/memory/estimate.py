@@ -35,11 +35,10 @@ CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
 layer's; without expandable segments also 0.7 of what a layer or the loss needs, whichever is less: blocks cut for one
 are of no use to the other. Fitted to 26 replays of traces through a model of PyTorch's allocator; docs/memory.md says
 how far it is from 216 others and from measured rows. Rows of many lengths need more."""
-LOGITS, LOGITS_RLHF = 12, 16
+LOGITS, LOGITS_RLHF, SOFTCAP = 12, 16, 2
 """Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
-log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax)."""
-SOFTCAP = 2
-"""More of one logit where it went through a tanh, which keeps its output."""
+log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax). A tanh that it went
+through keeps its output."""
 
 
 @lru_cache(maxsize=1024)

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry
     from tunekit.memory.spec import Spec
 
-NF4, INT8 = 0.5, 1.0
-"""Bytes of a quantized weight."""
+NF4, INT8 = 0.5, 1.0  # bytes of a quantized weight
+# ... and of its share of the scales: float32 a block of 64; with double quantization 8 bits, and float32 a 256 of those
+# (see quantize_4bit in bitsandbytes.functional)
 SCALE, SCALE_TWICE = 4 / 64, 1 / 64 + 4 / (64 * 256)
-"""... and of its share of the scales: float32 a block of 64; with double quantization 8 bits, and float32 a 256 of
-those (bitsandbytes.functional.quantize_4bit)."""
+# A state of bitsandbytes in 8 bits: a byte, and float32 a block of 256 (bitsandbytes.optim.optimizer, init_state)
+EIGHT_BIT = 1 + 4 / 256
+# Numbers in the bucket of DeepSpeed's reductions under ZeRO-1 and 2 (reduce_bucket_size, ms-swift's config/zero2.json),
+# there in whole whatever is trained (deepspeed 0.19, runtime/zero/stage_1_and_2.py, setup_buckets; a second one only
+# with overlap_comm). Under ZeRO-3 transformers writes hidden x hidden there (integrations/deepspeed.py,
+# trainer_config_finalize)
 BUCKET = 200_000_000
-"""Numbers in the bucket of DeepSpeed's reductions under ZeRO-1 and 2 (``reduce_bucket_size`` in ms-swift's
-config/zero2.json), there in whole whatever is trained (deepspeed 0.19, runtime/zero/stage_1_and_2.py, setup_buckets;
-a second one only with ``overlap_comm``). Under ZeRO-3 transformers writes hidden x hidden there
-(integrations/deepspeed.py, trainer_config_finalize)."""
+# Numbers that ZeRO-3 steps at once (sub_group_size), and parameters that it gathers at most
+# (stage3_max_live_parameters); both in ms-swift's config/zero3.json
 GROUP = 1_000_000_000
-"""Numbers that ZeRO-3 steps at once (``sub_group_size``), and parameters that it gathers at most
-(``stage3_max_live_parameters``); both in ms-swift's config/zero3.json."""
+# Parameters below keep their states on the GPU under paged optimizers (bitsandbytes.optim.optimizer, get_state_buffer)
 PAGE = 100_000
-"""Parameters smaller than this keep their states on the GPU under paged optimizers
-(bitsandbytes.optim.optimizer, get_state_buffer)."""
 OPTIMIZER, LOSS = "optimizer step", "backward of the loss"
 HEAD, EMBEDDING = "gradient of the head", "gradient of the embedding"
 LAYER, BOTTOM = "", ", first layer"
@@ -46,10 +46,6 @@ class OptimizerBytes:
     largest: float = 0  # more while it steps, of each number of the largest parameter
     paged: bool = False  # whether the states of large parameters can leave the GPU
 
-
-EIGHT_BIT = 1 + 4 / 256
-"""A state of bitsandbytes in 8 bits: a byte, and a float32 scale for each block of 256 (bitsandbytes.optim.optimizer,
-init_state)."""
 
 OPTIMIZERS: Mapping[str, OptimizerBytes] = {
     "adamw_torch_fused": OptimizerBytes(own=2),

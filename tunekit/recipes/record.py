@@ -75,10 +75,7 @@ def load_record(folder: Path) -> Record | None:
 
 
 def make_record(item: Step, earlier: Mapping[str, Path], before: Record | None = None) -> Record:
-    """The record of a stage that is about to be trained; `earlier` are the folders of the stages that it starts from.
-
-    Of files that have not changed since the record `before` the content is not read again.
-    """
+    """The record of a stage about to be trained; files as they are in the record `before` are not read again."""
     known = before.files if before else {}
     files = {str(path): _content(path, known.get(str(path))) for path in files_of(item)}
     starts = {name: version(path) for name, path in earlier.items()}

@@ -115,10 +115,7 @@ def _state(item: Step, folders: Mapping[str, Path], found: Mapping[str, State], 
 
 
 def check_stages(items: Sequence[Step], states: Mapping[str, State]) -> None:
-    """Check the data, the functions and the disk of every stage that will run, before the first one starts.
-
-    Raises TunekitError, which names the stage, where one could not be trained.
-    """
+    """Check data, functions and disk of all stages that will run. Raises TunekitError, which names the stage."""
     engine_or_fail()
     coming = [item for item in items if states[item.name].runs]
     for item in items:
@@ -153,10 +150,7 @@ def _check_disk_for_merges(items: Sequence[Step], coming: Sequence[Step]) -> Non
 def run_recipe(
     recipe: Recipe, items: Sequence[Step], folder: RunFolder, states: Mapping[str, State], screen: RecipeScreen
 ) -> int:
-    """Run what `recipe_states` says is to be done. The lock of the recipe's folder must be held.
-
-    Gives the exit code: that of the first stage that does not end well.
-    """
+    """Run what `recipe_states` says, with the lock of the recipe's folder; gives the exit code of the first failure."""
     states = dict(states)
     runner = _Runner(recipe, items, folder, states, screen)
     runner.save()

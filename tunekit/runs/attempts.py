@@ -116,7 +116,7 @@ class _Runner:
             return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
 
     def _learn_from_the_last_attempt(self) -> None:
-        """A run that failed for want of memory and is resumed goes on with less where there is less; else as it is.
+        """Resume a run that failed for want of memory with less, where there is less.
 
         Only one that failed: where the machine died in an attempt, what that attempt was to try stands already.
         """

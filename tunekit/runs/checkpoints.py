@@ -62,10 +62,7 @@ def best_checkpoint(output: Path, *, evaluated: bool = False) -> Path | None:
 
 
 def link_result(folder: Path) -> Path:
-    """Point ``result`` in the folder of a recipe's finished stage to the checkpoint that counts, and return that.
-
-    Raises TunekitError where no checkpoint was saved.
-    """
+    """Point ``result`` in a finished stage to the checkpoint that counts. Raises TunekitError where there is none."""
     checkpoint = best_checkpoint(folder / "output")
     if checkpoint is None:
         raise TunekitError(f"{folder} has no checkpoint to go on from", "drop --save_strategy no", Exit.TRAINING_FAILED)
@@ -117,8 +114,7 @@ def _written(path: Path) -> bool:
 def ready_to_resume(checkpoint: Path, scratch: Path) -> Path:
     """A complete checkpoint that the installed transformers resumes with the flags' micro-batch.
 
-    Below 5.2 that is a copy in `scratch` (hard links, so no disk space) whose ``trainer_state.json`` names no batch
-    size.
+    Below 5.2 a copy in `scratch` (hard links, so no disk space) whose ``trainer_state.json`` names no batch size.
     """
     version = package_version("transformers")
     if version is None or version >= RESTORES_BATCH_BELOW:

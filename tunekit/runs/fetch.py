@@ -30,10 +30,7 @@ TRUE = ("1", "true", "yes", "on")
 
 
 def find_config(model: Model) -> dict[str, Any]:
-    """The config.json of a model; a hub is asked where it is nowhere here: up to a few seconds.
-
-    Raises TunekitError where it is nowhere to be had, or does not give the shape of the weights.
-    """
+    """A model's config.json; may ask a hub, for seconds. Raises TunekitError where none gives its shape."""
     if model.local or shipped_config(model) or kept_config(model):
         return config_of(model)
     first = model.hugging_face or os.environ.get("USE_HF", "").lower() in TRUE

@@ -203,10 +203,7 @@ def _state(document: dict[str, Any]) -> RunState:
 
 
 def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
-    """Name and folder of a new run: a name that tunekit chose gets a number where it is taken.
-
-    Raises TunekitError where the user's name or folder is taken.
-    """
+    """Name and folder of a new run. Raises TunekitError where those that the user chose are taken."""
     if output_dir:
         path = Path(output_dir).expanduser()
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -112,13 +112,11 @@ class Forecast:
                 if lever.spec in seen:
                     continue  # half of micro-batch 2 is micro-batch 1
                 seen.append(lever.spec)
-                name, found = lever.name, None
-                if traced:
-                    try:
-                        found = trace(lever.spec, worker=worker)
-                    except Unknown:
-                        name = f"{name}, estimated"
-                found = found or estimate(lever.spec)
+                name = lever.name
+                try:
+                    found = trace(lever.spec, worker=worker) if traced else estimate(lever.spec)
+                except Unknown:
+                    name, found = f"{name}, estimated", estimate(lever.spec)
                 yield name, found, verdict(found, self.card_gib)
 
     def what_if(self) -> dict[int, dict[str, int]]:
@@ -167,10 +165,7 @@ def _data(rows: Measured) -> dict[str, Any]:
 
 
 def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
-    """What the configuration that words mean takes.
-
-    Raises TunekitError where it cannot be planned, its model is not known, or its dataset cannot be trained on.
-    """
+    """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
     share = _typed_share(words)
     around = look_around()
     name = " ".join(words.said["stage"].words) if "stage" in words.said else USUAL
@@ -214,10 +209,7 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
 
 
 def answers_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The prediction for each configuration in a file of JSON lines; a bad one gets ``error`` in its place.
-
-    Raises TunekitError where the file cannot be read.
-    """
+    """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -37,10 +37,7 @@ def settled(plan: Plan, files: Files) -> Plan:
 
 
 def check_rewards(plan: Plan) -> None:
-    """Check what can be known of the rewards of a GRPO run without running any of them.
-
-    Raises TunekitError where one needs a column that is not there, or the rows are too few for a step.
-    """
+    """Check rewards without running them. Raises TunekitError where a column is missing or rows are too few."""
     if plan.stage.scored_by != "functions" or plan.row_format:  # those rows are looked at when they are made
         return
     _check_enough(plan)
@@ -51,10 +48,10 @@ def check_rewards(plan: Plan) -> None:
 
 
 def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
-    """Run the functions of a plan on the first rows of its datasets; look for the packages of rewards of ms-swift.
+    """Run the functions of a plan on the first rows of its datasets; gives lines for people, each with its title.
 
-    Gives lines for people, each with its title. Raises TunekitError where a function fails, what it returns cannot be
-    used, or a package is not installed.
+    Raises TunekitError where one fails, what it returns cannot be used, or a package of a reward of ms-swift is
+    missing.
     """
     for name in plan.words("reward_funcs"):
         package = PACKAGES.get(name)
@@ -84,8 +81,7 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
 def write_files(plan: Plan, files: Files, *, anew: bool = False) -> list[tuple[str, str]]:
     """Write what a command needs beside it, the plugin and formatted rows; gives lines for people, each with its title.
 
-    `anew` replaces rows that are there already. In a run those stay: it goes on with what it began to learn. Raises
-    TunekitError where the format fails at a row.
+    `anew` replaces rows that are there. In a run they stay, as it began to learn them. Raises TunekitError.
     """
     lines: list[tuple[str, str]] = []
     function = plan.row_format

@@ -39,10 +39,7 @@ SCHEMA = len(STEPS) + 1
 
 
 def migrate(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as this version writes it.
-
-    Raises KeyError, TypeError, AttributeError or ValueError where it is none of tunekit, or of a newer one.
-    """
+    """The document as this version writes it. Raises KeyError, TypeError, AttributeError or ValueError for others."""
     schema = document["schema"]
     if not 1 <= schema <= SCHEMA:
         raise ValueError(f"schema {schema}")

@@ -21,10 +21,7 @@ LARGE_GIB = 1.0
 
 
 def check_launch(plan: Plan, path: Path) -> None:
-    """Check the datasets, the checkpoints and the disk of a plan.
-
-    Raises TunekitError where a dataset cannot be trained on, or the checkpoints will not fit.
-    """
+    """Check the datasets, the adapters and the disk of a plan. Raises TunekitError where they will not do."""
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
     check_disk(plan, path)
@@ -41,10 +38,7 @@ def check_data(plan: Plan) -> None:
 
 
 def check_adapters(plan: Plan) -> None:
-    """Refuse a checkpoint that is not there: ms-swift takes it for an id on a hub and asks for half a minute.
-
-    Raises TunekitError with exit code 2.
-    """
+    """Raise TunekitError for a checkpoint that is not there: ms-swift would ask a hub for it, for half a minute."""
     for flag in ("adapters", "ref_adapters", "reward_adapters"):
         for name in plan.words(flag):
             folder = Path(name).expanduser()

@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is the same for every run that is planned in one call: looked up once.
-
-    `others` is what the user's configuration and ``TUNEKIT_*`` say for all runs.
-    """
+    """What is the same for all runs planned in one call; `others` are the user's configuration and ``TUNEKIT_*``."""
 
     flags: FlagTable
     library: Library
@@ -66,10 +63,7 @@ def request_of(command: str, words: Words, around: Surroundings) -> Request:
 
 
 def gather_facts(request: Request, around: Surroundings) -> Facts:
-    """What a plan is made from beside the request. Asks the driver for GPUs.
-
-    Raises TunekitError where there is no such hardware, model or function.
-    """
+    """What a plan is made from beside the request, GPUs included. Raises TunekitError for names that mean nothing."""
     machine = choose_hardware(request.gpus or None)
     names, rewards, row_format = _functions(request)
     return Facts(
@@ -127,10 +121,7 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
 
 
 def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
-    """Stop before a launch that cannot end well, and name the preset that comes nearest and fits.
-
-    Raises TunekitError with exit code 3 where by the estimate the tensors alone are larger than the GPU.
-    """
+    """Raise TunekitError, exit code 3, and name a preset that fits, where by the estimate the GPU is too small."""
     peak = run.plan.peak
     if peak is None or peak.fits:
         return

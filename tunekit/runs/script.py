@@ -33,10 +33,9 @@ def write_own_script(run: Run) -> None:
 
 
 def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
-    """Write the command as an executable script of the user's, and beside it what it needs.
+    """Write the command as an executable script of the user's, and what it needs beside it; gives lines for people.
 
-    Gives lines for people, each with its title. Raises TunekitError where a file is there that tunekit did not write,
-    or one cannot be written.
+    Raises TunekitError where a file is there that tunekit did not write, or one cannot be written.
     """
     files = Files.beside(path)
     _check_target(path)

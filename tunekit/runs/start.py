@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_run(run: Run, show: Show) -> None:
-    """Check what can be known before a run begins.
-
-    Raises TunekitError where ms-swift is not here, or this machine or these data cannot be used.
-    """
+    """Check what can be known before a run begins. Raises TunekitError where it cannot be trained here."""
     engine_or_fail()
     preflight.check_machine(run.plan)
     preflight.check_launch(run.plan, run.path)

@@ -1,8 +1,7 @@
 """Start ms-swift, write down what it says, and stop it so that nothing of it is left.
 
-ms-swift starts the trainer as a child (and torchrun starts workers in sessions of their own), and does not
-pass signals on: killing it alone leaves the trainer running. So it gets a session of its own, signals go to
-the whole group, and what is left is found by a mark in its environment.
+ms-swift starts the trainer as a child (torchrun starts workers in sessions of their own) and passes no signals on. So
+it gets a session of its own, signals go to the whole group, and what is left is found by a mark in its environment.
 """
 
 from __future__ import annotations

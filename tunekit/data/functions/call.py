@@ -53,11 +53,7 @@ def last_question(conversation: list[dict[str, Any]]) -> str:
 
 
 def as_scores(returned: Any, responses: int, label: str) -> list[float | None]:
-    """What a reward returned, as numbers; None for a response that it does not judge.
-
-    Raises:
-        ValueError: it is not one finite number for each response.
-    """
+    """What a reward returned: a finite number for each response, or None where it judges none; else a ValueError."""
     try:
         values = None if isinstance(returned, (str, bytes, dict)) else list(returned)
     except TypeError:

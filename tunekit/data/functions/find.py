@@ -26,14 +26,11 @@ POSITIONAL = {REWARD: 2, FORMAT: 1}
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the user's: the file as typed, its name there, and what ms-swift calls it: the name, where free.
+    """A function of the user's."""
 
-    A relative file begins in the folder where the run was started.
-    """
-
-    file: str
+    file: str  # as typed, with .py; a relative one begins in the folder where the run was started
     name: str
-    alias: str = ""
+    alias: str = ""  # what ms-swift calls it; the name, where that is free
 
     @property
     def spec(self) -> str:
@@ -43,14 +40,11 @@ class Function:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function takes beside its positional values: the names without a default; and the line that defines it.
+    """What a function takes beside its positional values."""
 
-    It is not known where the function is not written down in its file: it is imported, or made by a call.
-    """
-
-    line: int
-    needed: tuple[str, ...] = ()
-    known: bool = True
+    line: int  # of its file, where it is defined
+    needed: tuple[str, ...] = ()  # names without a default
+    known: bool = True  # False where it is not written down in its file: it is imported, or made by a call
 
 
 def is_function(word: str) -> bool:

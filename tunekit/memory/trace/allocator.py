@@ -173,21 +173,17 @@ class CachingAllocator:
                     if block.before is None and block.after is None:
                         pool.remove(block)
                         self.reserved -= block.size
-                continue
-            last = pool.last
-            if last is None or not last.free:
-                continue
-            page = SMALL_BUFFER if small else LARGE_BUFFER
-            pool.remove(last)
-            cut = last.size // page * page
-            self.reserved -= cut
-            last.size -= cut
-            if last.size:
-                pool.add(last)
-                continue
-            pool.last = last.before
-            if last.before is not None:
-                last.before.after = None
+            elif (last := pool.last) is not None and last.free:
+                pool.remove(last)
+                rest = last.size % (SMALL_BUFFER if small else LARGE_BUFFER)
+                self.reserved -= last.size - rest
+                last.size = rest
+                if rest:
+                    pool.add(last)
+                else:
+                    pool.last = last.before
+                    if last.before is not None:
+                        last.before.after = None
 
     def _split(self, block: Block, size: int) -> None:
         """Leave `size` bytes in `block` and make the rest free."""

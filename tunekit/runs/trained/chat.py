@@ -47,10 +47,7 @@ LADDER = ((signal.SIGINT, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
 def talk_with(job: Job) -> int:
-    """Chat. What is asked and answered stays in the terminal; ms-swift's messages go to a log, secrets struck out.
-
-    Gives the exit code, done or interrupted. Raises TunekitError where it failed.
-    """
+    """Chat, with ms-swift's messages in a log, secrets struck out; gives the exit code. Raises TunekitError."""
     engine, command, log = engine_or_fail(), job.to_talk(), job.target.log("chat")
     say(f"loading {job.target.name} …")
     say("exit or Ctrl-D ends · clear forgets what was said · multi-line takes lines up to one with #")

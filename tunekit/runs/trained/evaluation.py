@@ -70,10 +70,9 @@ class Evaluation:
             yield self.job.command(self._benchmark_flags()).shell()
 
     def run(self, *, anew: bool) -> list[Score]:
-        """Evaluate, and keep the scores. A script that fails does not keep the others from being run.
+        """Evaluate, and keep the scores; a script that fails stops no other. `anew` answers again what was answered.
 
-        `anew` answers again what was answered before. Raises TunekitError where a package is missing or ms-swift
-        failed, KeyboardInterrupt where the user stopped it.
+        Raises TunekitError where a package is missing or ms-swift failed, KeyboardInterrupt where the user stopped it.
         """
         if self.benchmarks:
             _check_packages()
@@ -116,11 +115,7 @@ class Evaluation:
 
 
 def plan_evaluation(job: Job, words: Sequence[str]) -> Evaluation:
-    """What ``tunekit eval`` is asked for, by the words of ``--pair`` and the flags of a job.
-
-    Raises TunekitError where a pair is none, there is nothing to evaluate on, or a flag is for benchmarks and there are
-    none.
-    """
+    """What the words of ``--pair`` and a job's flags ask for. Raises TunekitError where they do not fit together."""
     pairs = pairs_of(words)
     benchmarks = job.typed.get(BENCHMARKS)
     if not pairs and not benchmarks:

@@ -63,10 +63,7 @@ class Job:
         return load_flags(self.target.weights, cpu=not self.devices)
 
     def command(self, flags: Mapping[str, Value], *, real: bool = False, followup: Followup | None = None) -> Command:
-        """The command of ms-swift, with the flags that tunekit sets; `followup` where it is not what the job is for.
-
-        A `real` one is for this interpreter, to be started; else it is for people, to be printed.
-        """
+        """The command with tunekit's flags and those that were typed: `real` to be started here, else to be printed."""
         env = {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
         program = engine_or_fail().program if real else PROGRAM
         return after_command(followup or self.followup, {**flags, **self.typed}, env, program)
@@ -104,10 +101,7 @@ def prepare_job(
 
 
 def check_flags(followup: Followup, flags: Mapping[str, Sequence[str]]) -> dict[str, Value]:
-    """The values of flags of ms-swift that were typed.
-
-    Raises TunekitError where there is no such flag, tunekit sets it by itself, or the value does not fit it.
-    """
+    """The values of typed flags of ms-swift. Raises TunekitError for those that the command does not take."""
     if not flags:
         return {}
     table = flag_table(AFTER_CLASSES)

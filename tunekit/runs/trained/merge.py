@@ -64,10 +64,7 @@ def merge_adapter(
 
 
 def _load_unquantized(folder: Path) -> None:
-    """Take the quantization out of the ``args.json`` that ms-swift copies from the adapter.
-
-    It would load the merged model in a few bits because of it, though nothing in its weights is quantized.
-    """
+    """Take the adapter's quantization out of ``args.json``: ms-swift would load the merged model in a few bits."""
     path = folder / "args.json"
     trained = read_object(path)
     if trained.get("quant_method") is not None:
@@ -75,10 +72,7 @@ def _load_unquantized(folder: Path) -> None:
 
 
 def merge_target(job: Job, output: Path) -> None:
-    """Merge the adapter that a user named into a folder that `check_free` has seen.
-
-    Raises TunekitError where the folder cannot be made or ms-swift failed, KeyboardInterrupt where the user stopped it.
-    """
+    """Merge the adapter that a user named into a folder that is free (`check_free`). Raises TunekitError."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
@@ -104,10 +98,7 @@ def check_free(output: Path) -> None:
 
 
 def merge_stage(folder: RunFolder, plan: Plan, engine: Installation) -> Failure | None:
-    """Merge the adapter of a recipe's finished stage into ``merged``, unless that is there.
-
-    ms-swift inherits the lock of `folder`. Gives and raises what `merge_adapter` does.
-    """
+    """Merge a finished stage's adapter into ``merged``, unless that is there; gives and raises as `merge_adapter`."""
     output, half = folder.path / MERGED, folder.path / HALF
     if output.is_dir():
         return None

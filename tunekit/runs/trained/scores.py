@@ -54,9 +54,7 @@ class Score:
         scores: by name; empty where it failed or printed no object.
         output: what it printed, where that was no object.
         error: its last lines, where it failed.
-        predictions: the file that it was given.
-        rows: how many answers that holds.
-        at: when.
+        predictions: the file that it was given, with `rows` answers.
     """
 
     checkpoint: str
@@ -73,8 +71,7 @@ class Score:
 def pairs_of(words: Iterable[str]) -> list[Pair]:
     """The pairs that ``--pair DATA:SCRIPT.py,SCRIPT.py`` names; several of the same data become one.
 
-    Raises TunekitError with exit code 2 where it is no pair or a script is not there, with exit code 4 where the data
-    are not.
+    Raises TunekitError: exit code 2 where it is no pair or a script is missing, exit code 4 where the data are.
     """
     found: dict[str, list[Path]] = {}
     for word in words:
@@ -93,10 +90,7 @@ def pairs_of(words: Iterable[str]) -> list[Pair]:
 
 
 def predictions_place(target: Target, data: str, flags: Mapping[str, Value], engine: str) -> Path:
-    """Where the answers of a model to a dataset are kept. Another model, other rows or flags have another place.
-
-    `flags` are of ms-swift, of the version `engine`; those that name results do not count.
-    """
+    """Where the answers of a model to a dataset are kept: another place for other weights, rows, flags or `engine`."""
     mark = hashlib.sha256()
     for name in sorted(target.weights.folder.glob("*")):
         if name.suffix in (".safetensors", ".bin"):
@@ -123,10 +117,9 @@ def _content(path: Path) -> str:
 
 
 def run_script(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any], str, str]:
-    """Run a script on predictions, as ``python SCRIPT PREDICTIONS.jsonl``.
+    """Run ``python SCRIPT PREDICTIONS.jsonl``: its scores, what it printed without any, its last lines if it failed.
 
-    Gives its scores, what it printed where that holds none, and its last lines where it failed. Raises
-    KeyboardInterrupt where a signal asked to stop; nothing of the script is left.
+    Raises KeyboardInterrupt where a signal asked to stop; nothing of the script is left.
     """
     secrets = secret_values(os.environ)
     with StopRequest() as stop:

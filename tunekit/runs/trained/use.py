@@ -86,10 +86,7 @@ def program_error(what: str, failure: Failure, log: Path) -> TunekitError:
 
 
 class ProgressLine:
-    """One line on stderr that says how far something is: redrawn in a terminal, now and then in a log file.
-
-    `what` is done, for people: ``merging kit · checkpoint-15``; `done` rows of `total`, 0 where they are not counted.
-    """
+    """A line on stderr, redrawn in a terminal: `what` is done, with `done` of `total` rows, 0 where not counted."""
 
     def __init__(self, what: str, done: Callable[[], int] = lambda: 0, total: int = 0) -> None:
         self.what, self._done, self._total = what, done, total
