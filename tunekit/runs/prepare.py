@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunekit.console import say
@@ -31,6 +31,7 @@ from tunekit.runs.learned import learned_correction
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tunekit.hardware import Hardware
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
@@ -44,6 +45,13 @@ class Surroundings:
     flags: FlagTable
     library: Library
     others: tuple[Words, ...]
+    machines: dict[str, Hardware] = field(default_factory=dict)
+
+    def machine(self, gpus: str) -> Hardware:
+        """The hardware that ``--gpus`` means. The driver is asked once. Raises TunekitError."""
+        if gpus not in self.machines:
+            self.machines[gpus] = choose_hardware(gpus or None)
+        return self.machines[gpus]
 
 
 def look_around() -> Surroundings:
@@ -64,7 +72,7 @@ def request_of(command: str, words: Words, around: Surroundings) -> Request:
 
 def gather_facts(request: Request, around: Surroundings) -> Facts:
     """What a plan is made from beside the request, GPUs included. Raises TunekitError for names that mean nothing."""
-    machine = choose_hardware(request.gpus or None)
+    machine = around.machine(request.gpus)
     names, rewards, row_format = _functions(request)
     return Facts(
         flags=around.flags,
