@@ -242,7 +242,7 @@ def plans(make, first, second):
     part = Part("next", stages[1], "before", "", None, {}, "r.toml line 9")
     run = Run(before, "before", Path("runs/r/before"), "neutral", 1)
     step = chain.Step(replace(part, name="before"), run, chain.Start("base"), None, None)
-    return chain.left_by(step), plan, part
+    return chain.result_of(step), plan, part
 
 
 QLORA = {"quant_method": "bnb", "quant_bits": 4}

@@ -112,8 +112,10 @@ def _refuse_both(first: Said, second: Said) -> None:
     if first.name == second.name:
         raise TunekitError(f"{second.label} is given twice", "drop one of them")
     if first.name in OPTIONS and second.name in OPTIONS:
-        whole = OPTIONS[min(first.name, second.name, key=len)].spelled
-        raise TunekitError(f"{first.label} and {second.label} exclude each other", f"{whole} is for all parts")
+        whole, part = sorted((first.name, second.name), key=len)
+        for_all = f"{OPTIONS[whole].spelled} is for all parts"
+        hint = for_all if part.startswith(whole) else f"both set --{canonical(whole)}"
+        raise TunekitError(f"{first.label} and {second.label} exclude each other", hint)
     raise TunekitError(f"{first.label} and {second.label} are the same", "give one of them")
 
 

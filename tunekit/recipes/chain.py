@@ -49,7 +49,7 @@ ADAPTER_FILE = {"r": "lora_rank", "lora_alpha": "lora_alpha"}
 
 
 @dataclass(frozen=True)
-class Left:
+class Result:
     """What an earlier stage leaves, or what is in a folder that is named.
 
     Attributes:
@@ -141,7 +141,7 @@ class Step:
         return self.path / MERGED
 
 
-OBSTACLES: tuple[tuple[Callable[[Left, Plan, Part], bool], str], ...] = (
+OBSTACLES: tuple[tuple[Callable[[Result, Plan, Part], bool], str], ...] = (
     (lambda left, _plan, _part: left.tuner != "lora", "ms-swift goes on with plain LoRA only"),
     (lambda _left, plan, _part: plan.full, "full training needs the whole model"),
     (lambda _left, plan, _part: tuner(plan) != "lora", "this stage trains another kind of adapter"),
@@ -166,27 +166,27 @@ def tuner(plan: Plan) -> str:
     return plan.text("tuner_type", "lora")
 
 
-def left_by(item: Step) -> Left:
+def result_of(item: Step) -> Result:
     """What a stage will leave."""
     shape = {flag: item.plan.get(flag) for flag in (*SHAPE, *WEIGHTS)}
     model = item.plan.get("model")
-    return Left(item.name, item.checkpoint, tuner(item.plan), model, shape, item.plan, item.merged)
+    return Result(item.name, item.checkpoint, tuner(item.plan), model, shape, item.plan, item.merged)
 
 
-def left_in(folder: str, model: Value | None) -> Left:
+def result_in(folder: str, model: Value | None) -> Result:
     """What is in a folder that a stage names; `model` is the base of an adapter. Raises TunekitError."""
     path = Path(folder).expanduser()
     if not is_adapter(folder):
-        return Left(folder, path, "full", None, {})
+        return Result(folder, path, "full", None, {})
     try:
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TunekitError(f"{path / 'adapter_config.json'}: cannot be read: {error}") from error
     kind = str(config.get("peft_type", "")).lower()
-    return Left(folder, path, kind, model, {flag: config.get(name) for name, flag in ADAPTER_FILE.items()})
+    return Result(folder, path, kind, model, {flag: config.get(name) for name, flag in ADAPTER_FILE.items()})
 
 
-def decide_start(part: Part, plan: Plan, left: Left | None, reward: Left | None = None) -> Start:
+def decide_start(part: Part, plan: Plan, left: Result | None, reward: Result | None = None) -> Start:
     """How a stage starts from what is `left`, None for the model that is named; `reward` is the stage that scores.
 
     `plan` is made as if it started from that model. Raises TunekitError where ``merge`` asks for what cannot be.
@@ -198,7 +198,7 @@ def decide_start(part: Part, plan: Plan, left: Left | None, reward: Left | None 
     return replace(start, reward=reward.name, merges=tuple(merges))
 
 
-def _policy(part: Part, plan: Plan, left: Left | None) -> Start:
+def _policy(part: Part, plan: Plan, left: Result | None) -> Start:
     if left is None:
         if part.merge is not None:
             raise TunekitError(f"{part.where}: stage {part.name} starts from the {BASE}: there is nothing to merge")
@@ -224,7 +224,7 @@ def _policy(part: Part, plan: Plan, left: Left | None) -> Start:
     return Start("merged", left.name, obstacle or "merge = true", _whole(left, left.merged), merges=(left.name,))
 
 
-def _other_shape(left: Left, plan: Plan) -> str:
+def _other_shape(left: Result, plan: Plan) -> str:
     for flag, before in left.shape.items():
         if flag in SHAPE and before != plan.get(flag):
             there, here = ("not set" if value is None else text(value) for value in (before, plan.get(flag)))
@@ -232,7 +232,7 @@ def _other_shape(left: Left, plan: Plan) -> str:
     return ""
 
 
-def _adapter(part: Part, left: Left) -> dict[str, Setting]:
+def _adapter(part: Part, left: Result) -> dict[str, Setting]:
     where = [str(left.checkpoint)]
     settings = {"adapters": Setting(where, SOURCE, f"what {left.name} learned")}
     if part.stage.ref_adapters:
@@ -243,7 +243,7 @@ def _adapter(part: Part, left: Left) -> dict[str, Setting]:
     return settings
 
 
-def _whole(left: Left, folder: Path) -> dict[str, Setting]:
+def _whole(left: Result, folder: Path) -> dict[str, Setting]:
     """The flags for a folder with a whole model. What ms-swift knew by the name of the first must be said."""
     if left.plan is None:  # it was planned from this folder
         return {}
@@ -262,7 +262,7 @@ def started_from(plan: Plan, start: Start) -> Plan:
     return replace(plan, settings=in_order({**plan.settings, **(start.settings or {})}))
 
 
-def reward_words(reward: Left) -> dict[str, Said]:
+def reward_words(reward: Result) -> dict[str, Said]:
     """The flags of ms-swift that name a reward model: its whole model, with the head that gives scores."""
     folder = reward.checkpoint if reward.tuner == "full" or reward.merged is None else reward.merged
     words = {"reward_model": str(folder)}

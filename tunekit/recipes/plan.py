@@ -10,7 +10,7 @@ from tunekit.errors import TunekitError
 from tunekit.plan.options import canonical
 from tunekit.plan.request import Words, read_request
 from tunekit.plan.settings import Source
-from tunekit.recipes.chain import Left, Step, decide_start, left_by, left_in, reward_words, started_from
+from tunekit.recipes.chain import Result, Step, decide_start, result_of, result_in, reward_words, started_from
 from tunekit.recipes.schema import BASE
 from tunekit.runs.prepare import gather_facts, prepare, refuse_too_large
 
@@ -30,28 +30,28 @@ def plan_recipe(recipe: Recipe, folder: Path, around: Surroundings, *, look: boo
     a stage cannot be planned.
     """
     steps: list[Step] = []
-    lefts: dict[str, Left] = {}
+    results: dict[str, Result] = {}
     for part in recipe.parts:
         try:
-            steps.append(_step(recipe, part, folder, around, lefts, look=look))
+            steps.append(_step(recipe, part, folder, around, results, look=look))
         except TunekitError as error:
             raise _located(part, error) from error
-        lefts[part.name] = left_by(steps[-1])
+        results[part.name] = result_of(steps[-1])
     return steps
 
 
 def _step(
-    recipe: Recipe, part: Part, folder: Path, around: Surroundings, lefts: Mapping[str, Left], *, look: bool
+    recipe: Recipe, part: Part, folder: Path, around: Surroundings, results: Mapping[str, Result], *, look: bool
 ) -> Step:
-    reward = lefts.get(part.reward)
+    reward = results.get(part.reward)
     said = {**part.said, **(reward_words(reward) if reward else {})}
     request = read_request(part.stage, Words(Source("recipe", recipe.name), said), around.others, around.flags)
     request = replace(request, name=f"{folder.name}-{part.name}")
     facts = gather_facts(request, around)
     run = prepare(request, facts, look=look, at=(request.name, folder / part.name))
-    left = lefts.get(part.start)
+    left = results.get(part.start)
     if left is None and part.start != BASE:
-        left = left_in(part.start, run.plan.get("model"))
+        left = result_in(part.start, run.plan.get("model"))
     start = decide_start(part, run.plan, left, reward)
     return Step(part, replace(run, plan=started_from(run.plan, start)), start, request, facts)
 

@@ -102,7 +102,7 @@ def has_weights(path: Path) -> bool:
     if any(_written(path / name) for name in WEIGHTS):
         return True
     try:
-        return all(_written(path / name) for name in read_object(path / SHARDS)["weight_map"].values())
+        return all(_written(path / name) for name in set(read_object(path / SHARDS)["weight_map"].values()))
     except (OSError, KeyError, TypeError, AttributeError):
         return False
 
