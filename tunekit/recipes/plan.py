@@ -10,7 +10,7 @@ from tunekit.errors import TunekitError
 from tunekit.plan.options import canonical
 from tunekit.plan.request import Words, read_request
 from tunekit.plan.settings import Source
-from tunekit.recipes.chain import Result, Step, decide_start, result_of, result_in, reward_words, started_from
+from tunekit.recipes.chain import Result, Step, decide_start, result_in, result_of, reward_words, started_from
 from tunekit.recipes.schema import BASE
 from tunekit.runs.prepare import gather_facts, prepare, refuse_too_large
 
