@@ -231,7 +231,7 @@ def test_cpu():
     ("spec", "says"),
     [
         ("H1000", "h100"),
-        ("2x24", "write 2x24GB"),
+        ("2x24TB", "write 2x24GB"),
         ("0x24GB", "--gpus cpu"),
         ("0GB", "write 2x24GB"),
         ("x24GB", "write 2x24GB"),
