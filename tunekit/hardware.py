@@ -93,7 +93,8 @@ AROUND = re.compile(r"^(?:(?:nvidia|geforce|tesla|quadro|rtx)-?)+|-(?:sxm\d?|pci
 """Words around a card's name that change nothing: ``NVIDIA A100-SXM4-80GB`` is an A100-80GB."""
 
 MOST = 16
-"""GPUs in one machine at the most; more stand in several machines, which ``NNODES`` counts."""
+"""GPUs in one machine at the most; more stand in several machines, of `FEWEST` to 8."""
+FEWEST = 4
 MOST_GPUS = 1024
 LONGEST = 60
 """Characters of a description that are looked at."""
@@ -187,7 +188,7 @@ def choose_hardware(spec: str | None) -> Hardware:
     number = _whole(spec) if spec else None
     sizes = {gigabytes for _, gigabytes, _ in CARDS.values() if gigabytes > MOST}
     if spec and (number is None or spec in CARDS or number in sizes):
-        return Hardware(_described(spec, nodes), described=True, nodes=nodes)
+        return _in_machines(spec, _described(spec, nodes), nodes)
     found = detect()
     if number is not None and not 0 < number <= len(found):
         raise TunekitError(
@@ -260,13 +261,19 @@ def _described(spec: str, nodes: int) -> tuple[Gpu, ...]:
         raise TunekitError(f"--gpus {spec}: there must be at least one GPU", "--gpus cpu plans for a CPU")
     if count * nodes > MOST_GPUS:
         raise TunekitError(f"--gpus {spec}: more than {MOST_GPUS:,} GPUs are not planned for")
-    if count > MOST:
-        machines = f"NNODES={count // 8} tunekit … --gpus 8x{parts[2]}" if parts and not count % 8 else "NNODES=2 …"
-        raise TunekitError(
-            f"--gpus {spec}: no machine holds {count:,} GPUs",
-            f"it is the GPUs of one machine, and NNODES counts machines: {machines}",
-        )
     return tuple(replace(card, device=str(index)) for index in range(count))
+
+
+def _in_machines(spec: str, gpus: tuple[Gpu, ...], nodes: int) -> Hardware:
+    """Described GPUs, shared among machines of up to 8 where no machine holds so many."""
+    count = len(gpus)
+    if count <= MOST:
+        return Hardware(gpus, described=True, nodes=nodes)
+    each = next(number for number in range(8, 0, -1) if count % number == 0)
+    if nodes > 1 or each < FEWEST:
+        why = "--gpus is what one machine has, and NNODES counts machines" if nodes > 1 else "machines have 4 to 8"
+        raise TunekitError(f"--gpus {spec}: no machine holds {count:,} GPUs", f"{why}: NNODES=4, --gpus 8xH100")
+    return Hardware(gpus[:each], described=True, nodes=count // each)
 
 
 def _card(spec: str, word: str) -> Gpu:

@@ -324,7 +324,7 @@ def test_auto_switches_liger_on_where_it_is_and_says_what_it_saves(make):
     plan = make(gpus="1x80GB", liger_models=LIGER_MODELS)
     change = next(change for change in plan.changes if change.flag == "use_liger_kernel")
     assert change.by == Source("rule", "liger")
-    assert re.search(r"micro-batch 8 takes 3\d\.\d instead of 3\d\.\d GiB \(of \d\d\.\d where every", change.why)
+    assert re.search(r"micro-batch 16 takes 4\d\.\d instead of 5\d\.\d GiB \(of 12\d\.\d where every", change.why)
     for without in (
         make(gpus="1x80GB"),
         make(gpus="1x80GB", liger_models=LIGER_MODELS, packages=frozenset({"flash_attn"})),

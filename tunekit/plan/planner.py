@@ -43,11 +43,12 @@ if TYPE_CHECKING:
 
 ABOVE_ZERO = (
     *("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps", "eval_steps"),
-    *("num_generations", "num_generations_eval", "per_device_eval_batch_size"),
+    *("num_generations_eval", "per_device_eval_batch_size"),
 )
 """Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
 
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
+MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
 
 
@@ -161,6 +162,8 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described else []
+    if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
+        described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
     return replace(
         plan,
         settings=in_order(plan.settings),

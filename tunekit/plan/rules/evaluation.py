@@ -117,7 +117,7 @@ EVALUATION_WARNINGS = (
         lambda plan: bool(_asked(plan)),
         lambda plan: (
             f"{' and '.join(f'--{flag}' for flag in _asked(plan))}: there is nothing to evaluate on, so nothing is "
-            f"evaluated; {VALIDATION}, makes it happen"
+            f"evaluated; add {VALIDATION}"
         ),
     ),
 )
