@@ -584,3 +584,11 @@ def test_a_plan_of_another_version_is_told(make):
         Plan.from_json({key: value for key, value in document.items() if key != "batch"})
     with pytest.raises((KeyError, TypeError)):
         Plan.from_json(document | {"colour": "blue"})
+
+
+@pytest.mark.parametrize("rows", [1_000_001, 10**400])
+def test_batches_that_no_step_computes(make, rows):
+    with pytest.raises(TunekitError, match="--effective-batch is more than 1,000,000 rows"):
+        make(preset="7b", effective=typed(rows))
+    with pytest.raises(TunekitError, match="--micro-batch is more than 1,000,000 rows"):
+        make(micro=typed(rows))

@@ -17,7 +17,7 @@ from tunekit.plan.auto import (
     solve_memory,
     what_limits,
 )
-from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve_batch
+from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
@@ -246,6 +246,9 @@ def _wished_batch(key: str, preset: Preset, overlays: list[Preset]) -> Setting:
 
 def _with_batch(plan: Plan, micro: Setting, effective: Setting) -> tuple[Plan, list[str]]:
     """The plan with the batch that comes nearest to what is wished, and what had to give way."""
+    for name, setting in (("--micro-batch", micro), ("--effective-batch", effective)):
+        if setting.whole > MAXIMUM:
+            raise TunekitError(f"{name} is more than {MAXIMUM:,} rows, which no step computes")
     device, copies, wanted = plan.hardware.device, _data_parallel(plan), effective.whole
     # The batch of some stages counts answers, and must hold whole prompts.
     generations = plan.whole("num_generations", plan.stage.generations) if plan.stage.generations > 1 else 1

@@ -597,3 +597,24 @@ def test_a_template_that_ms_swift_does_not_have(make, flag, word):
     with pytest.raises(TunekitError, match=f"^--{flag} {word}: ms-swift has none of that name"):
         make(preset="7b", **{flag: word})
     assert make(preset="7b", external_plugins=["my.py"], **{flag: word}).get(flag) == word
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/x", "a" * 300, "~nobody-here"])
+def test_a_name_that_no_folder_can_have(name):
+    with pytest.raises(TunekitError) as refused:
+        resolve(name)
+    assert len(refused.value.message) < 120
+
+
+@pytest.mark.parametrize("odd", [{"architectures": {"a": 1}}, {"architectures": [{}]}, {"text_config": [1]}])
+def test_fields_of_another_kind(tmp_path, odd):
+    folder(tmp_path / "Qwen2.5-7B", odd)
+    folder(tmp_path / "mine", odd)
+    assert resolve(str(tmp_path / "Qwen2.5-7B")).params_b == 7
+    assert resolve(str(tmp_path / "mine")).note
+
+
+def test_a_config_without_end(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(TunekitError, match="cannot be read as JSON"):
+        resolve(str(tmp_path))

@@ -140,10 +140,14 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
     is no such model, several have that name, or a folder holds none.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except (OSError, RuntimeError, ValueError):  # ~nobody, names that are too long
+        raise TunekitError(f"--model {name[:60]} is no folder and no model") from None
+    if is_folder:
         return _local(folder)
-    if folder.is_file():
+    if is_file:
         raise TunekitError(f"--model {name} is a file, not a model's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise TunekitError(f"model folder {name} does not exist")
@@ -324,7 +328,8 @@ def _local(folder: Path) -> Model:
         if trained.get("template"):
             left = tuple(item for item in model.undecided if item[0] != "template")
             model = replace(model, template=trained["template"], undecided=left)
-    text_config = config.get("text_config") or config
+    inner = config.get("text_config")
+    text_config = inner if isinstance(inner, dict) else config
     return replace(
         model,
         id=str(folder),
@@ -347,7 +352,8 @@ def _known_by_name(folder: Path) -> Model | None:
 def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | None) -> Model:
     """Several model types may share an architecture: ms-swift refuses a plain Llama folder for that reason."""
     catalogue = _catalogue()
-    architecture = (config.get("architectures") or ["null"])[0]
+    named_first = config.get("architectures")
+    architecture = str(named_first[0]) if isinstance(named_first, list) and named_first else "null"
     types = catalogue["architectures"].get(architecture, [])
     named = trained_type or config.get("model_type")
     family = types[0] if len(types) == 1 else named if named in types else None
@@ -402,6 +408,6 @@ def _json(path: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TunekitError(f"{path}: cannot be read as JSON: {error}") from error
     return document if isinstance(document, dict) else None
