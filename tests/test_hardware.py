@@ -201,6 +201,17 @@ def test_an_empty_variable_is_not_set(no_driver, monkeypatch):
         ("A100-40GB", 1, 40, "A100-40GB"),
         ("t4", 1, 16, "Tesla T4"),
         ("RTX A6000", 1, 48, "RTX A6000"),
+        ("4090D", 1, 24, "RTX 4090 D"),
+        ("8xA100-80G", 8, 80, "A100-80GB"),
+        ("24", 1, 24, "24 GB GPU"),
+        ("2x24", 2, 24, "24 GB GPU"),
+        ("2x24G", 2, 24, "24 GB GPU"),
+        ("NVIDIA A100-SXM4-80GB", 1, 80, "A100-80GB"),
+        ("H100 80GB HBM3", 1, 80, "H100"),
+        ("RTX 4090 24G", 1, 24, "RTX 4090"),
+        ("4x RTX 6000 Ada", 4, 48, "RTX 6000 Ada"),
+        ("V100-32G", 1, 32, "V100"),
+        ("2x3090Ti", 2, 24, "RTX 3090 Ti"),
     ],
 )
 def test_described_gpus(spec, count, gigabytes, name):
@@ -231,7 +242,7 @@ def test_cpu():
     ("spec", "says"),
     [
         ("H1000", "h100"),
-        ("2x24", "write 2x24GB"),
+        ("2x24TB", "write 2x24GB"),
         ("0x24GB", "--gpus cpu"),
         ("0GB", "write 2x24GB"),
         ("x24GB", "write 2x24GB"),
@@ -240,13 +251,64 @@ def test_cpu():
         ("all", ""),
         ("24 TB", ""),
         ("2x24GB,1x80GB", ""),
+        ("²", "write 2x24GB"),
+        ("2x²", "write 2x24GB"),
+        ("٢x24GB", "write 2x24GB"),
+        ("99999GB", "1,024 GB"),
+        ("1025xH100", ""),
+        ("99999999xH100", ""),
+        ("17xH100", "NNODES=4"),
     ],
 )
 def test_descriptions_that_cannot_be_read(no_driver, spec, says):
     with pytest.raises(TunekitError, match=r"^--gpus ") as refused:
         choose_hardware(spec)
     assert spec in refused.value.message
-    assert says in (refused.value.hint or "")
+    assert says in f"{refused.value.message} {refused.value.hint or ''}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "vendor"),
+    [
+        *(
+            ("MI300X", "AMD"),
+            ("8xMI250", "AMD"),
+            ("Radeon RX 7900", "AMD"),
+            ("910B", "Huawei"),
+            ("Ascend 910B3", "Huawei"),
+        ),
+        *(("Gaudi2", "Intel"), ("xpu", "Intel"), ("M3 Max", "Apple"), ("mps", "Apple"), ("TPUv4", "Google")),
+        *(("v5e-8", "Google"), ("trn1", "Amazon"), ("MTT S4000", "another vendor")),
+    ],
+)
+def test_cards_of_other_vendors_are_told_so(spec, vendor):
+    with pytest.raises(TunekitError, match=f"made by {vendor}, and tunekit plans for NVIDIA's") as refused:
+        choose_hardware(spec)
+    assert "CUDA" in refused.value.hint
+
+
+@pytest.mark.parametrize(("spec", "each", "machines"), [("24xH100", 8, 3), ("1024xH100", 8, 128), ("20xA100", 5, 4)])
+def test_more_gpus_than_a_machine_holds_are_several_machines(spec, each, machines, monkeypatch):
+    found = choose_hardware(spec)
+    assert (found.local_world, found.nodes, found.world) == (each, machines, each * machines)
+    assert found.summary().endswith(f"on each of {machines} machines")
+    monkeypatch.setenv("NNODES", "2")
+    with pytest.raises(TunekitError, match="no machine holds|more than 1,024 GPUs"):
+        choose_hardware(spec)
+
+
+def test_a_word_without_end_is_not_repeated():
+    with pytest.raises(TunekitError) as refused:
+        choose_hardware("9" * 5000)
+    assert len(refused.value.message) < 200
+
+
+@pytest.mark.parametrize("variable", ["NPROC_PER_NODE", "NNODES"])
+def test_absurd_numbers_of_processes(no_driver, monkeypatch, variable):
+    for word in ("100000", "9" * 5000, "²"):
+        monkeypatch.setenv(variable, word)
+        with pytest.raises(TunekitError, match=variable):
+            choose_hardware(None)
 
 
 def test_the_smallest_gpu_and_the_oldest_decide():

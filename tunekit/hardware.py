@@ -13,33 +13,93 @@ GIB_PER_GB = 0.985
 
 CARDS: dict[str, tuple[str, float, tuple[int, int]]] = {
     "t4": ("Tesla T4", 16, (7, 5)),
+    "p40": ("Tesla P40", 24, (6, 1)),
+    "p100": ("Tesla P100", 16, (6, 0)),
     "v100": ("V100", 32, (7, 0)),
     "v100-16gb": ("V100", 16, (7, 0)),
+    "v100-32gb": ("V100", 32, (7, 0)),
+    "titanrtx": ("Titan RTX", 24, (7, 5)),
     "2080ti": ("RTX 2080 Ti", 11, (7, 5)),
+    "a2": ("A2", 16, (8, 6)),
     "a10": ("A10", 24, (8, 6)),
     "a10g": ("A10G", 24, (8, 6)),
+    "a16": ("A16", 16, (8, 6)),
     "a30": ("A30", 24, (8, 0)),
     "a40": ("A40", 48, (8, 6)),
     "a100": ("A100-80GB", 80, (8, 0)),
     "a100-40gb": ("A100-40GB", 40, (8, 0)),
     "a100-80gb": ("A100-80GB", 80, (8, 0)),
     "a800": ("A800", 80, (8, 0)),
+    "a800-40gb": ("A800-40GB", 40, (8, 0)),
+    "a800-80gb": ("A800", 80, (8, 0)),
+    "a4000": ("RTX A4000", 16, (8, 6)),
+    "a4500": ("RTX A4500", 20, (8, 6)),
     "a5000": ("RTX A5000", 24, (8, 6)),
+    "a5500": ("RTX A5500", 24, (8, 6)),
     "a6000": ("RTX A6000", 48, (8, 6)),
+    "3060": ("RTX 3060", 12, (8, 6)),
+    "3080": ("RTX 3080", 10, (8, 6)),
+    "3080ti": ("RTX 3080 Ti", 12, (8, 6)),
     "3090": ("RTX 3090", 24, (8, 6)),
+    "3090ti": ("RTX 3090 Ti", 24, (8, 6)),
+    "4060ti-16gb": ("RTX 4060 Ti", 16, (8, 9)),
+    "4070": ("RTX 4070", 12, (8, 9)),
+    "4070ti": ("RTX 4070 Ti", 12, (8, 9)),
+    "4080": ("RTX 4080", 16, (8, 9)),
     "4090": ("RTX 4090", 24, (8, 9)),
+    "4090d": ("RTX 4090 D", 24, (8, 9)),
+    "4090-48gb": ("RTX 4090", 48, (8, 9)),
+    "4000ada": ("RTX 4000 Ada", 20, (8, 9)),
+    "5000ada": ("RTX 5000 Ada", 32, (8, 9)),
+    "6000ada": ("RTX 6000 Ada", 48, (8, 9)),
+    "a6000ada": ("RTX 6000 Ada", 48, (8, 9)),
+    "5060ti-16gb": ("RTX 5060 Ti", 16, (12, 0)),
+    "5070": ("RTX 5070", 12, (12, 0)),
+    "5070ti": ("RTX 5070 Ti", 16, (12, 0)),
+    "5080": ("RTX 5080", 16, (12, 0)),
     "5090": ("RTX 5090", 32, (12, 0)),
+    "5090d": ("RTX 5090 D", 32, (12, 0)),
+    "pro6000": ("RTX PRO 6000 Blackwell", 96, (12, 0)),
     "l4": ("L4", 24, (8, 9)),
     "l20": ("L20", 48, (8, 9)),
     "l40": ("L40", 48, (8, 9)),
     "l40s": ("L40S", 48, (8, 9)),
     "h20": ("H20", 96, (9, 0)),
+    "h20-141gb": ("H20", 141, (9, 0)),
     "h100": ("H100", 80, (9, 0)),
+    "h100-80gb": ("H100", 80, (9, 0)),
+    "h100nvl": ("H100 NVL", 94, (9, 0)),
     "h800": ("H800", 80, (9, 0)),
     "h200": ("H200", 141, (9, 0)),
+    "gh200": ("GH200", 96, (9, 0)),
     "b200": ("B200", 180, (10, 0)),
+    "gb200": ("GB200", 186, (10, 0)),
+    "b300": ("B300", 288, (10, 3)),
 }
 """What ``--gpus`` knows: name, memory in GB as sold, compute capability (https://developer.nvidia.com/cuda-gpus)."""
+
+OTHERS = (
+    (re.compile(r"mi\d{2,3}[a-z]?|instinct.*|radeon.*|rx\d{4}[a-z]*|amd.*|w7900"), "AMD"),
+    (re.compile(r"(ascend)?(910|310)[a-z]?\d?|ascend.*|npu|huawei.*"), "Huawei"),
+    (re.compile(r"gaudi\d?|hpu|arc.*|[ab]\d{3}m?intel|xpu|max1[15]50|intel.*"), "Intel"),
+    (re.compile(r"m[1-5](pro|max|ultra)?|mps|apple.*"), "Apple"),
+    (re.compile(r"(tpu)?v[2-7][ep]?(litepod)?\d*|tpu.*|google.*"), "Google"),
+    (re.compile(r"trainium\d?|trn\d.*|inf\d.*|inferentia\d?"), "Amazon"),
+    (re.compile(r"mtts\d+|mthreads.*|mlu\d*.*|dcu.*|k100(ai)?|biv?1\d0|c500|kunlun.*"), "another vendor"),
+)
+"""Names of accelerators that are no GPUs of NVIDIA's, and who makes them."""
+
+AROUND = re.compile(r"^(?:(?:nvidia|geforce|tesla|quadro|rtx)-?)+|-(?:sxm\d?|pcie|hbm\d?e?|laptop|gpu)\b")
+"""Words around a card's name that change nothing: ``NVIDIA A100-SXM4-80GB`` is an A100-80GB."""
+
+MOST = 16
+"""GPUs in one machine at the most; more stand in several machines, of `FEWEST` to 8."""
+FEWEST = 4
+MOST_GPUS = 1024
+LONGEST = 60
+"""Characters of a description that are looked at."""
+LEAST_GB, MOST_GB = 1, 1024
+"""What one card is thought to hold."""
 
 
 @dataclass(frozen=True)
@@ -116,23 +176,26 @@ def choose_hardware(spec: str | None) -> Hardware:
     """The hardware that ``--gpus spec`` and the environment mean.
 
     None takes every visible GPU, a bare number that many of them, ``cpu`` none; ``24GB``, ``2x24GB``, ``H100``,
-    ``2x4090`` describe another machine. ``NPROC_PER_NODE`` and ``NNODES``, which ms-swift's launcher reads, are
-    honoured as a number of processes and of machines. Raises TunekitError where there are not so many GPUs, or a
+    ``2x4090`` describe another machine, and so does ``24``, a number of GB that cards have, and of GPUs that no machine
+    has. ``NPROC_PER_NODE`` and ``NNODES``, which ms-swift's launcher reads, are honoured as a number of processes and
+    of machines. Raises TunekitError where there are not so many GPUs, or a
     description cannot be read.
     """
     asked, nodes = _positive("NPROC_PER_NODE"), _positive("NNODES") or 1
     cpu = Hardware(processes=asked or 1, nodes=nodes)
     if spec is not None and spec.lower() in ("cpu", "none"):
         return cpu
-    if spec is not None and (not spec.isdigit() or spec in CARDS):
-        return Hardware(_describe(spec), described=True, nodes=nodes)
+    number = _whole(spec) if spec else None
+    sizes = {gigabytes for _, gigabytes, _ in CARDS.values() if gigabytes > MOST}
+    if spec and (number is None or spec in CARDS or number in sizes):
+        return _in_machines(spec, _described(spec, nodes), nodes)
     found = detect()
-    if spec and not 0 < int(spec) <= len(found):
+    if number is not None and not 0 < number <= len(found):
         raise TunekitError(
             f"--gpus {spec}: this machine shows {counted(len(found), 'GPU')}",
             "describe another machine as in --gpus 2x24GB, or say --gpus cpu",
         )
-    return Hardware(tuple(found[: int(spec) if spec else asked]), nodes=nodes) if found else cpu
+    return Hardware(tuple(found[: asked if number is None else number]), nodes=nodes) if found else cpu
 
 
 def detect() -> list[Gpu]:
@@ -183,24 +246,66 @@ def visible(found: list[tuple[str, Gpu]], setting: str | None) -> list[Gpu]:
     return shown
 
 
-def _describe(spec: str) -> tuple[Gpu, ...]:
-    parts = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(.+)", spec.strip(), re.IGNORECASE)
+def _whole(word: str) -> int | None:
+    """The number that a word of plain digits means; None for any other word, and for absurd ones."""
+    return int(word) if re.fullmatch(r"[0-9]{1,9}", word) else None
+
+
+def _described(spec: str, nodes: int) -> tuple[Gpu, ...]:
+    """The GPUs of a description: how many, of which kind."""
+    spec = spec if len(spec) <= LONGEST else f"{spec[:LONGEST]}…"
+    parts = re.fullmatch(r"(?:([0-9]{1,9})\s*[x×*]\s*)?(.+)", spec.strip(), re.IGNORECASE)
     count = int(parts[1] or 1) if parts else 0
-    what = parts[2].strip().lower().replace(" ", "").replace("rtx", "") if parts else ""
-    memory = re.fullmatch(r"(\d+(?:\.\d+)?)(?:gi?b?)", what)
-    if memory and float(memory[1]) > 0:
-        card = Gpu(f"{memory[1]} GB GPU", float(memory[1]) * GIB_PER_GB)
-    elif what in CARDS:
-        name, gigabytes, capability = CARDS[what]
-        card = Gpu(name, gigabytes * GIB_PER_GB, capability=capability)
-    else:
-        raise TunekitError(
-            f"--gpus {spec}: not a number, a memory size or a known card",
-            did_you_mean(what, CARDS) or f"write 2x24GB, or one of {', '.join(CARDS)}",
-        )
+    card = _card(spec, parts[2] if parts else "")
     if count < 1:
         raise TunekitError(f"--gpus {spec}: there must be at least one GPU", "--gpus cpu plans for a CPU")
+    if count * nodes > MOST_GPUS:
+        raise TunekitError(f"--gpus {spec}: more than {MOST_GPUS:,} GPUs are not planned for")
     return tuple(replace(card, device=str(index)) for index in range(count))
+
+
+def _in_machines(spec: str, gpus: tuple[Gpu, ...], nodes: int) -> Hardware:
+    """Described GPUs, shared among machines of up to 8 where no machine holds so many."""
+    count = len(gpus)
+    if count <= MOST:
+        return Hardware(gpus, described=True, nodes=nodes)
+    each = next(number for number in range(8, 0, -1) if count % number == 0)
+    if nodes > 1 or each < FEWEST:
+        why = "--gpus is what one machine has, and NNODES counts machines" if nodes > 1 else "machines have 4 to 8"
+        raise TunekitError(f"--gpus {spec}: no machine holds {count:,} GPUs", f"{why}: NNODES=4, --gpus 8xH100")
+    return Hardware(gpus[:each], described=True, nodes=count // each)
+
+
+def _card(spec: str, word: str) -> Gpu:
+    """The card that a word means: a size of memory, or a name that the table knows."""
+    what = AROUND.sub("", re.sub(r"[\s_]+", "-", word.strip().lower()))
+    memory = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(-?gi?b?)?", what)
+    if memory and what not in CARDS:
+        if not LEAST_GB <= float(memory[1]) <= MOST_GB:
+            raise TunekitError(
+                f"--gpus {spec}: a card has {LEAST_GB} to {MOST_GB:,} GB", "write 2x24GB for two of 24 GB"
+            )
+        return Gpu(f"{memory[1]} GB GPU", float(memory[1]) * GIB_PER_GB)
+    by_name = {name.replace("-", ""): name for name in CARDS}
+    names, sized = [what], re.fullmatch(r"(.+?)-?([0-9]{1,4})-?gi?b?", what)
+    if sized:
+        names.append(f"{sized[1]}{sized[2]}gb")
+        plain = by_name.get(sized[1].replace("-", ""))
+        names += [plain] if plain and CARDS[plain][1] == float(sized[2]) else []  # RTX4090-24G says nothing new
+    name = next((by_name[bare] for bare in (name.replace("-", "") for name in names) if bare in by_name), None)
+    if name:
+        called, gigabytes, capability = CARDS[name]
+        return Gpu(called, gigabytes * GIB_PER_GB, capability=capability)
+    vendor = next((vendor for pattern, vendor in OTHERS if pattern.fullmatch(what.replace("-", ""))), None)
+    if vendor:
+        raise TunekitError(
+            f"--gpus {spec}: that is made by {vendor}, and tunekit plans for NVIDIA's GPUs alone",
+            "only the CUDA path of ms-swift is planned: --gpus 80GB plans for a card with as much memory",
+        )
+    raise TunekitError(
+        f"--gpus {spec}: not a number, a memory size or a known card",
+        did_you_mean(what, CARDS) or f"write 2x24GB, or one of {', '.join(CARDS)}",
+    )
 
 
 def _positive(variable: str) -> int | None:
@@ -208,6 +313,11 @@ def _positive(variable: str) -> int | None:
     word = os.environ.get(variable)
     if not word:
         return None
-    if not word.isdigit() or int(word) < 1:
+    number = _whole(word)
+    if not number:
         raise TunekitError(f"the environment variable {variable} must be a number above 0, not {word}")
-    return int(word)
+    if number > MOST_GPUS:
+        raise TunekitError(
+            f"the environment variable {variable} is {word}: more than {MOST_GPUS:,} are not planned for"
+        )
+    return number

@@ -171,6 +171,14 @@ def test_what_the_shell_says_of_a_launcher_counts_for_several_processes_only():
     assert child_environment(several, shell) == shell | {"NPROC_PER_NODE": "2"}
 
 
+def test_what_swanlab_misreads_does_not_reach_it():
+    command = Command(("swift",), {})
+    shell = {"PATH": "/bin", "SWANLAB_PROJECT": "mine", "SWANLAB_TOKEN": "planted-token"}
+    assert child_environment(command, shell) == {"PATH": "/bin", "SWANLAB_API_KEY": "planted-token"}
+    both = child_environment(command, shell | {"SWANLAB_API_KEY": "planted-key"})
+    assert both == {"PATH": "/bin", "SWANLAB_API_KEY": "planted-key"}
+
+
 @pytest.mark.parametrize("nodes", ["1", "2"])
 def test_several_machines_train_where_the_plan_has_counted_them(make, monkeypatch, nodes):
     monkeypatch.setenv("NNODES", nodes)

@@ -113,7 +113,9 @@ def test_wrong_names_are_told():
     assert "are the same" in refused(*GRPO, "--reward", "format", "--reward_funcs", "format", "--dry-run")
 
 
-@pytest.mark.parametrize(("loss", "hint"), [("dpo", ""), ("ppo", "--reward_model")])
+@pytest.mark.parametrize(
+    ("loss", "hint"), [("dpo", "tunekit grpo --reward"), ("ppo", "--reward_model"), ("ppo", "tunekit grpo --reward")]
+)
 def test_only_grpo_takes_rewards(loss: str, hint: str):
     words = ("rlhf", "--rlhf-type", loss, *GRPO[3:], *MINE, "--dry-run")
     told = refused(*words)

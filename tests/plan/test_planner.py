@@ -13,6 +13,7 @@ from tunekit.hardware import Gpu, Hardware
 from tunekit.memory.estimate import estimate
 from tunekit.plan.auto import choose_preset
 from tunekit.plan.batch import Batch
+from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.plan import FIRST, Plan
 from tunekit.plan.planner import Facts, make_plan
@@ -324,7 +325,7 @@ def test_auto_switches_liger_on_where_it_is_and_says_what_it_saves(make):
     plan = make(gpus="1x80GB", liger_models=LIGER_MODELS)
     change = next(change for change in plan.changes if change.flag == "use_liger_kernel")
     assert change.by == Source("rule", "liger")
-    assert re.search(r"micro-batch 8 takes 3\d\.\d instead of 3\d\.\d GiB \(of \d\d\.\d where every", change.why)
+    assert re.search(r"micro-batch 16 takes 4\d\.\d instead of 5\d\.\d GiB \(of 12\d\.\d where every", change.why)
     for without in (
         make(gpus="1x80GB"),
         make(gpus="1x80GB", liger_models=LIGER_MODELS, packages=frozenset({"flash_attn"})),
@@ -405,6 +406,56 @@ def test_auto_goes_by_the_tables_where_the_memory_cannot_be_predicted(make, gpus
 )
 def test_auto_says_why(make, model, gpus, reason):
     assert reason in make(model=model, gpus=gpus).preset_reason
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "limit"),
+    [
+        ("Qwen2.5-7B", "8xH100", "32 rows ÷ 8 GPUs leave 4 for each, and more would fit (--effective-batch)"),
+        ("Qwen2.5-7B", "1x80GB", "is the largest that fits and divides the 32 rows of one GPU"),
+        ("Qwen2.5-VL-7B-Instruct", "1x80GB", "is the preset's: what the vision part takes is not counted"),
+        ("Qwen2.5-7B", "1x24GB", "the largest that fits"),
+    ],
+)
+def test_auto_says_what_limits_the_micro_batch(make, model, gpus, limit):
+    assert limit in make(model=model, gpus=gpus, liger_models=LIGER_MODELS).preset_reason
+
+
+def test_a_saving_is_never_said_to_be_needed_by_what_fits(make):
+    said = [
+        change.why
+        for model in ("Qwen2.5-7B", "Qwen2.5-14B", "Qwen2.5-32B", "Qwen2.5-72B")
+        for gpus in ("1x16GB", "2x24GB", "2x48GB", "8x40GB", "4x80GB")
+        for change in make(model=model, gpus=gpus, liger_models=LIGER_MODELS).changes
+        if "1 row would take" in change.why
+    ]
+    assert said
+    for why in said:
+        takes, card = (float(number) for number in re.findall(r"\d+\.\d", why))
+        assert takes > card or why.endswith("with too little to spare")
+
+
+TYPED_MICRO = [
+    *(("Qwen2.5-7B", "1x24GB", 1), ("Qwen2.5-7B", "1x80GB", 32), ("Qwen2.5-72B", "8x80GB", 1)),
+    *(("Qwen2.5-72B", "8x80GB", 4), ("Qwen2.5-32B", "1x24GB", 1), ("Qwen2.5-7B", "1x16GB", 8)),
+    *(("gpt-oss-20b", "2x80GB", 2), ("Qwen2.5-VL-7B-Instruct", "1x80GB", 4), ("Qwen2.5-7B", "cpu", 2)),
+]
+
+
+@pytest.mark.parametrize(("model", "gpus", "micro"), TYPED_MICRO)
+def test_a_typed_micro_batch_changes_nothing_but_the_batch(make, model, gpus, micro):
+    alone = make(model=model, gpus=gpus, liger_models=LIGER_MODELS)
+    plan = make(model=model, gpus=gpus, liger_models=LIGER_MODELS, micro=typed(micro))
+    assert (plan.preset, plan.overlays, plan.env) == (alone.preset, alone.overlays, alone.env)
+    values, others = (
+        {flag: setting.value for flag, setting in one.settings.items() if flag not in BATCH_FLAGS}
+        for one in (plan, alone)
+    )
+    assert values == others
+    assert [change.flag for change in plan.changes] == [change.flag for change in alone.changes]
+    assert plan.batch.micro == micro
+    assert "the micro-batch" not in plan.preset_reason
+    assert list(plan.settings) == list(alone.settings)
 
 
 def test_a_named_preset_has_no_reason(make):
@@ -533,3 +584,11 @@ def test_a_plan_of_another_version_is_told(make):
         Plan.from_json({key: value for key, value in document.items() if key != "batch"})
     with pytest.raises((KeyError, TypeError)):
         Plan.from_json(document | {"colour": "blue"})
+
+
+@pytest.mark.parametrize("rows", [1_000_001, 10**400])
+def test_batches_that_no_step_computes(make, rows):
+    with pytest.raises(TunekitError, match="--effective-batch is more than 1,000,000 rows"):
+        make(preset="7b", effective=typed(rows))
+    with pytest.raises(TunekitError, match="--micro-batch is more than 1,000,000 rows"):
+        make(micro=typed(rows))

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunekit.plan.trackers import MISREAD, known_environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -55,10 +57,12 @@ def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str,
     """The whole environment in which a command is started, made of that of this process.
 
     A command that sets ``NPROC_PER_NODE`` was planned for several processes: which machines train together is what the
-    shell says (`tunekit.hardware.choose_hardware`). Any other is one process, whatever the shell says.
+    shell says (`tunekit.hardware.choose_hardware`). Any other is one process, whatever the shell says. SwanLab's
+    variables that its package misreads stay behind: a plan holds the project, and the token goes by its other name.
     """
-    taken = LAUNCHER[:1] if LAUNCHER[0] in command.env else LAUNCHER
-    return {name: value for name, value in environ.items() if name not in taken} | dict(command.env)
+    taken = (*(LAUNCHER[:1] if LAUNCHER[0] in command.env else LAUNCHER), *MISREAD)
+    known = known_environment(environ)
+    return {name: value for name, value in known.items() if name not in taken} | dict(command.env)
 
 
 def build_command(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from tunekit.memory.estimate import estimate
 from tunekit.plan import savings
-from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import Source
 
 if TYPE_CHECKING:
@@ -65,6 +64,9 @@ def choose_preset(model: Model, hardware: Hardware, library: Library, *, predict
 
 MEMORY, LIGER = Source("memory"), Source("rule", "liger")
 
+THE_MICRO_BATCH = "the micro-batch"
+"""With these words begins what limits it."""
+
 WORTH = 0.01
 """A saving below this share is not worth another package in the run."""
 
@@ -74,19 +76,20 @@ FORMS: tuple[tuple[str, str, Callable[[Plan, Packages], dict[str, Value] | None]
 )
 """What is tried, in order and on top of one another, while one row does not fit: rule, reason, change."""
 
+FOR_MEMORY = (LIGER, *(Source("rule", rule) for rule, *_ in FORMS))
+"""The sources of what `solve_memory` changes beside the batch."""
+
 
 def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -> Plan:
     """The plan with the largest micro-batch that fits its GPUs.
 
     A plan whose peak cannot be predicted is returned as it is; one that cannot be made to fit comes with micro-batch 1
-    and without what was tried in vain. A micro-batch that the user typed stays, and nothing is given up for it.
+    and without what was tried in vain.
     `liger_models` are the model types that liger-kernel patches.
     """
     if plan.peak is None:
         return plan
     plan = _with_liger(plan, packages, liger_models)
-    if plan.settings[BATCH_FLAGS[0]].explicit:
-        return plan
     solved = plan
     for rule, why, change in FORMS:
         while solved.peak and not solved.peak.largest_micro_batch:
@@ -95,6 +98,7 @@ def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -
                 break
             one_row = estimate(replace(solved.peak.spec, micro_batch=1)).process_gib
             took = f"1 row would take {one_row:.1f} of {solved.peak.card_gib:.1f} GiB"
+            took += ", with too little to spare" if one_row <= solved.peak.card_gib else ""
             tried = solved.changed(flags, Source("rule", rule), f"{why}; without, {took}")
             if tried.peak is None:
                 break
@@ -111,17 +115,47 @@ def _with_liger(plan: Plan, packages: Packages, models: frozenset[str]) -> Plan:
     flags = savings.liger_flags(plan, packages, models)
     if flags is None:
         return plan
-    peaks = plan.changed(flags, LIGER, "").peak, plan.peak, replace(plan, loss_share=1.0).peak
+    with_liger, worst = plan.changed(flags, LIGER, "").peak, replace(plan, loss_share=1.0).peak
+    if with_liger is None or worst is None:
+        return plan
+    worst_gib = worst.prediction.process_gib
+    if worst_gib - with_liger.prediction.process_gib < WORTH * worst_gib:
+        return plan
+    return plan.changed(flags, LIGER, "never holds all logits")
+
+
+def say_what_liger_saves(plan: Plan) -> Plan:
+    """The plan whose reason for Liger speaks of its own micro-batch, where `solve_memory` has switched it on."""
+    setting = plan.settings.get("use_liger_kernel")
+    if setting is None or setting.source != LIGER:
+        return plan
+    without = plan.with_settings({"use_liger_kernel": replace(setting, value=False)})
+    peaks = plan.peak, without.peak, replace(without, loss_share=1.0).peak
     known = [peak.prediction.process_gib for peak in peaks if peak]
     if len(known) < len(peaks):
         return plan
     with_gib, without_gib, worst_gib = known
-    if worst_gib - with_gib < WORTH * worst_gib:
-        return plan
     worst = f" (of {worst_gib:.1f} where every token carries loss)" if worst_gib > without_gib else ""
-    instead = f"{with_gib:.1f} instead of {without_gib:.1f} GiB{worst}"
-    why = f"never holds all logits: micro-batch {plan.batch.micro} takes {instead}"
-    return plan.changed(flags, LIGER, why)
+    why = f"{setting.why}: micro-batch {plan.batch.micro} takes {with_gib:.1f} instead of {without_gib:.1f} GiB{worst}"
+    changes = tuple(replace(change, why=why) if change.by == LIGER else change for change in plan.changes)
+    return replace(plan.with_settings({"use_liger_kernel": replace(setting, why=why)}), changes=changes)
+
+
+def what_limits(plan: Plan, peak: Peak) -> str:
+    """Why the micro-batch of a solved plan is no larger, for people."""
+    largest, batch = peak.largest_micro_batch, plan.batch
+    rows = batch.micro * batch.accumulation
+    if not peak.fits:
+        return "not even one row fits"
+    if batch.micro == rows < largest:
+        copies, device = batch.data_parallel, plan.hardware.device
+        share = f"{batch.effective} rows ÷ {copies} {device}{'s' * (copies > 1)} leave {rows} for each"
+        return f"{THE_MICRO_BATCH} is all that a step has: {share}, and more would fit (--effective-batch)"
+    if plan.model.multimodal and batch.micro < largest:
+        return f"{THE_MICRO_BATCH} is the preset's: what the vision part takes is not counted"
+    if batch.micro < largest:
+        return f"{THE_MICRO_BATCH} is the largest that fits and divides the {rows} rows of one {plan.hardware.device}"
+    return f"{THE_MICRO_BATCH} is the largest that fits"
 
 
 def _with_largest(plan: Plan, peak: Peak) -> Plan:

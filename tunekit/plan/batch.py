@@ -10,6 +10,9 @@ from tunekit.errors import TunekitError
 MINIMUM_EFFECTIVE = 32
 """Rows an optimizer step sees at the least. From the users' guide: keep the total batch at 32 or more."""
 
+MAXIMUM = 1_000_000
+"""Rows of a step, or of a micro-batch, at the most: far beyond what is ever trained with."""
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
+from tunekit.plan.deepspeed import ZERO, zero_stage_of
 from tunekit.plan.settings import UNSET, whole_number
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
-
-ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zero3_offload": 3}
-"""ms-swift's names for configurations of DeepSpeed, and their stages of ZeRO (sft_args.py, _init_deepspeed)."""
 
 BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
@@ -119,8 +117,20 @@ class Configuration:
 
     @property
     def zero_stage(self) -> int:
-        """The stage of DeepSpeed ZeRO, offloaded or not; 0 without it, and for a configuration of the user's."""
-        return ZERO.get(self.text("deepspeed"), 0)
+        """The stage of DeepSpeed ZeRO, offloaded or not, also of a configuration of the user's; 0 without it."""
+        word = self.text("deepspeed")
+        return ZERO[word] if word in ZERO else zero_stage_of(word)
+
+    @property
+    def sharded(self) -> int:
+        """The stage of ZeRO that says what the GPUs share: FSDP shares what stage 3 does."""
+        return 3 if self.get("fsdp") is not None else self.zero_stage
+
+    @property
+    def validated(self) -> bool:
+        """Whether there is something to evaluate on (ms-swift's data_args.py, _init_val_dataset_exists)."""
+        named = any(self.words(flag) for flag in ("val_dataset", "cached_val_dataset", "eval_dataset"))
+        return named or (self.number("split_dataset_ratio", 0) > 0 and not self.flag("streaming"))
 
     @property
     def rank(self) -> int:

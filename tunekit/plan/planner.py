@@ -6,18 +6,30 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tunekit.errors import TunekitError, did_you_mean
+from tunekit.errors import TunekitError
 from tunekit.plan import secrets, strategies
-from tunekit.plan.auto import LAST_RESORT, choose_preset, solve_memory
-from tunekit.plan.batch import MINIMUM_EFFECTIVE, Batch, solve_batch
+from tunekit.plan.auto import (
+    FOR_MEMORY,
+    LAST_RESORT,
+    THE_MICRO_BATCH,
+    choose_preset,
+    say_what_liger_saves,
+    solve_memory,
+    what_limits,
+)
+from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
+from tunekit.plan.rules.evaluation import solve_evaluation
+from tunekit.plan.rules.model import check_adapters_of, check_names_of_swift
 from tunekit.plan.rules.table import apply_rules
 from tunekit.plan.rules.tuning import check_names
 from tunekit.plan.settings import COMMAND_LINE, TUNEKIT, Setting, Source, overlaid
+from tunekit.plan.trackers import known_environment, name_for_trackers, tracker_notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,17 +41,15 @@ if TYPE_CHECKING:
     from tunekit.plan.presets.library import Library, Preset
     from tunekit.plan.request import Request
 
-ABOVE_ZERO = ("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps")
+ABOVE_ZERO = (
+    *("learning_rate", "num_train_epochs", "max_length", "lora_rank", "lora_alpha", "save_steps", "eval_steps"),
+    *("num_generations_eval", "per_device_eval_batch_size"),
+)
 """Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
 
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
+MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
-
-TRACKERS = (
-    *("swanlab", "wandb", "tensorboard", "mlflow", "comet_ml", "neptune", "clearml", "dagshub", "codecarbon"),
-    *("azure_ml", "flyte", "dvclive", "trackio", "none", "all"),
-)
-"""What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,29 @@ class Facts:
 def make_plan(request: Request, facts: Facts) -> Plan:
     """Decide every setting of a run. Raises TunekitError where the request contradicts itself, a rule or ms-swift."""
     if request.preset != "auto":
-        return _decide(request, facts, request.preset)
+        return _finished(_decide(request, facts, request.preset))
+    micro = BATCH_FLAGS[0]
+    if micro not in request.typed:
+        return _finished(_chosen(request, facts))
+    # A micro-batch that was typed is all that it changes: the rest is decided as if it had not been.
+    others = {flag: setting for flag, setting in request.typed.items() if flag != micro}
+    chosen = _chosen(replace(request, typed=others), facts)
+    reason = chosen.preset_reason.partition(f"; {THE_MICRO_BATCH}")[0]
+    plan = _decide(request, facts, chosen.preset, reason)
+    for change in chosen.changes:
+        if change.by in FOR_MEMORY:
+            plan = plan.changed({change.flag: change.after}, change.by, change.why)
+    return _finished(plan)
+
+
+def _chosen(request: Request, facts: Facts) -> Plan:
+    """The plan of ``--preset auto``."""
     name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
     plan = solve_memory(_decide(request, facts, name, reason), facts.packages, facts.liger_models)
     peak = plan.peak
     if peak is None:
         return plan
-    if not plan.settings[BATCH_FLAGS[0]].explicit:
-        fits = "the micro-batch is the largest that fits" if peak.fits else "not even one row fits"
-        plan = replace(plan, preset_reason=f"{reason}; {fits}")
+    plan = replace(plan, preset_reason=f"{reason}; {what_limits(plan, peak)}")
     if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
@@ -92,12 +116,22 @@ def make_plan(request: Request, facts: Facts) -> Plan:
     return smallest if smallest.peak and smallest.peak.fits else plan
 
 
+def _finished(plan: Plan) -> Plan:
+    """The plan with what follows from its batch: the batch of evaluations, and reasons that speak of it."""
+    check_batch_numbers(plan.settings, plan.batch)
+    plan = say_what_liger_saves(solve_evaluation(plan))
+    return replace(plan, settings=in_order(plan.settings))
+
+
 def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan:
     """The plan with the preset of that name, its own micro-batch as it is."""
     preset = facts.library.load(name)
     overlays = [facts.library.load_overlay(overlay) for overlay in request.overlays]
     settings = _layered(request, facts, preset, overlays)
     _check_known(settings, facts.flags, request.stage.command)
+    check_names_of_swift(settings)
+    check_configurations(settings)
+    check_adapters_of(facts.model, settings)
     for flag, problem in facts.model.undecided:
         if flag not in settings:
             raise TunekitError(f"{facts.model.id}: {problem}", f"say which with --{flag}")
@@ -125,15 +159,17 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = bound_images(apply_rules(plan))
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
-    plan = _name_for_trackers(plan, request.name)
+    plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described else []
+    if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
+        described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
     return replace(
         plan,
         settings=in_order(plan.settings),
         env=environment_of(plan, facts.environ),
-        secrets=secrets.of_plan(plan.trackers, facts.environ),
-        warnings=(*plan.warnings, *rates, *_missing_keys(plan, facts.environ), *given_way, *described),
+        secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
+        warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
     )
 
 
@@ -191,28 +227,6 @@ def _allocator(setting: str) -> str:
     return ",".join(part for part in (setting, "expandable_segments:True") if part)
 
 
-def _name_for_trackers(plan: Plan, name: str) -> Plan:
-    for tracker in plan.trackers:
-        if tracker not in TRACKERS:
-            hint = did_you_mean(tracker, TRACKERS) or f"there are {', '.join(TRACKERS)}"
-            raise TunekitError(f"--report_to does not know {tracker}", hint)
-    setting = Setting(name or default_name(plan), TUNEKIT, "else it would be the path of the output folder")
-    flags = {"swanlab": "swanlab_exp_name", "wandb": "run_name"}
-    wanted = [flag for tracker, flag in flags.items() if tracker in plan.trackers and flag not in plan.settings]
-    return plan.with_settings(dict.fromkeys(wanted, setting))
-
-
-def _missing_keys(plan: Plan, environ: Mapping[str, str]) -> list[str]:
-    """Trackers ask for a login only after the model is loaded, and fail where there is no terminal to answer."""
-    if plan.get("swanlab_mode") == "local":
-        return []
-    return [
-        f"{variable} is not set: {tracker} must have been logged in to on the machine that trains"
-        for tracker in dict.fromkeys(plan.trackers)
-        if (variable := secrets.VARIABLE_OF_TRACKER.get(tracker)) and not environ.get(variable)
-    ]
-
-
 def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str) -> None:
     for flag, setting in settings.items():
         where = "" if setting.explicit else f"{setting.source}: "
@@ -232,6 +246,9 @@ def _wished_batch(key: str, preset: Preset, overlays: list[Preset]) -> Setting:
 
 def _with_batch(plan: Plan, micro: Setting, effective: Setting) -> tuple[Plan, list[str]]:
     """The plan with the batch that comes nearest to what is wished, and what had to give way."""
+    for name, setting in (("--micro-batch", micro), ("--effective-batch", effective)):
+        if setting.whole > MAXIMUM:
+            raise TunekitError(f"{name} is more than {MAXIMUM:,} rows, which no step computes")
     device, copies, wanted = plan.hardware.device, _data_parallel(plan), effective.whole
     # The batch of some stages counts answers, and must hold whole prompts.
     generations = plan.whole("num_generations", plan.stage.generations) if plan.stage.generations > 1 else 1

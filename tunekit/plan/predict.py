@@ -29,6 +29,9 @@ VLLM_DEFAULT = 0.9
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
 
+UNCOUNTED = ("target_parameters", "modules_to_save")
+"""Flags by which more is trained than the prediction counts: fused experts, whole embeddings."""
+
 BYTES_QUANTIZED = {4: 0.56, 8: 1.06}
 """Bytes of a quantized weight, scales included, by its bits."""
 
@@ -93,9 +96,10 @@ def predictable(model: Model) -> bool:
 def peak_of(what: Configuration) -> Peak | None:
     """The peak of a configuration; None without a GPU, or where it cannot be predicted.
 
-    That is so where the shape of the model is not known or has no formula, and where full training freezes layers.
+    That is so where the shape of the model is not known or has no formula, where full training freezes layers, and
+    where adapters reach what no formula counts.
     """
-    if not what.hardware.gpus:
+    if not what.hardware.gpus or any(what.get(flag) for flag in UNCOUNTED):
         return None
     card = what.hardware.gpu_gib * (1 - vllm_share(what))
     try:
@@ -139,9 +143,9 @@ def weights_gib(what: Configuration) -> float | None:
     """GiB of one GPU that the model's weights alone take; None where the size of the model is not known."""
     if what.model.params_b is None:
         return None
-    quantized = BYTES_QUANTIZED.get(what.quant_bits or 0)
+    quantized = BYTES_QUANTIZED.get(what.quant_bits or what.model.bits or 0)
     width = quantized or (4 if what.get("torch_dtype") == "float32" else 2)
-    shared = what.hardware.world if what.zero_stage == 3 else 1
+    shared = what.hardware.world if what.sharded == 3 else 1
     return what.model.params_b * 1e9 * width / GIB / shared
 
 
@@ -154,11 +158,14 @@ def spec_of(
     """
     loss_share = what.loss_share if loss_share is None else loss_share
     eager = what.get("attn_impl") == "eager"
+    bits = (what.quant_bits or 4) if what.quantized else what.model.bits
+    if what.model.quantized and bits not in (4, 8):
+        raise TunekitError(f"the weights of {what.model.id} come quantized, which the prediction does not know")
     return Spec(
         config=config,
-        tuner="full" if what.full else "qlora" if what.quantized else "lora",
-        quant_bits=(what.quant_bits or 4) if what.quantized else None,
-        double_quant=what.flag("bnb_4bit_use_double_quant", default=True),
+        tuner="full" if what.full else "qlora" if bits else "lora",
+        quant_bits=bits,
+        double_quant=not what.model.quantized and what.flag("bnb_4bit_use_double_quant", default=True),
         lora_rank=what.rank,
         target_modules=tuple(what.words("target_modules") or ["all-linear"]),
         lora_dropout=what.number("lora_dropout", 0.05),
@@ -176,6 +183,6 @@ def spec_of(
         liger=what.flag("use_liger_kernel"),
         stage=what.stage.name,
         gpus=what.hardware.world,
-        zero_stage=what.zero_stage,
+        zero_stage=what.sharded,
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
     )

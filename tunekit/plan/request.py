@@ -311,7 +311,9 @@ def _check_rewards(stage: Stage, words: Words) -> None:
     """Raise TunekitError where a stage is not scored by functions, or they are named twice."""
     if stage.scored_by != OPTIONS["reward"].scored_by:
         takers = [other.name.upper() for other in STAGES.values() if other.scored_by == OPTIONS["reward"].scored_by]
-        hint = f"{stage.name.upper()} learns from a model: --reward_model FOLDER" if stage.scored_by else None
+        functions = next(other.name for other in STAGES.values() if other.scored_by == OPTIONS["reward"].scored_by)
+        by_model = f"{stage.name.upper()} learns from a model, --reward_model FOLDER; " if stage.scored_by else ""
+        hint = f"{by_model}functions score in tunekit {functions} --reward …"
         raise TunekitError(f"--reward is for {' and '.join(takers)}, not for {stage.name}", hint)
     if "reward_funcs" in words.said:
         raise TunekitError("--reward and --reward_funcs are the same", "give one of them")

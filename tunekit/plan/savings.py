@@ -54,7 +54,7 @@ def four_bit_flags(plan: Configuration, packages: Packages) -> dict[str, Value] 
     """
     if plan.get("tuner_type") != "lora" or plan.get("quant_method") is not None or _lacks(packages, "bitsandbytes"):
         return None
-    if plan.model.moe or plan.zero_stage == 3:
+    if plan.model.moe or plan.model.quantized or plan.zero_stage == 3:
         return None
     return {"quant_method": "bnb", "quant_bits": "4"}
 
@@ -62,9 +62,11 @@ def four_bit_flags(plan: Configuration, packages: Packages) -> dict[str, Value] 
 def zero_flags(plan: Configuration, packages: Packages) -> dict[str, Value] | None:
     """The next stage of DeepSpeed ZeRO, on several GPUs; stage 3 does not go with quantized weights."""
     stage = ZERO_LADDER.get(plan.text("deepspeed"))
+    if plan.get("fsdp") is not None:  # rule fsdp-deepspeed
+        return None
     if stage is None or plan.hardware.world == 1 or not plan.hardware.gpus or _lacks(packages, "deepspeed"):
         return None
-    if stage != "zero2" and plan.get("quant_method") is not None:
+    if stage != "zero2" and (plan.get("quant_method") is not None or plan.model.quantized):
         return None  # rule qlora-zero3
     return {"deepspeed": stage}
 

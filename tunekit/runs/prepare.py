@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from tunekit.plan.request import Words
 
 
+LARGEST_ON_CPU = 1.0
+"""Billions of parameters that are trained on a CPU without being asked for by name."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What is the same for all runs planned in one call; `others` are the user's configuration and ``TUNEKIT_*``."""
@@ -129,7 +133,17 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
 
 
 def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
-    """Raise TunekitError, exit code 3, and name a preset that fits, where by the estimate the GPU is too small."""
+    """Raise TunekitError, exit code 3, and name a preset that fits, where by the estimate the GPU is too small.
+
+    So is a machine without any for a model of more than `LARGEST_ON_CPU`, unless a CPU was asked for.
+    """
+    size = facts.model.params_b
+    if not facts.hardware.gpus and not request.gpus and size and size > LARGEST_ON_CPU:
+        raise TunekitError(
+            f"this machine shows no GPU, and {facts.model.id} has {size:.3g} billion parameters",
+            "nvidia-smi says whether the driver sees one; --gpus cpu trains on the CPU all the same, very slowly",
+            Exit.DOES_NOT_FIT,
+        )
     peak = run.plan.peak
     if peak is None or peak.fits:
         return

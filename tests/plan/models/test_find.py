@@ -15,6 +15,8 @@ from tunekit.plan.models.find import (
     config_of,
     parameters,
     resolve,
+    template_names,
+    type_names,
 )
 from tunekit.plan.planner import default_name
 from tunekit.plan.settings import Source
@@ -503,3 +505,116 @@ class TestCaches:
         folder(tmp_path / "home/.cache/huggingface/hub/models--Qwen--Qwen3-8B-AWQ/snapshots/a", config)
         with pytest.raises(TunekitError, match="come quantized"):
             config_of(resolve("Qwen3-8B-AWQ"))
+
+
+@pytest.mark.parametrize(
+    ("name", "quantized", "bits"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "awq", 4),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "gptq", 4),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "gptq", 8),
+        ("Qwen/Qwen3-8B-FP8", "fp8", 8),
+        ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "bnb", 4),
+        ("neuralmagic/Model-7B-quantized.w4a16", "w4a16", 4),
+        ("some/Model-7B-GGUF", "gguf", None),
+        ("Qwen/Qwen2.5-7B-Instruct", "", None),
+        ("openai/gpt-oss-20b", "", None),
+    ],
+)
+def test_a_name_says_how_the_weights_come(name, quantized, bits):
+    model = resolve(name)
+    assert (bool(model.quantized), model.bits) == (bool(quantized), bits)
+    assert not quantized or quantized in name.lower()
+
+
+@pytest.mark.parametrize(
+    ("said", "quantized", "bits"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq", 4),
+        ({"quant_method": "awq", "w_bit": 4}, "awq", 4),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes", 4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes", 8),
+        ({"load_in_4bit": True}, "bitsandbytes", 4),
+        ({"quant_method": "fp8"}, "fp8", 8),
+        ({"quant_method": "compressed-tensors", "bits": "4"}, "compressed-tensors", None),
+        ({"quant_method": ["gptq"], "bits": [4]}, "['gptq']", None),
+        ({"quant_method": "mxfp4"}, "", None),
+        (None, "", None),
+        ([4], "", None),
+    ],
+)
+def test_a_folder_says_how_its_weights_come(tmp_path, said, quantized, bits):
+    path = tmp_path / "my-model-AWQ"  # a name says nothing where the files do
+    folder(path, LLAMA | {"quantization_config": said})
+    model = resolve(str(path))
+    assert (model.quantized, model.bits) == (quantized, bits)
+
+
+def test_weights_that_come_quantized_cannot_be_trained_in_full_nor_quantized_again(make):
+    model = "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4"
+    with pytest.raises(TunekitError, match="cannot be trained in full"):
+        make(model=model, preset="7b", tuner_type="full")
+    with pytest.raises(TunekitError, match="cannot be quantized once more"):
+        make(model=model, preset="7b", quant_bits="4", quant_method="bnb")
+    with pytest.raises(TunekitError, match="trains nothing, adapters included"):
+        make(model="Qwen/Qwen3-8B-FP8", preset="8b")
+    assert make(model=model, gpus="1x16GB").get("quant_method") is None
+    assert make(model=model, preset="7b").weights_gib < 5
+
+
+def test_the_memory_of_quantized_weights_is_that_of_their_bits(make, tmp_path):
+    shape = config_of(resolve("Qwen2.5-7B"))
+    plain, bits = tmp_path / "Qwen2.5-7B", tmp_path / "quantized" / "Qwen2.5-7B"
+    bits.parent.mkdir()
+    folder(plain, shape | {"architectures": ["Qwen2ForCausalLM"]})
+    said = {"quant_method": "gptq", "bits": 4}
+    folder(bits, shape | {"architectures": ["Qwen2ForCausalLM"], "quantization_config": said})
+    whole, four = (make(model=str(path), preset="7b").peak.prediction.process_gib for path in (plain, bits))
+    qlora = make(model=str(plain), preset="7b", quant_bits="4").peak.prediction.process_gib
+    assert whole - four > 8
+    assert abs(four - qlora) < 1
+
+
+@pytest.mark.parametrize("name", ["org/New-VL-7B", "org/omni-3b", "org/llava-next-9", "org/Gemma-Vision", "org/m-VL2"])
+def test_a_name_that_is_in_no_list_and_seems_to_see(name):
+    assert "sees or hears" in resolve(name).note
+
+
+@pytest.mark.parametrize("name", ["org/new-7b", "org/evlang-7b", "org/revision-7b", "org/imagenet-gpt"])
+def test_a_name_that_is_in_no_list_and_reads(name):
+    note = resolve(name).note
+    assert "is not in the list" in note
+    assert "sees" not in note
+
+
+def test_names_of_templates_and_types():
+    assert {"qwen2_5", "llama3_2", "chatml", "deepseek_coder"} <= template_names()
+    assert {"qwen2", "llama"} <= type_names()
+
+
+@pytest.mark.parametrize(("flag", "word"), [("template", "qwen25"), ("template", "none-such"), ("model_type", "lama")])
+def test_a_template_that_ms_swift_does_not_have(make, flag, word):
+    with pytest.raises(TunekitError, match=f"^--{flag} {word}: ms-swift has none of that name"):
+        make(preset="7b", **{flag: word})
+    assert make(preset="7b", external_plugins=["my.py"], **{flag: word}).get(flag) == word
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/x", "a" * 300, "~nobody-here"])
+def test_a_name_that_no_folder_can_have(name):
+    with pytest.raises(TunekitError) as refused:
+        resolve(name)
+    assert len(refused.value.message) < 120
+
+
+@pytest.mark.parametrize("odd", [{"architectures": {"a": 1}}, {"architectures": [{}]}, {"text_config": [1]}])
+def test_fields_of_another_kind(tmp_path, odd):
+    folder(tmp_path / "Qwen2.5-7B", odd)
+    folder(tmp_path / "mine", odd)
+    assert resolve(str(tmp_path / "Qwen2.5-7B")).params_b == 7
+    assert resolve(str(tmp_path / "mine")).note
+
+
+def test_a_config_without_end(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(TunekitError, match="cannot be read as JSON"):
+        resolve(str(tmp_path))

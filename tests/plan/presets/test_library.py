@@ -48,7 +48,6 @@ MOE = STANDARD | {
     "save_steps": 50,
     "save_total_limit": 2,
     "logging_steps": 5,
-    "eval_steps": 50,
     "per_device_eval_batch_size": 1,
     "dataloader_num_workers": 4,
     "router_aux_loss_coef": 1e-3,

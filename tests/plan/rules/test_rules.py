@@ -1,8 +1,12 @@
 """The table of what does not go together: every rule applied, and none against what the user typed."""
 
+import json
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from running import scratch
 
 from tunekit.engine.locate import OPTIONAL_PACKAGES
 from tunekit.errors import TunekitError
@@ -230,9 +234,87 @@ FINE += [
     Case("vit-rate-frozen", LORA_LLM | {"vit_lr": 1e-4}, model=SEES),
     Case("aligner-rate-frozen", FULL | {"aligner_lr": 1e-4, "freeze_aligner": False}, model=SEES),
 ]
+MOE = Model("Qwen/Qwen3-30B-A3B", 30, "qwen3_moe", moe=True)
+GPTQ = Model("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", 7, "qwen2", quantized="gptq", bits=4)
+FP8 = Model("Qwen/Qwen3-8B-FP8", 8, "qwen3", quantized="fp8", bits=8)
+BEST = {"load_best_model_at_end": True}
+VALIDATED = {"val_dataset": ["val.jsonl"]}
+
+
+def an_adapter(**config):
+    """A folder with an adapter_config.json."""
+    folder = Path(tempfile.mkdtemp(dir=scratch()))
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(folder)
+
+
+OWN = {"adapters": [an_adapter(r=4, lora_alpha=16)], "lora_rank": 8, "lora_alpha": 32}
+CASES += [
+    Case("fsdp-deepspeed", {"fsdp": "fsdp2", "deepspeed": "zero2"}, {"deepspeed": None}),
+    Case("quantized-full", FULL, model=GPTQ),
+    Case("quantized-untrainable", {}, model=FP8),
+    Case("quantized-twice", BNB, dict.fromkeys(BNB), model=GPTQ),
+    Case("quantized-twice", {"quant_bits": "8"}, {"quant_bits": None}, model=GPTQ),
+    Case("quantize-fp8", {"quant_method": "fp8"}),
+    Case("one-adapter", {"adapters": ["a", "b"]}),
+    Case("experts-dropout", {"target_parameters": ["experts.down_proj"], "lora_dropout": 0.1}, {"lora_dropout": 0}),
+    Case("experts-dropout", {"target_parameters": ["experts.down_proj"]}, {"lora_dropout": 0}, model=MOE),
+    Case("adapter-rank", OWN, {"lora_rank": 4, "lora_alpha": 16}),
+    Case("nothing-to-evaluate", {"eval_steps": 50}, {"eval_steps": None}),
+    Case("nothing-to-evaluate", {"per_device_eval_batch_size": 1}, {"per_device_eval_batch_size": None}),
+    Case("best-not-evaluated", BEST),
+    Case("best-not-evaluated", BEST | VALIDATED | {"eval_strategy": "no"}),
+    Case("best-not-evaluated", BEST | {"split_dataset_ratio": 0.1, "streaming": True, "max_steps": 9}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_steps": 30, "save_steps": 200}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_strategy": "epoch"}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_steps": 0.1, "save_steps": 200}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_steps": 0.3, "save_steps": 0.5}),
+    Case("plateau-not-evaluated", {"lr_scheduler_type": "reduce_lr_on_plateau"}),
+    Case("ppo-reward-functions", PPO | {"reward_funcs": ["accuracy"]}, given=("reward_funcs",)),
+    Case("idle-do-train", {"do_train": False}),
+    Case("idle-do-predict", {"do_predict": True}),
+    Case("idle-project", {"project": "x", "report_to": ["wandb"]}, given=("project",)),
+    Case("idle-project-unused", {"project": "x"}, given=("project",)),
+    Case("idle-swanlab-unused", {"swanlab_project": "x"}, given=("swanlab_project",)),
+    Case("idle-adapter-flags-full", FULL | {"lora_rank": 16}, given=("lora_rank",)),
+]
+FINE += [
+    Case("fsdp-deepspeed", {"fsdp": "fsdp2"}),
+    Case("quantized-full", {"tuner_type": "lora"}, model=GPTQ),
+    Case("quantized-untrainable", {}, model=GPTQ),
+    Case("quantized-twice", BNB),
+    Case("quantized-twice", {}, model=GPTQ),
+    Case("quantize-fp8", BNB),
+    Case("one-adapter", {"adapters": ["a"]}),
+    Case("experts-dropout", {"target_parameters": ["experts.down_proj"], "lora_dropout": 0}),
+    Case("experts-dropout", {"lora_dropout": 0.1}),
+    Case("adapter-rank", {"adapters": [an_adapter(r=8)], "lora_rank": 8}),
+    Case("adapter-rank", {"adapters": ["no/such/folder"], "lora_rank": 8}),
+    Case("adapter-rank", {"adapters": [an_adapter(r="8", lora_alpha=True)], "lora_rank": 8}),
+    Case("nothing-to-evaluate", {"eval_steps": 50} | VALIDATED),
+    Case("nothing-to-evaluate", {"eval_steps": 50, "split_dataset_ratio": 0.1}),
+    Case("best-not-evaluated", BEST | VALIDATED),
+    Case("best-not-evaluated", BEST | {"split_dataset_ratio": 0.1}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_steps": 50, "save_steps": 200}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"eval_steps": 0.1, "save_steps": 0.5}),
+    Case("best-at-other-steps", BEST | VALIDATED | {"save_strategy": "best", "eval_strategy": "epoch"}),
+    Case("best-at-other-steps", VALIDATED | {"eval_steps": 30, "save_steps": 200}),
+    Case("plateau-not-evaluated", {"lr_scheduler_type": "reduce_lr_on_plateau"} | VALIDATED),
+    Case("plateau-not-evaluated", {"lr_scheduler_type": "cosine"}),
+    Case("ppo-reward-functions", PPO),
+    Case("idle-do-train", {"do_train": True}),
+    Case("idle-do-predict", {"do_predict": False}),
+    Case("idle-project", {"project": "x", "report_to": ["wandb", "trackio"]}),
+    Case("idle-project-unused", {"project": "x", "report_to": ["trackio"]}),
+    Case("idle-swanlab-unused", {"swanlab_project": "x", "report_to": ["swanlab"]}),
+    Case("idle-adapter-flags-full", {"tuner_type": "lora", "lora_rank": 16}),
+]
 REFUSING = [case for case in CASES if not case.after]
 CHANGING = [case for case in CASES if case.after]
-NOT_CONTESTED = (("cpu-float32", "torch_dtype"), ("full-learning-rate", "learning_rate"))
+NOT_CONTESTED = (
+    *(("cpu-float32", "torch_dtype"), ("full-learning-rate", "learning_rate")),
+    *(("nothing-to-evaluate", "eval_steps"), ("nothing-to-evaluate", "per_device_eval_batch_size")),
+)
 """What these rules would change they leave alone where it was typed."""
 
 CONTESTED = [
@@ -257,7 +339,7 @@ def test_every_rule_has_a_case_on_either_side():
     assert {case.rule for case in FINE} == RULE.keys() - always
     assert {case.rule for case in REFUSING} == {rule.id for rule in RULES if rule.refuse}
     adding = {"no-hub-ping", "hugging-face", "cpu-float32", "quant-method", "ddp-backend-cpu"}  # to what is not set
-    adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate"}
+    adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate", "nothing-to-evaluate"}
     assert {case.rule for case, _ in CONTESTED} == {case.rule for case in CHANGING} - adding
 
 
@@ -403,7 +485,7 @@ def test_warnings(settings, says):
 
 
 def test_every_warning_is_tested():
-    assert len(WARNINGS) == 9
+    assert len(WARNINGS) == 15
 
 
 @pytest.mark.parametrize(
@@ -418,6 +500,99 @@ def test_every_warning_is_tested():
 )
 def test_no_warning(settings):
     assert warned(settings) == []
+
+
+def notes(settings, model=PLAIN, typed=()):
+    return list(apply_rules(Case("", settings, model=model).plan(typed=typed)).warnings)
+
+
+def test_lora_on_experts_says_that_they_stay_frozen():
+    (note,) = notes({"target_modules": ["all-linear"]}, MOE)
+    assert "experts frozen" in note
+    assert "--target_parameters experts.gate_up_proj experts.down_proj" in note
+    experts = {"target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+    assert notes(experts, MOE) == notes(FULL, MOE) == notes({}) == []
+
+
+def test_a_frozen_router_is_said():
+    balanced = {"router_aux_loss_coef": 1e-3}
+    (_, note) = notes(balanced, MOE)
+    assert note.startswith("the router is frozen under LoRA: --router_aux_loss_coef")
+    assert notes(balanced | FULL, MOE) == notes(balanced) == []
+    assert len(notes({"router_aux_loss_coef": 0}, MOE)) == 1, "of the experts alone"
+
+
+def test_new_tokens_that_are_not_learned_are_said():
+    new = {"new_special_tokens": ["<<call>>"]}
+    (note,) = notes(new)
+    assert "--modules_to_save embed_tokens lm_head" in note
+    for more in (FULL, {"modules_to_save": ["embed_tokens", "lm_head"]}, {"modules_to_save": ["all-embedding"]}):
+        assert notes(new | more) == []
+
+
+@pytest.mark.parametrize("settings", [{"eval_steps": 50}, {"eval_strategy": "epoch"}, {"do_eval": True}])
+def test_an_evaluation_without_data_is_said(settings):
+    (note,) = notes(settings, typed=settings)
+    (flag,) = settings
+    assert note.startswith(f"--{flag}: there is nothing to evaluate on")
+    assert "--val_dataset" in note
+    assert "--split_dataset_ratio" in note
+    assert notes(settings | VALIDATED, typed=settings) == []
+    assert notes(settings) == [], "what a preset says for runs with an evaluation is dropped without a word"
+
+
+def test_no_evaluation_is_no_evaluation():
+    assert notes({"eval_strategy": "no"}, typed=["eval_strategy"]) == []
+    assert notes({"eval_on_start": False}, typed=["eval_on_start"]) == []
+
+
+def a_model(folder, **config):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}), encoding="utf-8")
+    return Model(str(folder), 7, "llama", local=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"max_position_embeddings": 2048}, "2,048"),
+        ({"text_config": {"max_position_embeddings": 2048}}, "2,048"),
+        ({"max_position_embeddings": 131072}, ""),
+        (
+            {
+                "max_position_embeddings": 2048,
+                "rope_scaling": {"factor": 2.0, "original_max_position_embeddings": 2048},
+            },
+            "4,096",
+        ),
+        (
+            {"max_position_embeddings": 2048, "rope_scaling": {"factor": 8, "original_max_position_embeddings": 2048}},
+            "",
+        ),
+        ({"max_position_embeddings": "2048"}, ""),
+        ({"max_position_embeddings": True, "text_config": [1]}, ""),
+        ({"max_position_embeddings": 2048, "rope_scaling": {"factor": float("inf")}}, "2,048"),
+        ({}, ""),
+    ],
+)
+def test_rows_beyond_the_positions_of_the_model_are_said(config, positions, tmp_path):
+    model = a_model(tmp_path / "model", **config)
+    said = notes({"max_length": 8192}, model)
+    assert bool(said) == bool(positions)
+    for note in said:
+        assert f"beyond the {positions} positions" in note
+        assert "--rope_scaling" in note
+    assert notes({"max_length": 8192, "rope_scaling": "yarn"}, model) == []
+    assert notes({"max_length": 2048}, model) == []
+
+
+def test_an_adapter_of_a_model_of_another_name_is_said():
+    other = an_adapter(base_model_name_or_path="/old/my-own-model", r=8)
+    (note,) = notes({"adapters": [other], "lora_rank": 8})
+    assert "my-own-model" in note
+    assert PLAIN.id in note
+    for base in ("Qwen/Qwen2.5-7B", "/models/Qwen2.5-7B/", "/c/models--Qwen--Qwen2.5-7B/snapshots/0a", "", 7):
+        assert notes({"adapters": [an_adapter(base_model_name_or_path=base)]}) == []
 
 
 def test_no_warning_about_the_learning_rate_of_sft():

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, closest
 from tunekit.plan.models.hub import cached_folder, kept_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MORE_TEMPLATES = ("deepseek_coder", "xcomposer2_4khd")
+"""Templates of ms-swift that no model of its registry has."""
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 """The models of ms-swift's registry; ``scripts/snapshots`` writes it."""
@@ -31,8 +38,21 @@ TEMPLATE_MARKERS = (
 )
 """What a chat template writes, and the template of ms-swift that writes the same; the first match counts."""
 
-QUANTIZED = re.compile(r"aqlm|awq|gptq|int4|int8|fp8|bnb|\dbits?(?![a-z])")
+QUANTIZED = re.compile(
+    r"aqlm|awq|gptq|int4|int8|nvfp4|fp8|bnb|hqq|eetq|gguf|mlx|exl2|auto-?round|w\da\d{1,2}|\dbits?(?![a-z])"
+)
 """Marks in the lower-case name of a model whose weights come quantized: not the shape of its base."""
+
+BITS = re.compile(r"int([48])(?!\d)|(?<![\da-z])([2-8])-?bits?(?![a-z])|fp([48])(?!\d)|w([48])a\d")
+"""Of the weights, in such a name."""
+
+UNPACKED = ("mxfp4",)
+"""Quantizations that transformers undoes where the model is trained, gpt-oss's."""
+
+SENSES = re.compile(
+    r"(?<![a-z])(vl\d?|vlm|vision|visual|omni|audio|llava|multimodal|mllm|ocr|image|video|speech|asr|4v)(?![a-z])"
+)
+"""Words in the lower-case name of a model that sees or hears."""
 
 BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -51,6 +71,7 @@ class Model:
         moe: a mixture of experts.
         local: a folder on this machine.
         hugging_face: the id exists on Hugging Face only; ms-swift asks ModelScope by default.
+        quantized: how its weights come quantized (``gptq``), and `bits` of them; empty where they do not.
         note: a warning for the user, empty where there is none.
         undecided: flags that the user must give, each with the reason.
     """
@@ -64,6 +85,8 @@ class Model:
     moe: bool = False
     local: bool = False
     hugging_face: bool = False
+    quantized: str = ""
+    bits: int | None = None
     note: str = ""
     undecided: tuple[tuple[str, str], ...] = ()
 
@@ -94,16 +117,37 @@ def _hub_id(row: list[Any], *, use_hf: bool = False) -> str:
     return str(row[1] or row[0] if use_hf else row[0] or row[1])
 
 
+def template_names() -> frozenset[str]:
+    """The templates that ms-swift knows by name."""
+    catalogue = _catalogue()
+    of_types = {known["template"] for known in catalogue["types"].values() if known["template"]}
+    return frozenset({*of_types, *(row[3] for row in catalogue["models"] if row[3]), *MORE_TEMPLATES})
+
+
+def type_names() -> frozenset[str]:
+    """The model types that ms-swift knows by name."""
+    return frozenset(_catalogue()["types"])
+
+
+def hub_names() -> frozenset[str]:
+    """The names of all listed models, in lower case and without their organisations."""
+    return frozenset(hub_id.split("/")[-1].lower() for row in _catalogue()["models"] for hub_id in row[:2] if hub_id)
+
+
 def resolve(name: str, *, use_hf: bool = False) -> Model:
     """The model that `name` means: a folder, a hub id, or the id without its organisation.
 
     Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
     is no such model, several have that name, or a folder holds none.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except (OSError, RuntimeError, ValueError):  # ~nobody, names that are too long
+        raise TunekitError(f"--model {name[:60]} is no folder and no model") from None
+    if is_folder:
         return _local(folder)
-    if folder.is_file():
+    if is_file:
         raise TunekitError(f"--model {name} is a file, not a model's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise TunekitError(f"model folder {name} does not exist")
@@ -112,7 +156,12 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
         row = next((row for row in rows if name.lower() in {str(hub_id).lower() for hub_id in row[:2]}), None)
         if row is None:
             note = f"{name} is not in the list of ms-swift {_catalogue()['version']}: it finds the type from the files"
-            return Model(name, parameters(name), moe=_moe(name, ""), note=note)
+            if SENSES.search(name.rsplit("/", maxsplit=1)[-1].lower()):
+                note += (
+                    "; by its name it sees or hears, and it is planned like a model of text: its images count in "
+                    "neither memory nor checks, and --model_type says what it is"
+                )
+            return Model(name, parameters(name), moe=_moe(name, ""), note=note, **_quantization(name))
         return _listed(name if use_hf or name == row[1] else _hub_id(row), row, use_hf=use_hf)
     named = _called(name)
     if len(named) == 1:
@@ -132,7 +181,44 @@ def _listed(hub_id: str, row: list[Any], *, use_hf: bool) -> Model:
         multimodal=_catalogue()["types"][family]["multimodal"],
         moe=_moe(hub_id, family),
         hugging_face=not use_hf and hub_id != modelscope,
+        **_quantization(hub_id),
     )
+
+
+def _quantization(name: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How the weights of a model come quantized, by its config.json, or by its name where that is not here."""
+    said = (config or {}).get("quantization_config")
+    if isinstance(said, dict):
+        method = str(said.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in said else "quantized"))
+        in_bits = [said.get("bits"), said.get("w_bit"), 4 if said.get("load_in_4bit") is True else None]
+        in_bits += [8 if said.get("load_in_8bit") is True or "fp8" in method else None]
+        bits = next((bits for bits in in_bits if isinstance(bits, int) and not isinstance(bits, bool)), None)
+        return {} if method in UNPACKED else {"quantized": method, "bits": bits}
+    short = name.rsplit("/", maxsplit=1)[-1].lower()
+    mark = QUANTIZED.search(short) if config is None else None
+    if mark is None:
+        return {}
+    found = BITS.search(short)
+    bits = int(next(filter(None, found.groups()))) if found else 4 if mark[0] in ("awq", "bnb", "gptq") else None
+    return {"quantized": mark[0], "bits": bits}
+
+
+def positions_of(model: Model) -> int | None:
+    """How many tokens of a row a model can tell apart, by its config.json; None where that is not here."""
+    try:
+        config = config_of(model) if model.local else kept_config(model) or config_of(model)
+    except TunekitError:
+        return None
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    most = text.get("max_position_embeddings") or config.get("max_position_embeddings")
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        return None
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or config.get("rope_scaling")
+    scaling = scaling if isinstance(scaling, dict) else {}
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    stretched = [number for number in (factor, original) if isinstance(number, (int, float)) and 0 < number < 1e9]
+    return max(most, int(math.prod(stretched))) if len(stretched) == 2 else most
 
 
 def _candidates(name: str) -> str:
@@ -242,7 +328,8 @@ def _local(folder: Path) -> Model:
         if trained.get("template"):
             left = tuple(item for item in model.undecided if item[0] != "template")
             model = replace(model, template=trained["template"], undecided=left)
-    text_config = config.get("text_config") or config
+    inner = config.get("text_config")
+    text_config = inner if isinstance(inner, dict) else config
     return replace(
         model,
         id=str(folder),
@@ -251,6 +338,7 @@ def _local(folder: Path) -> Model:
         moe=model.moe or any("expert" in key and value for key, value in text_config.items()),
         local=True,
         hugging_face=False,
+        **({"quantized": "", "bits": None} | _quantization(folder.name, config)),
     )
 
 
@@ -264,7 +352,8 @@ def _known_by_name(folder: Path) -> Model | None:
 def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | None) -> Model:
     """Several model types may share an architecture: ms-swift refuses a plain Llama folder for that reason."""
     catalogue = _catalogue()
-    architecture = (config.get("architectures") or ["null"])[0]
+    named_first = config.get("architectures")
+    architecture = str(named_first[0]) if isinstance(named_first, list) and named_first else "null"
     types = catalogue["architectures"].get(architecture, [])
     named = trained_type or config.get("model_type")
     family = types[0] if len(types) == 1 else named if named in types else None
@@ -319,6 +408,6 @@ def _json(path: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TunekitError(f"{path}: cannot be read as JSON: {error}") from error
     return document if isinstance(document, dict) else None

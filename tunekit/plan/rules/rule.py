@@ -42,4 +42,8 @@ class Warn:
     """What a plan says without changing anything."""
 
     when: Callable[[Configuration], bool]
-    message: str
+    message: str | Callable[[Configuration], str]
+
+    def line(self, plan: Configuration) -> str:
+        """What it says of a plan."""
+        return self.message if isinstance(self.message, str) else self.message(plan)

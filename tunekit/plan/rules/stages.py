@@ -104,8 +104,17 @@ STAGE_RULES = (
         when=lambda plan: plan.stage.scored_by == "model" and plan.get("reward_model") is None,
         refuse=True,
         why="PPO needs a reward model that scores the answers",
-        hint="train one with tunekit rm, merge it, then --reward_model with the merged folder",
+        hint="train one with tunekit rm, merge it, then --reward_model with the merged folder; functions score in "
+        "tunekit grpo --reward FILE.py:FUNCTION",
         source="ms-swift 4.6 pipelines/train/rlhf.py",
+    ),
+    Rule(
+        "ppo-reward-functions",
+        when=lambda plan: plan.stage.scored_by == "model" and plan.typed("reward_funcs"),
+        refuse=True,
+        why="PPO learns from a reward model, and ms-swift would ignore --reward_funcs",
+        hint="functions score in tunekit grpo --reward FILE.py:FUNCTION",
+        source="ms-swift 4.6 pipelines/train/rlhf.py: reward_funcs are GRPO's",
     ),
     Rule(
         "ppo-reward-adapter",

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
 from tunekit.plan.configuration import FLASH
+from tunekit.plan.rules.evaluation import EVALUATION_RULES, EVALUATION_WARNINGS
+from tunekit.plan.rules.idle import IDLE_RULES
+from tunekit.plan.rules.model import MODEL_RULES, MODEL_WARNINGS
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.rules.stages import STAGE_RULES, STAGE_WARNINGS
 from tunekit.plan.rules.tuning import TUNING_RULES, TUNING_WARNINGS
@@ -59,6 +62,7 @@ RULES = (
         why="this id exists on Hugging Face; ms-swift would ask ModelScope",
         source="ms-swift 4.6 model registry",
     ),
+    *MODEL_RULES,
     Rule(
         "warmup-steps",
         when=lambda plan: plan.get("warmup_steps") is not None and plan.get("warmup_ratio") is not None,
@@ -148,11 +152,18 @@ RULES = (
     ),
     Rule(
         "qlora-zero3",
-        when=lambda plan: plan.quantized and plan.zero_stage == 3,
+        when=lambda plan: (plan.quantized or bool(plan.model.quantized)) and plan.zero_stage == 3,
         refuse=True,
         why="4-bit weights and DeepSpeed ZeRO-3 exclude each other: ZeRO-3 cannot shard quantized weights",
         hint="use --deepspeed zero2, or drop the quantization",
         source="https://github.com/huggingface/transformers/issues/24395",
+    ),
+    Rule(
+        "fsdp-deepspeed",
+        when=lambda plan: plan.get("fsdp") is not None and plan.get("deepspeed") is not None,
+        change={"deepspeed": None},
+        why="ms-swift takes either --fsdp or --deepspeed",
+        source="ms-swift 4.6 sft_args.py, _init_fsdp: FSDP2 is not compatible with DeepSpeed",
     ),
     Rule(
         "ddp-backend-alone",
@@ -182,7 +193,9 @@ RULES = (
         for name, when, why, hint, source in NEEDED
     ),
     *STAGE_RULES,
+    *EVALUATION_RULES,
     *TUNING_RULES,
+    *IDLE_RULES,
 )
 """Every rule, in the order in which they are applied: a later one sees what an earlier one changed."""
 
@@ -197,7 +210,9 @@ WARNINGS = (
         "step do not",
     ),
     *STAGE_WARNINGS,
+    *EVALUATION_WARNINGS,
     *TUNING_WARNINGS,
+    *MODEL_WARNINGS,
 )
 
 
@@ -221,4 +236,4 @@ def apply_rules(plan: Plan) -> Plan:
                 raise TunekitError(problem, f"drop the flag; {wanted}")
         if changes:
             plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
-    return replace(plan, warnings=(*plan.warnings, *(row.message for row in WARNINGS if row.when(plan))))
+    return replace(plan, warnings=(*plan.warnings, *(row.line(plan) for row in WARNINGS if row.when(plan))))

@@ -1,0 +1,35 @@
+"""What is refused before a run begins, by what the machine is."""
+
+import pytest
+
+from tunekit.errors import Exit, TunekitError
+from tunekit.plan.request import Said, gather_words
+from tunekit.plan.settings import COMMAND_LINE
+from tunekit.runs import prepare
+
+
+def planned(flags, monkeypatch, **said):
+    """A run on a machine without a GPU, with what it was planned from."""
+    monkeypatch.setattr(prepare, "flag_table", lambda: flags)
+    monkeypatch.setattr("tunekit.hardware.detect", list)
+    words = gather_words(COMMAND_LINE, [Said(name, tuple(value.split())) for name, value in said.items()])
+    around = prepare.look_around()
+    request = prepare.request_of("sft", words, around)
+    facts = prepare.gather_facts(request, around)
+    return prepare.prepare(request, facts), request, facts
+
+
+@pytest.mark.parametrize("model", ["Qwen2.5-7B", "Qwen/Qwen3-30B-A3B", "org/unlisted-3b"])
+def test_a_big_model_is_not_started_on_a_cpu_that_nobody_asked_for(flags, monkeypatch, model):
+    with pytest.raises(TunekitError, match="this machine shows no GPU") as refused:
+        prepare.refuse_too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl"))
+    assert refused.value.code == Exit.DOES_NOT_FIT
+    assert "--gpus cpu" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [("Qwen2.5-0.5B", {}), ("Qwen2.5-7B", {"gpus": "cpu"}), ("Qwen2.5-7B", {"gpus": "80GB"}), ("org/unlisted", {})],
+)
+def test_what_is_small_or_asked_for_is_started(flags, monkeypatch, model, more):
+    prepare.refuse_too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl", **more))
