@@ -293,7 +293,7 @@ def test_more_gpus_than_a_machine_holds_are_several_machines(spec, each, machine
     assert (found.local_world, found.nodes, found.world) == (each, machines, each * machines)
     assert found.summary().endswith(f"on each of {machines} machines")
     monkeypatch.setenv("NNODES", "2")
-    with pytest.raises(TunekitError, match="no machine holds|more than 1,024 GPUs"):
+    with pytest.raises(TunekitError, match=r"no machine holds|more than 1,024 GPUs"):
         choose_hardware(spec)
 
 
