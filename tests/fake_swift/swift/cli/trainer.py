@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,8 +110,12 @@ def begin_at(flags: dict[str, str]) -> int:
 def save(output: Path, step: int, micro: int) -> None:
     folder = output / f"checkpoint-{step}"
     folder.mkdir(exist_ok=True)
-    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        (folder / name).write_text(f"{name} of step {step}", encoding="utf-8")
+    content = f"adapter_model.safetensors of step {step}".encode()
+    header = json.dumps({"x": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}).encode()
+    (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("archive/data.pkl", f"{name} of step {step}")
     state = {"global_step": step, "train_batch_size": micro}
     (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     link = output / "last-checkpoint"
