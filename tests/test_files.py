@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.files import open_own, write_atomically
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@pytest.mark.parametrize(("mask", "mode", "left"), [(0o022, 0o666, 0o644), (0o077, 0o666, 0o600), (0o027, 0o755, 0o750)])
+
+@pytest.mark.parametrize(
+    ("mask", "mode", "left"), [(0o022, 0o666, 0o644), (0o077, 0o666, 0o600), (0o027, 0o755, 0o750)]
+)
 def test_the_umask_counts(tmp_path: Path, mask: int, mode: int, left: int) -> None:
     before = os.umask(mask)
     try:
@@ -43,14 +48,16 @@ def test_a_file_of_its_own_is_no_link(tmp_path: Path, kind: str) -> None:
     }
     make[kind]()
     with pytest.raises(TunekitError, match=r"\.lock is a link or no plain file") as raised:
-        open_own(path, os.O_RDWR)
+        open_own(path, os.O_RDWR | os.O_TRUNC)
     assert raised.value.hint
     assert precious.read_text(encoding="utf-8") == "mine"
     assert not (tmp_path / "absent").exists()
 
 
 def test_a_file_of_its_own_is_made_and_found_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        handle = open_own(tmp_path / ".lock", os.O_RDWR)
+    for flags, left in ((os.O_RDWR, "1"), (os.O_RDWR, "1"), (os.O_RDWR | os.O_TRUNC, "1")):
+        handle = open_own(tmp_path / ".lock", flags)
         assert os.get_blocking(handle)
+        os.write(handle, b"1")
         os.close(handle)
+        assert (tmp_path / ".lock").read_text(encoding="utf-8") == left

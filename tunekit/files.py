@@ -75,7 +75,8 @@ def open_own(path: Path, flags: int) -> int:
     Raises TunekitError where it is a link, by either kind of which another file would be written, or no file at all.
     """
     try:
-        handle = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        careful = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, (flags & ~os.O_TRUNC) | careful, 0o666)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise
@@ -85,6 +86,8 @@ def open_own(path: Path, flags: int) -> int:
         os.close(handle)
         raise TunekitError(f"{path} is a link or no plain file, and is not written to", "delete it")
     os.set_blocking(handle, True)
+    if flags & os.O_TRUNC:
+        os.ftruncate(handle, 0)
     return handle
 
 

@@ -113,7 +113,9 @@ def test_a_file_that_was_cut_off_makes_it_incomplete(tmp_path: Path, name: str, 
     assert newest(tmp_path) == tmp_path / "checkpoint-10"
 
 
-@pytest.mark.parametrize("header", [b"", b"\x02", b"\xff" * 8 + b"{}", b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{"])
+@pytest.mark.parametrize(
+    "header", [b"", b"\x02", b"\xff" * 8 + b"{}", b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{"]
+)
 def test_a_header_of_nonsense(tmp_path: Path, header: bytes) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(header)

@@ -16,7 +16,7 @@ from tunekit.engine.locate import Installation
 from tunekit.errors import Exit, TunekitError
 from tunekit.hardware import Hardware, choose_hardware
 from tunekit.runs.folder import Run, RunFolder, RunState
-from tunekit.runs.start import begin_run, check_run, resume_run, start_run
+from tunekit.runs.start import Onward, begin_run, check_run, resume_run, start_run
 
 if TYPE_CHECKING:
     from tunekit.engine.logs import Progress
@@ -88,7 +88,7 @@ def test_a_run_that_begins_has_all_that_it_needs(place: Path) -> None:
     assert told == [("Rows", "runs/try/data/raw.jsonl: 8 rows by fmt.py:made")]
     assert files(run.path) == {".lock", "run.json", "command.sh", "plugin.py", "data/raw.jsonl"}
     assert RunFolder(run.path).load() == state
-    assert (state.name, state.status, state.plan) == ("try", "running", run.plan)
+    assert (state.name, state.status, state.plan) == ("try", "interrupted", run.plan)
     assert (state.oom_retry, state.max_attempts, state.attempts) == ("off", 3, [])
     assert (state.fresh, state.cwd) == (False, str(place))
     assert state.created.endswith("Z")
@@ -189,7 +189,7 @@ def test_a_run_is_started_resumed_and_then_done(monkeypatch: pytest.MonkeyPatch,
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
     folder = RunFolder(place / run.path)
-    report = resume_run(folder, lambda _: None, lambda name: {"try": again}[name], oom_retry="lossy", max_attempts=7)
+    report = resume_run(folder, lambda _: None, lambda name: {"try": again}[name], Onward("lossy", 7))
     assert report
     assert report.status == "done"
     assert (screen.attempts, again.attempts) == ([None], ["checkpoint-4"])
@@ -198,7 +198,7 @@ def test_a_run_is_started_resumed_and_then_done(monkeypatch: pytest.MonkeyPatch,
     assert (document["oom_retry"], document["max_attempts"]) == ("lossy", 7)
     assert Path.cwd() == place, "relative paths begin where the run was started"
     before = (folder.path / "run.json").read_bytes()
-    assert resume_run(folder, pytest.fail, pytest.fail, oom_retry="off") is None
+    assert resume_run(folder, pytest.fail, pytest.fail, Onward("off")) is None
     assert (folder.path / "run.json").read_bytes() == before
     with RunFolder(folder.path):  # the lock is free again
         pass
@@ -223,7 +223,7 @@ def test_what_cannot_be_asked_of_a_resume(policy: str, most: int | None, said: s
     begun(run)
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(TunekitError, match=said):
-        resume_run(RunFolder(run.path), pytest.fail, pytest.fail, oom_retry=policy, max_attempts=most)
+        resume_run(RunFolder(run.path), pytest.fail, pytest.fail, Onward(policy, most))
     assert (run.path / "run.json").read_bytes() == before
 
 

@@ -53,6 +53,12 @@ def newest(output: Path, but: Collection[str] = ()) -> Path | None:
     return next((path for path in candidates if complete(path)), None)
 
 
+def damaged(output: Path, found: Path | None) -> list[Path]:
+    """Checkpoints newer than the one that was found, which are not complete, newest first."""
+    newer = [path for path in output.glob("checkpoint-*") if step(path) > (step(found) if found else -1)]
+    return sorted((path for path in newer if not complete(path)), key=step, reverse=True)
+
+
 def saved_checkpoints(output: Path) -> dict[int, Path]:
     """The checkpoints below `output` by step that were written to their end; training need not continue from them.
 
