@@ -64,12 +64,16 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts."""
+    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts.
+
+    `left` is a neutral change that was not tried, because it had started often enough or was not to retry.
+    """
 
     status: str
     state: RunState
     failure: Failure | None
     progress: Progress
+    left: str = ""
 
     @property
     def seconds(self) -> float:
@@ -163,7 +167,9 @@ class _Runner:
         if self._folder.gone:
             raise FileNotFoundError(errno.ENOENT, "deleted", self._folder.path)
         self._folder.save(state)
-        return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
+        neutral = self._rung(failure.kind, lossy=False) if failure and failure.kind.is_memory else None
+        progress = read_progress(self._folder.output / "logging.jsonl")
+        return Report(state.status, state, failure, progress, neutral.line if neutral else "")
 
     def _count_the_lost(self) -> None:
         """Add the attempts that left a folder and no outcome: tunekit was killed in them, or the machine died."""
@@ -205,9 +211,11 @@ class _Runner:
         state = self._state
         if not kind.is_memory or state.oom_retry == "off" or self._starts >= state.max_attempts:
             return None
+        return self._rung(kind, lossy=state.oom_retry == "lossy")
+
+    def _rung(self, kind: Kind, *, lossy: bool) -> ladder.Retry | None:
         coming = self._folder.next_attempt()
-        lossy = state.oom_retry == "lossy"
-        return ladder.next_step(state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
+        return ladder.next_step(self._state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
 
     def _take(self, step: ladder.Retry) -> None:
         self._state.plan = step.plan

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tunekit.plan.plan import Plan
+    from tunekit.plan.settings import Value
 
 Known: TypeAlias = "dict[str, dict[str, Any]]"
 
@@ -41,11 +42,15 @@ def look_at_inputs(plan: Plan) -> Known:
             if path and path.is_file():
                 found[bare(name)] = {"what": "rows", **_content(path)}
     for flag in FOLDERS:
-        for name in plan.words(flag):
+        for name in _names(plan.get(flag)):
             for file in _of_folder(Path(name).expanduser()):
                 what = "shape" if file.name in SHAPES else "weights"
                 found[str(file)] = {"what": what, **(_content(file) if what == "shape" else _size(file))}
     return found
+
+
+def _names(value: Value | None) -> list[str]:
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
 def _of_folder(folder: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from tunekit.engine.flags import flag_table
 from tunekit.engine.plugin import Files
 from tunekit.errors import TunekitError
 from tunekit.files import read_object
+from tunekit.plan.models.find import resolve
 from tunekit.plan.options import spelled
 from tunekit.plan.request import Said, attempts_taken, words_taken
 from tunekit.plan.settings import COMMAND_LINE
@@ -202,12 +203,16 @@ def run_to_resume(request: Request, word: str) -> RunFolder | None:
     if not (folder.path / "run.json").is_file():
         return None
     plan = folder.load().plan
+    hint = "take another --name for other settings"
+    if Path(resolve(request.model).id).name != Path(plan.model.id).name:  # hubs have the same under other owners
+        problem = f"{folder.path} was begun with {plan.model.id}, and now says --model {request.model}"
+        raise TunekitError(problem, hint)
     for flag, setting in request.typed.items():
         old = plan.settings.get(flag)
         if (old is None or old.source.kind != "retry") and (old is None or old.render() != setting.render()):
             begun = "without it" if old is None else f"with {' '.join(old.render())}"
             problem = f"{folder.path} was begun {begun}, and now says {spelled(flag)} {' '.join(setting.render())}"
-            raise TunekitError(problem, "take another --name for other settings")
+            raise TunekitError(problem, hint)
     return RunFolder(folder.path.resolve())
 
 
