@@ -14,7 +14,7 @@ from tunekit.data.functions.find import Function
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import Setting, Source
 from tunekit.runs.folder import RunFolder, RunState
-from tunekit.runs.trust import check_flags, check_owner, unsafe
+from tunekit.runs.trust import refuse_foreign, refuse_unknown_flags, unsafe
 
 if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable
@@ -63,7 +63,7 @@ def test_a_name_is_a_name(name: str) -> None:
 
 def test_flags_are_checked_again(flags: FlagTable) -> None:
     path = Path("run.json")
-    check_flags(path, a_plan(), flags)
+    refuse_unknown_flags(path, a_plan(), flags)
     for changes, said in (
         (with_flag("lora_ran", 4), "--lora_ran is not a flag"),
         (with_flag("lora_rank", "many"), "--lora_rank does not take 'many'"),
@@ -73,7 +73,7 @@ def test_flags_are_checked_again(flags: FlagTable) -> None:
         (with_flag("gradient_accumulation_steps", 1), "its batch is 8 × 4"),
     ):
         with pytest.raises(TunekitError) as raised:
-            check_flags(path, replace(a_plan(), **changes), flags)
+            refuse_unknown_flags(path, replace(a_plan(), **changes), flags)
         assert said in raised.value.message
 
 
@@ -81,9 +81,9 @@ def test_flags_are_checked_again(flags: FlagTable) -> None:
 def test_the_folder_of_another_user_is_refused(isolated: Path) -> None:
     folder = RunFolder(isolated / "run")
     folder.save(RunState("try", "failed", a_plan(), "neutral", 5))
-    check_owner(folder.path)
+    refuse_foreign(folder.path)
     os.chown(folder.path / "run.json", 12345, 12345)
     with pytest.raises(TunekitError, match="belongs to another user") as raised:
-        check_owner(folder.path)
+        refuse_foreign(folder.path)
     assert "--force" in (raised.value.hint or "")
-    check_owner(folder.path, force=True)
+    refuse_foreign(folder.path, force=True)

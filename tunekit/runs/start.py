@@ -26,7 +26,7 @@ from tunekit.runs.functions import first_files, settled, try_functions, write_fi
 from tunekit.runs.inputs import check_inputs, look_at_inputs
 from tunekit.runs.script import write_own_script
 from tunekit.runs.supervisor import StopRequest
-from tunekit.runs.trust import check_flags, check_owner
+from tunekit.runs.trust import refuse_foreign, refuse_unknown_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ def resume_run(
     words_taken(Said("oom_retry", (onward.oom_retry,) if onward.oom_retry else ()))
     attempts_taken(onward.max_attempts)
     folder.load()  # where it is none there is nothing to lock either
-    check_owner(folder.path, force=onward.force)
+    refuse_foreign(folder.path, force=onward.force)
     with StopRequest(raises=True) as stop, folder:
         state = folder.load()
         if Path(state.cwd).is_dir():
@@ -114,7 +114,7 @@ def resume_run(
             show([further(folder, state, onward)])
         elif state.status == "done":
             return None
-        check_flags(folder.path / "run.json", state.plan, flag_table())
+        refuse_unknown_flags(folder.path / "run.json", state.plan, flag_table())
         state.oom_retry = onward.oom_retry or state.oom_retry
         state.max_attempts = onward.max_attempts or state.max_attempts
         preflight.check_launch(state.plan, folder.path)
@@ -156,7 +156,7 @@ def further(folder: RunFolder, state: RunState, onward: Onward) -> tuple[str, st
         state.status = "interrupted"
     return (
         "Further",
-        f"to {what.removeprefix('--')} {wanted:g}; the learning rate follows the longer schedule from here",
+        f"to {what.removeprefix('--')} {wanted:g}; the learning rate follows the new schedule from here",
     )
 
 

@@ -58,7 +58,7 @@ def _plain(value: Value) -> bool:
     return isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
-def check_flags(path: Path, plan: Plan, flags: FlagTable) -> None:
+def refuse_unknown_flags(path: Path, plan: Plan, flags: FlagTable) -> None:
     """Raise TunekitError where the plan in `path` sets a flag that this ms-swift does not have, or takes otherwise."""
     batch = plan.batch
     if [plan.get(flag) for flag in BATCH_FLAGS] != [batch.micro, batch.accumulation]:
@@ -87,7 +87,7 @@ def _taken(flag: Flag, value: Value) -> bool:
     return isinstance(value, kinds) and (isinstance(value, bool) <= (bool in kinds or flag.kind not in KINDS))
 
 
-def check_owner(folder: Path, *, force: bool = False) -> None:
+def refuse_foreign(folder: Path, *, force: bool = False) -> None:
     """Raise TunekitError where somebody else wrote the run in `folder`, as git does (safe.directory)."""
     owners = {(folder / name).lstat().st_uid for name in (".", "run.json") if (folder / name).exists()}
     if force or owners <= {os.geteuid()}:
