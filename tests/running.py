@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
+import zipfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -249,11 +250,27 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def tensors(content: str) -> bytes:
+    """A whole file of safetensors."""
+    size = len(content.encode())
+    header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + content.encode()
+
+
+def archive(content: str) -> bytes:
+    """A whole file as ``torch.save`` writes it."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as file:
+        file.writestr("archive/data.pkl", content)
+    return written.getvalue()
+
+
 def make_checkpoint(folder: Path, **state: Any) -> Path:
     """A complete checkpoint."""
     folder.mkdir(parents=True)
-    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        (folder / name).write_text(name, encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(tensors("adapter_model.safetensors"))
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (folder / name).write_bytes(archive(name))
     known = {"global_step": int(folder.name.rpartition("-")[2]), "train_batch_size": 8}
     (folder / "trainer_state.json").write_text(json.dumps(known | state), encoding="utf-8")
     return folder

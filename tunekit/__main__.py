@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
+from tunekit import leave
 from tunekit.console import say, silence
 from tunekit.errors import Exit, TunekitError
 
@@ -19,6 +21,8 @@ def main() -> None:
         _hide_secrets()
         from tunekit.cli.app import app
 
+        if signal.getsignal(signal.SIGINT) is leave:  # from here on a Ctrl-C is raised, so that commands can tidy up
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         # Outside of its standalone mode the library returns the code of a `typer.Exit` instead of raising it.
         code = app(prog_name="tunekit", standalone_mode=False) or Exit.DONE
         sys.stdout.flush()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,20 +50,45 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TUNEKIT_CACHE") or platformdirs.user_cache_dir("tunekit"))
 
 
-def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write `content` so that a reader finds the old one or the new, also after a power cut; makes the folder."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Write `content` so that a reader finds the old one or the new, also after a power cut; makes the folder.
+
+    The umask takes from `mode`, as it does from that of any new file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of tunekit's own, made where it is not there; gives its descriptor.
+
+    Raises TunekitError where it is a link, by either kind of which another file would be written, or no file at all.
+    """
+    try:
+        careful = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, (flags & ~os.O_TRUNC) | careful, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise TunekitError(f"{path} is a link or no plain file, and is not written to", "delete it") from error
+    state = os.fstat(handle)
+    if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+        os.close(handle)
+        raise TunekitError(f"{path} is a link or no plain file, and is not written to", "delete it")
+    os.set_blocking(handle, True)
+    if flags & os.O_TRUNC:
+        os.ftruncate(handle, 0)
+    return handle
 
 
 def read_object(path: Path) -> dict[str, Any]:

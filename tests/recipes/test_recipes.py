@@ -437,7 +437,7 @@ def test_an_interrupted_stage_goes_on_and_says_how(place):
     resumed = go()
     assert "1/2 sft · goes on from its newest checkpoint" in resumed.err
     run = read_json(place / "runs/two/sft/run.json")
-    assert [attempt["resumed_from"] for attempt in run["attempts"]] == [None, "checkpoint-4"]
+    assert [attempt["resumed_from"] for attempt in run["attempts"]] == [None, "checkpoint-5"]
     assert outcomes("dpo") == ["done"]
     assert kept() == []
 

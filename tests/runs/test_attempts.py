@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import sys
 import termios
@@ -669,3 +670,84 @@ def test_a_run_that_fails_for_another_reason_teaches_nothing(place: Path, run: P
     result = tunekit(place, *KNOWN, *UNPACKED, fake={"memory": 45.0, "die": "crash", "die_at": 3}, env=with_gpu)
     assert result.code == 1
     assert not Path(with_gpu["TUNEKIT_CACHE"], "memory.jsonl").exists()
+
+
+def test_a_stop_saves(place: Path, run: Path) -> None:
+    """Steps 3 and 4 are past the checkpoint of --save_steps; the trainer is asked to save before its launcher is."""
+    with Started(place, *SFT[:-1], "10", fake={"wait_at": 5}) as started:
+        until(lambda: at_step(run, 4), "training starts")
+        started.signal(signal.SIGTERM)
+        result = started.end()
+        assert started.alive() == []
+    assert result.code == 130
+    assert "tunekit resume try (from checkpoint-4)" in result.err
+    state = read_json(run / "run.json")
+    assert (state["status"], outcomes(run)) == ("interrupted", ["interrupted"])
+    assert "enable_jit_checkpoint" not in state["plan"]["settings"]
+    assert flags(run / "attempts/1/command.sh")["enable_jit_checkpoint"] == "true"
+    assert tunekit(place, "resume", "try").code == 0
+    assert attempts(run)[1]["resumed_from"] == "checkpoint-4"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT])
+def test_the_signals_of_schedulers_stop_too(place: Path, run: Path, number: signal.Signals) -> None:
+    with Started(place, *SFT, fake={"wait_at": 3}) as started:
+        until(lambda: at_step(run, 2), "training starts")
+        started.signal(number)
+        assert started.end().code == 130
+        assert started.alive() == []
+    assert read_json(run / "run.json")["status"] == "interrupted"
+
+
+def test_an_attempt_in_which_tunekit_was_killed_is_counted(place: Path, run: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 5}) as started:
+        until(lambda: at_step(run, 4), "training starts")
+        started.signal(signal.SIGKILL)
+    result = tunekit(place, "resume", "try")
+    assert result.code == 0
+    assert outcomes(run) == ["lost", "done"]
+    assert [attempt["number"] for attempt in attempts(run)] == [1, 2]
+    assert attempts(run)[0]["last_step"] == 4
+    assert "2 attempts" in result.err
+
+
+def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(place: Path, run: Path) -> None:
+    tunekit(place, *SFT, fake={"die": "crash", "die_at": 7})
+    result = tunekit(place, "resume", "try", fake={"unreadable": [6, 4]})
+    assert result.code == 0, result.err
+    assert "checkpoint-6 could not be read, and is kept as it is. The run goes on from checkpoint-4" in result.err
+    assert [attempt["resumed_from"] for attempt in attempts(run)] == [
+        None,
+        "checkpoint-6",
+        "checkpoint-4",
+        "checkpoint-2",
+    ]
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over_and_that_is_said(place: Path, run: Path) -> None:
+    tunekit(place, *SFT, fake={"die": "crash", "die_at": 7})
+    file = run / "output/checkpoint-6/optimizer.pt"
+    file.write_bytes(file.read_bytes()[:-10])
+    result = tunekit(place, "resume", "try")
+    assert "Passed over, because it is not whole: checkpoint-6." in result.err
+    assert attempts(run)[1]["resumed_from"] == "checkpoint-4"
+
+
+def test_a_run_whose_folder_is_deleted_ends_with_one_line(place: Path, run: Path) -> None:
+    with Started(place, *SFT, fake={"wait_at": 3}) as started:
+        until(lambda: at_step(run, 2), "training starts")
+        shutil.rmtree(run)
+        started.signal(signal.SIGTERM)
+        result = started.end()
+        assert started.alive() == []
+    assert result.code == 1
+    assert errors(result.err) == ["error: runs/try was deleted while its run went on, and what it had learned with it"]
+    assert not run.exists()
+
+
+def test_neutral_changes_that_are_left_come_before_lossy_ones(place: Path) -> None:
+    result = tunekit(place, *SFT, "--max-attempts", "1", fake={"oom_above": 0})
+    assert result.code == 1
+    assert "--max-attempts" in result.err
+    assert "micro-batch 8 → 4" in result.err
+    assert "lossy" not in result.err

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from running import make_checkpoint, read_json
+from running import archive, make_checkpoint, read_json, tensors
 
 from tunekit.errors import Exit, TunekitError
 from tunekit.runs import checkpoints
@@ -66,23 +66,92 @@ def test_a_state_that_is_no_text_makes_it_incomplete(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weights", checkpoints.WEIGHTS)
 def test_any_kind_of_weights(tmp_path: Path, weights: str) -> None:
     folder = make_checkpoint(tmp_path / "checkpoint-20")
-    (folder / "adapter_model.safetensors").rename(folder / weights)
+    (folder / "adapter_model.safetensors").unlink()
+    assert not complete(folder)
+    (folder / weights).write_bytes(tensors("x") if weights.endswith(".safetensors") else archive("x"))
     assert complete(folder)
 
 
 def test_the_random_states_of_several_processes(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "checkpoint-20")
     (folder / "rng_state.pth").rename(folder / "rng_state_0.pth")
+    (folder / "rng_state_1.pth").write_bytes(archive("x"))
     assert complete(folder)
 
 
 def test_deepspeed_keeps_all_in_a_folder_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint-20"
-    (folder / "global_step20").mkdir(parents=True)
+    parts = folder / "global_step20"
+    parts.mkdir(parents=True)
     (folder / "trainer_state.json").write_text('{"global_step": 20}', encoding="utf-8")
+    (folder / "args.json").write_text('{"global_world_size": 2}', encoding="utf-8")
+    (parts / "mp_rank_00_model_states.pt").write_bytes(archive("x"))
+    for rank in (0, 1):
+        (parts / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").write_bytes(archive("x"))
+    assert not complete(folder)
+    (folder / "latest").write_text("global_step10", encoding="utf-8")
     assert not complete(folder)
     (folder / "latest").write_text("global_step20", encoding="utf-8")
     assert complete(folder)
+    (parts / "mp_rank_00_model_states.pt").write_bytes(archive("x")[:-5])
+    assert not complete(folder)
+    (parts / "mp_rank_00_model_states.pt").write_bytes(archive("x"))
+    (parts / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+    assert not complete(folder), "a process has not saved its part"
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDED if name != "trainer_state.json"])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "longer"])
+def test_a_file_that_was_cut_off_makes_it_incomplete(tmp_path: Path, name: str, damage: str) -> None:
+    make_checkpoint(tmp_path / "checkpoint-10")
+    file = make_checkpoint(tmp_path / "checkpoint-20") / name
+    content = file.read_bytes()
+    if damage == "longer" and not name.endswith(".safetensors"):
+        return
+    damaged = {"cut": content[:-3], "zeros": bytes(len(content)), "longer": content + b"0"}
+    file.write_bytes(damaged[damage])
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"\x02", b"\xff" * 8 + b"{}", b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{"]
+)
+def test_a_header_of_nonsense(tmp_path: Path, header: bytes) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(header)
+    assert not checkpoints.whole(file)
+
+
+def test_the_state_of_another_step_makes_it_incomplete(tmp_path: Path) -> None:
+    """As a folder that was renamed, or copied over another."""
+    make_checkpoint(tmp_path / "checkpoint-10")
+    make_checkpoint(tmp_path / "checkpoint-20", global_step=10)
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_as_many_random_states_as_processes(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint-20")
+    (folder / "args.json").write_text('{"global_world_size": 2}', encoding="utf-8")
+    assert not complete(folder)
+    (folder / "rng_state.pth").rename(folder / "rng_state_0.pth")
+    assert not complete(folder)
+    (folder / "rng_state_1.pth").write_bytes(archive("x"))
+    assert complete(folder)
+    (folder / "rng_state_1.pth").rename(folder / "rng_state_2.pth")
+    assert not complete(folder)
+
+
+def test_a_stop_that_did_not_finish_its_checkpoint(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "checkpoint-10")
+    (make_checkpoint(tmp_path / "checkpoint-20") / "checkpoint-is-incomplete.txt").touch()
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_checkpoints_to_be_passed_over(tmp_path: Path) -> None:
+    for number in (10, 20):
+        make_checkpoint(tmp_path / f"checkpoint-{number}")
+    assert newest(tmp_path, {"checkpoint-20"}) == tmp_path / "checkpoint-10"
+    assert newest(tmp_path, {"checkpoint-20", "checkpoint-10"}) is None
 
 
 @pytest.mark.parametrize("name", ["checkpoint-last", "checkpoint-", "merged", "checkpoint-20-merged", "checkpoint--5"])
@@ -94,12 +163,14 @@ def test_other_folders_are_no_checkpoints(tmp_path: Path, name: str) -> None:
     assert newest(tmp_path) is None
 
 
-def test_the_link_of_ms_swift_is_trusted_first(tmp_path: Path) -> None:
-    """It is moved when all is written, so a newer folder may still be in the making, whatever it seems to hold."""
-    make_checkpoint(tmp_path / "checkpoint-10")
-    make_checkpoint(tmp_path / "checkpoint-20")
-    (tmp_path / "last-checkpoint").symlink_to("checkpoint-10")
-    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+@pytest.mark.parametrize("stale", ["checkpoint-10", "../other/checkpoint-99"])
+def test_a_link_that_is_old_or_leads_elsewhere_does_not_win(tmp_path: Path, stale: str) -> None:
+    output = tmp_path / "output"
+    make_checkpoint(output / "checkpoint-10")
+    make_checkpoint(output / "checkpoint-20")
+    make_checkpoint(tmp_path / "other" / "checkpoint-99")
+    (output / "last-checkpoint").symlink_to(stale)
+    assert newest(output) == output / "checkpoint-20"
 
 
 @pytest.mark.parametrize("damage", ["dangling", "incomplete"])

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from running import REPOSITORY, a_plan, read_json
+from running import REPOSITORY, a_plan, make_checkpoint, read_json
 
 from tunekit.errors import Exit, TunekitError
+from tunekit.files import write_atomically
 from tunekit.plan.batch import Batch
 from tunekit.plan.models.find import Model
 from tunekit.plan.settings import Source
-from tunekit.runs.folder import RUNS, Attempt, RunFolder, RunState, find_run, new_place
+from tunekit.runs.folder import RUNS, Attempt, Run, RunFolder, RunState, checkpoint_named, claim, find_run, new_place
 
 ATTEMPT = Attempt(1, "gpu-memory", 8, 4, None, 3, 1, "CUDA out of memory", "micro-batch 8 → 4", 12.5, 38.0)
 
@@ -324,3 +325,85 @@ def test_the_run_of_a_recipe_is_no_single_run(tmp_path: Path, monkeypatch: pytes
         find_run("mine")
     assert refused.value.hint
     assert "runs/mine/sft" in refused.value.hint
+
+
+def test_the_process_that_holds_a_lock_is_one_that_lives(folder: RunFolder) -> None:
+    """tunekit was killed, and what it had started trains on: the pid in the lock is no process any more."""
+    folder.acquire()
+    program = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, pass_fds=(folder.lock_fd,)) as child:
+        os.pwrite(folder.lock_fd, b"999999999 ", 0)
+        folder.release()
+        with pytest.raises(TunekitError, match=f"pid {child.pid}: .*sys.stdin.*left by tunekit"):
+            RunFolder(folder.path).acquire()
+        child.communicate()
+
+
+@pytest.mark.parametrize("how", ["symbolic", "hard"])
+def test_a_lock_that_is_a_link_is_not_followed(folder: RunFolder, how: str) -> None:
+    precious = folder.path.parent / "precious.txt"
+    folder.path.mkdir(parents=True)
+    precious.write_text("mine", encoding="utf-8")
+    lock = folder.path / ".lock"
+    lock.symlink_to(precious) if how == "symbolic" else lock.hardlink_to(precious)
+    with pytest.raises(TunekitError, match="link"):
+        folder.acquire()
+    assert precious.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_full_disk_still_takes_run_json(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock has reserved the place for it."""
+    written = write_atomically
+
+    def full(path: Path, content: str) -> None:
+        if (path.parent / ".lock").stat().st_size > 1000:
+            raise OSError(28, "No space left on device")
+        written(path, content)
+
+    monkeypatch.setattr("tunekit.runs.folder.write_atomically", full)
+    with folder:
+        folder.save(a_state(status="failed"))
+        assert folder.load().status == "failed"
+        with pytest.raises(TunekitError, match=f"pid {os.getpid()}"):
+            RunFolder(folder.path).acquire()
+
+
+def test_a_damaged_run_names_its_command(folder: RunFolder) -> None:
+    folder.path.mkdir(parents=True)
+    for name, text in (("run.json", "{"), ("command.sh", "swift sft")):
+        (folder.path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(TunekitError) as raised:
+        folder.load()
+    assert f"bash {folder.path}/command.sh" in (raised.value.hint or "")
+
+
+def test_a_run_that_was_stopped_before_it_began_blocks_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RunFolder(RUNS / "mine"):
+        (RUNS / "mine/.run.json.0a1b").write_text("{", encoding="utf-8")
+    assert new_place("mine", "", "x") == ("mine", Path("runs/mine"))
+    assert new_place("", "runs/mine", "x") == ("mine", Path("runs/mine"))
+    (RUNS / "mine/notes.txt").write_text("x", encoding="utf-8")
+    for place in (("mine", ""), ("", "runs/mine")):
+        with pytest.raises(TunekitError):
+            new_place(*place, "x")
+
+
+def test_names_that_tunekit_chose_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both were planned before either began."""
+    monkeypatch.chdir(tmp_path)
+    runs = [Run(a_plan(), "kit", RUNS / "kit", "neutral", 5, None, "kit") for _ in range(3)]
+    assert [claim(run).path for run in runs] == [RUNS / "kit", RUNS / "kit-2", RUNS / "kit-3"]
+    named = replace(runs[0], chosen="")
+    assert claim(named) is named
+
+
+def test_a_run_is_found_by_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(RUNS / "try")
+    folder.save(a_state())
+    make_checkpoint(folder.output / "checkpoint-4")
+    for name in ("runs/try/output/checkpoint-4", "runs/try/output"):
+        assert find_run(name).path == folder.path
+    assert checkpoint_named("runs/try/output/checkpoint-4", folder) == "checkpoint-4"
+    assert checkpoint_named("try", folder) == checkpoint_named("runs/try/output", folder) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,13 @@ from running import REPOSITORY, a_plan, fake_engine, make_rows, read_json
 from tunekit.data.functions.find import Function
 from tunekit.engine.locate import Installation
 from tunekit.errors import Exit, TunekitError
+from tunekit.files import write_atomically
 from tunekit.hardware import Hardware, choose_hardware
+from tunekit.plan.request import Request
+from tunekit.plan.settings import COMMAND_LINE, Setting
 from tunekit.runs.folder import Run, RunFolder, RunState
-from tunekit.runs.start import begin_run, check_run, resume_run, start_run
+from tunekit.runs.start import Onward, begin_run, check_run, done_lines, resume_run, run_to_resume, start_run
+from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from tunekit.engine.logs import Progress
@@ -88,7 +93,7 @@ def test_a_run_that_begins_has_all_that_it_needs(place: Path) -> None:
     assert told == [("Rows", "runs/try/data/raw.jsonl: 8 rows by fmt.py:made")]
     assert files(run.path) == {".lock", "run.json", "command.sh", "plugin.py", "data/raw.jsonl"}
     assert RunFolder(run.path).load() == state
-    assert (state.name, state.status, state.plan) == ("try", "running", run.plan)
+    assert (state.name, state.status, state.plan) == ("try", "interrupted", run.plan)
     assert (state.oom_retry, state.max_attempts, state.attempts) == ("off", 3, [])
     assert (state.fresh, state.cwd) == (False, str(place))
     assert state.created.endswith("Z")
@@ -189,7 +194,7 @@ def test_a_run_is_started_resumed_and_then_done(monkeypatch: pytest.MonkeyPatch,
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
     folder = RunFolder(place / run.path)
-    report = resume_run(folder, lambda _: None, lambda name: {"try": again}[name], oom_retry="lossy", max_attempts=7)
+    report = resume_run(folder, lambda _: None, lambda name: {"try": again}[name], Onward("lossy", 7))
     assert report
     assert report.status == "done"
     assert (screen.attempts, again.attempts) == ([None], ["checkpoint-4"])
@@ -198,7 +203,7 @@ def test_a_run_is_started_resumed_and_then_done(monkeypatch: pytest.MonkeyPatch,
     assert (document["oom_retry"], document["max_attempts"]) == ("lossy", 7)
     assert Path.cwd() == place, "relative paths begin where the run was started"
     before = (folder.path / "run.json").read_bytes()
-    assert resume_run(folder, pytest.fail, pytest.fail, oom_retry="off") is None
+    assert resume_run(folder, pytest.fail, pytest.fail, Onward("off")) is None
     assert (folder.path / "run.json").read_bytes() == before
     with RunFolder(folder.path):  # the lock is free again
         pass
@@ -223,7 +228,7 @@ def test_what_cannot_be_asked_of_a_resume(policy: str, most: int | None, said: s
     begun(run)
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(TunekitError, match=said):
-        resume_run(RunFolder(run.path), pytest.fail, pytest.fail, oom_retry=policy, max_attempts=most)
+        resume_run(RunFolder(run.path), pytest.fail, pytest.fail, Onward(policy, most))
     assert (run.path / "run.json").read_bytes() == before
 
 
@@ -256,3 +261,141 @@ def test_a_resume_makes_what_is_gone_and_keeps_what_is_learned(monkeypatch: pyte
     assert resume_run(RunFolder(run.path), told.extend, lambda _: Silent()) == "trained"
     assert told == [("Rows", "runs/try/data/raw.jsonl, as it was made")]
     assert rows.read_bytes() == before
+
+
+def finished(monkeypatch: pytest.MonkeyPatch, steps: int = 4) -> RunFolder:
+    """A run that is done."""
+    monkeypatch.setenv("FAKE_SWIFT", f'{{"steps": {steps}}}')
+    run = a_run()
+    assert start_run(run, lambda _: None, Silent()).status == "done"
+    return RunFolder(run.path)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_finished_run_trains_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, screen, told = finished(monkeypatch), Silent(), list[tuple[str, str]]()
+    assert resume_run(folder, told.extend, lambda _: screen) is None
+    assert "--epochs N, or --max-steps N" in done_lines(folder)[0]
+    assert "--model runs/try/output/checkpoint-4 --name OTHER" in done_lines(folder)[1]
+    with pytest.raises(TunekitError, match="--max-steps 4 is no further than try is, at 4"):
+        resume_run(folder, told.extend, lambda _: screen, Onward(max_steps=4))
+    assert folder.load().status == "done"
+    monkeypatch.setenv("FAKE_SWIFT", '{"steps": 8}')
+    report = resume_run(folder, told.extend, lambda _: screen, Onward(max_steps=8))
+    assert report
+    assert (report.status, report.progress.step) == ("done", 8)
+    assert screen.attempts == ["checkpoint-4"]
+    assert report.state.plan.get("max_steps") == 8
+    assert told[0][1].startswith("to max-steps 8; the learning rate follows")
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "many", "9" * 400])
+def test_epochs_that_are_none(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    folder = finished(monkeypatch)
+    with pytest.raises(TunekitError, match="--epochs takes a number above 0"):
+        resume_run(folder, pytest.fail, pytest.fail, Onward(epochs=word))
+
+
+@pytest.mark.usefixtures("engine")
+def test_data_that_were_changed_are_said_before_a_resume(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.setenv("FAKE_SWIFT", '{"die": "crash", "die_at": 5}')
+    run, told = a_run(), list[tuple[str, str]]()
+    start_run(run, lambda _: None, Silent())
+    make_rows(place / "data.jsonl", *[{"messages": [{"role": "user", "content": "x"}] * 2}] * 2)
+    monkeypatch.setattr("tunekit.runs.preflight.check_launch", lambda *_: None)
+    with pytest.raises(TunekitError, match=r"data\.jsonl was changed since the run began: 4 lines") as raised:
+        resume_run(RunFolder(run.path), told.extend, lambda _: Silent())
+    assert raised.value.code == Exit.DATA
+    monkeypatch.setenv("FAKE_SWIFT", "{}")
+    report = resume_run(RunFolder(run.path), told.extend, lambda _: Silent(), Onward(force=True))
+    assert report
+    assert report.status == "done"
+    assert [title for title, _ in told] == ["Changed"]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_run_goes_on_from_the_checkpoint_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_SWIFT", '{"die": "crash", "die_at": 7}')
+    run, screen, told = a_run(), Silent(), list[tuple[str, str]]()
+    start_run(run, lambda _: None, Silent())
+    monkeypatch.setenv("FAKE_SWIFT", "{}")
+    folder = RunFolder(run.path)
+    with pytest.raises(TunekitError, match="checkpoint-3 is not whole"):
+        resume_run(folder, told.extend, lambda _: screen, Onward(checkpoint="checkpoint-3"))
+    assert resume_run(folder, told.extend, lambda _: screen, Onward(checkpoint="checkpoint-2"))
+    assert screen.attempts == ["checkpoint-2"]
+    assert told == [("Kept", "what was learned after checkpoint-2 is in runs/try/set-aside/1")]
+    assert sorted(path.name for path in Path("runs/try/set-aside/1").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+
+
+def asked(**more: Any) -> Request:
+    known = {"name": "try", "typed": {"save_steps": Setting(2, COMMAND_LINE)}, **more}
+    return Request(STAGES["sft"], "Qwen2.5-7B", **known)
+
+
+def test_resume_auto_goes_on_with_what_is_there() -> None:
+    assert run_to_resume(asked(), "") is None
+    assert run_to_resume(asked(), "auto") is None
+    begun(a_run())
+    found = run_to_resume(asked(), "auto")
+    assert found
+    assert found.path == Path("runs/try").resolve()
+    assert run_to_resume(asked(name="", output_dir="runs/try"), "auto")
+    other = asked(typed={"save_steps": Setting(3, COMMAND_LINE)})
+    with pytest.raises(TunekitError, match="was begun with 2, and now says --save_steps 3"):
+        run_to_resume(other, "auto")
+    with pytest.raises(TunekitError, match=r"was begun with Qwen/Qwen2\.5-7B, and now says --model Qwen3-8B"):
+        run_to_resume(replace(asked(), model="Qwen3-8B"), "auto")
+    with pytest.raises(TunekitError, match="needs to know the run"):
+        run_to_resume(asked(name=""), "auto")
+    with pytest.raises(TunekitError, match="--resume takes auto"):
+        run_to_resume(asked(), "always")
+
+
+@pytest.mark.parametrize("error", [28, 27, 122])
+def test_a_disk_that_is_full_as_a_run_begins_is_one_line(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("tunekit.runs.folder.write_atomically", full)
+    with pytest.raises(TunekitError, match="the disk is full: runs/try cannot be written"):
+        begun(a_run())
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_disk_that_fills_up_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, written = a_run(), write_atomically
+
+    def full(path: Path, content: str, mode: int = 0o666) -> None:
+        if path.parent.name == "1":
+            raise OSError(28, os.strerror(28))
+        written(path, content, mode)
+
+    monkeypatch.setattr("tunekit.runs.attempts.write_atomically", full)
+    with pytest.raises(TunekitError, match="the disk is full: runs/try") as raised:
+        start_run(run, lambda _: None, Silent())
+    assert raised.value.code == Exit.TRAINING_FAILED
+    assert "tunekit resume runs/try" in (raised.value.hint or "")
+    assert RunFolder(run.path).load().status == "failed"
+    monkeypatch.setattr("tunekit.runs.attempts.write_atomically", written)
+    report = resume_run(RunFolder(run.path), lambda _: None, lambda _: Silent())
+    assert report
+    assert report.status == "done"
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_before_the_first_attempt_leaves_no_running_run(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run, save = a_run(), RunFolder.save
+
+    def saved(folder: RunFolder, state: RunState) -> None:
+        save(folder, state)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(RunFolder, "save", saved)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(run, lambda _: None, Silent())
+    assert RunFolder(run.path).load().status == "interrupted"

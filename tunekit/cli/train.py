@@ -15,14 +15,17 @@ from tunekit.stages import STAGES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.plan.request import Words
-    from tunekit.runs.folder import Run
+    from tunekit.plan.request import Request, Words
+    from tunekit.runs.folder import Run, RunFolder
+    from tunekit.runs.start import Onward
 
 HELP = {
     **{stage.name: stage.learns for stage in STAGES.values()},
     "rlhf": "Any of the stages from rm to gkd, named as ms-swift does: --rlhf-type dpo.",
 }
 """The first line of each command's help. The rest is the same for all of them."""
+
+FURTHER = "Further, or otherwise"
 
 REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first."
 
@@ -36,8 +39,11 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
 
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
+    looks = {"json", "explain", "write", "dry_run"} & given.keys()
+    if "resume" in given and not looks and _goes_on(request, given):
+        return
     facts = prepare.gather_facts(request, around)
-    run = prepare.prepare(request, facts, look=not {"json", "explain", "write", "dry_run"} & given.keys())
+    run = prepare.prepare(request, facts, look=not looks)
     if "json" in given:
         print_document(show.plan_document(run))
     elif "explain" in given:
@@ -54,34 +60,55 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
         raise typer.Exit(_start(run))
 
 
+def _goes_on(request: Request, given: Mapping[str, Any]) -> bool:
+    """Whether ``--resume auto`` found a run of that name, which then went on to its end."""
+    from tunekit.runs.start import Onward, run_to_resume
+
+    there = run_to_resume(request, given["resume"])
+    if there:
+        _go_on(there, Onward(force="force" in given))
+    return there is not None
+
+
 def _start(run: Run) -> int:
     """Train. What only this needs is imported here, so that a dry run does without. Returns the exit code."""
     from tunekit.cli.show.lines import show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
-    from tunekit.runs.folder import RunFolder
+    from tunekit.runs.folder import RunFolder, claim
     from tunekit.runs.start import check_run, start_run
 
     check_run(run, show_lines)
+    run = claim(run)
     report = start_run(run, show_lines, make_screen(run.name))
     return show_end(RunFolder(run.path), report)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run's name or folder.", show_default=False)],
+    run: Annotated[str, typer.Argument(help="A run's name or folder, or one of its checkpoints.", show_default=False)],
+    epochs: Annotated[str, option(FURTHER, "Passes over the data, counted from its beginning.")] = "",
+    max_steps: Annotated[Number, option(FURTHER, "Optimizer steps, counted from its beginning.")] = None,
     oom_retry: Annotated[str, option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
     max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: as before.")] = None,
+    force: Annotated[bool, option(FURTHER, "Although its data or its model were changed since it began.")] = False,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
+    from tunekit.runs.folder import RunFolder, checkpoint_named, find_run
+    from tunekit.runs.start import Onward
+
+    folder = RunFolder(find_run(run).path.resolve())
+    _go_on(folder, Onward(oom_retry, max_attempts, epochs, max_steps, checkpoint_named(run, folder), force))
+
+
+def _go_on(folder: RunFolder, onward: Onward) -> None:
     from tunekit.cli.show.lines import show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
-    from tunekit.runs.folder import RunFolder, find_run
-    from tunekit.runs.start import resume_run
+    from tunekit.runs.start import done_lines, resume_run
 
-    folder = RunFolder(find_run(run).path.resolve())
-    report = resume_run(folder, show_lines, make_screen, oom_retry=oom_retry, max_attempts=max_attempts)
+    report = resume_run(folder, show_lines, make_screen, onward)
     if report is None:
-        say(f"{folder.load().name} is done; nothing to resume")
+        for line in done_lines(folder):
+            say(line)
         return
     raise typer.Exit(show_end(folder, report))

@@ -88,6 +88,7 @@ OWN_ROWS = "FILE.py:FUNCTION that makes ms-swift's row out of one of yours."
 SCORES = "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several may follow."
 PIXELS = "Larger images are scaled down. Default: 1,280 tokens of them."
 MACHINE = "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu."
+ONWARD = "auto: go on with the run of that name where it has begun, as a requeued job does."
 RETRIES = "neutral: the same optimisation (default). lossy: may change what is learned. off."
 TUNERS = {"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}}
 
@@ -118,6 +119,7 @@ _ROWS = (
     Option("gpus", TEXT, WHERE, MACHINE, "", ALL, BOTH),
     Option("name", TEXT, WHERE, "The run's name: it is kept in runs/NAME.", "", LINE, elsewhere=NAMED),
     Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
+    Option("resume", TEXT, WHERE, ONWARD, "", LINE, elsewhere=NAMED, choices=("auto",)),
     Option("dry_run", SWITCH, LOOK, "Print the swift command.", "", LINE),
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
     Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),

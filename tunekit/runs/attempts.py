@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -10,14 +12,16 @@ from typing import TYPE_CHECKING, Protocol
 from tunekit.engine import failures
 from tunekit.engine.command import build_command, child_environment
 from tunekit.engine.failures import Failure, Kind, classify
+from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_progress
 from tunekit.engine.plugin import Files, with_files
-from tunekit.errors import TunekitError, counted
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
 from tunekit.plan.secrets import secret_values
+from tunekit.plan.settings import Setting, Source
 from tunekit.runs import checkpoints, ladder, learned
-from tunekit.runs.folder import Attempt, RunFolder, RunState
+from tunekit.runs.folder import FULL, Attempt, RunFolder, RunState, unwritable
 from tunekit.runs.ladder import seen
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
@@ -28,6 +32,16 @@ if TYPE_CHECKING:
 
 LOG_TAIL = 256 * 1024
 """Bytes at the end of a log in which a failure is looked for: tracebacks of eight ranks fit."""
+
+DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+"""Errors of a disk that is full, was taken away, or may not be written any more."""
+
+LOST = "lost"
+"""The outcome of an attempt in which tunekit itself was killed, or the machine died."""
+
+TO_SAVE, A_STEP = 25.0, 2.0
+"""Seconds in which a trainer that was asked to stop saves, and as many steps more: transformers waits 3 s before it
+looks (trainer_jit_checkpoint.py), ends the step that it is in, and writes."""
 
 MEMORY_OUTCOMES = frozenset(kind.value for kind in Kind if kind.is_memory)
 
@@ -50,12 +64,16 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts."""
+    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts.
+
+    `left` is a neutral change that was not tried, because it had started often enough or was not to retry.
+    """
 
     status: str
     state: RunState
     failure: Failure | None
     progress: Progress
+    left: str = ""
 
     @property
     def seconds(self) -> float:
@@ -74,10 +92,28 @@ def engine_or_fail() -> Installation:
     return engine
 
 
-def run_attempts(folder: RunFolder, state: RunState, screen: Screen) -> Report:
-    """Run a plan to its end, through as many attempts as its policy allows. The folder's lock must be held."""
-    with StopRequest() as stop:
+def run_attempts(folder: RunFolder, state: RunState, screen: Screen, stop: StopRequest | None = None) -> Report:
+    """Run a plan to its end, through as many attempts as its policy allows. The folder's lock must be held.
+
+    `stop` holds the signals that were received already. Raises TunekitError where the folder was deleted meanwhile, or
+    its disk is full.
+    """
+    if stop is None:
+        with StopRequest() as entered:
+            return run_attempts(folder, state, screen, entered)
+    try:
         return _Runner(folder, state, screen, engine_or_fail(), stop).run()
+    except OSError as error:
+        if folder.gone:
+            message = f"{folder.path} was deleted while its run went on, and what it had learned with it"
+            raise TunekitError(message, "start it anew", Exit.TRAINING_FAILED) from error
+        if error.errno not in DISK:
+            raise
+        state.status = "failed"
+        with contextlib.suppress(OSError):
+            folder.save(state)
+        known = unwritable(folder.path, error)
+        raise TunekitError(known.message, known.hint, Exit.TRAINING_FAILED) from error
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,14 @@ class _Result:
     resumed: Path | None
     progress: Progress
     failure: Failure | None
+
+    @property
+    def outcome(self) -> str:
+        """A trainer that saves when it is stopped ends with status 0, as one does that has finished."""
+        if self.failure:
+            return self.failure.kind.value
+        short = self.ended.stopped_by is not None and not 0 < self.progress.total <= self.progress.step
+        return "done" if self.ended.status == 0 and not short else "interrupted"
 
 
 class _Runner:
@@ -98,11 +142,12 @@ class _Runner:
         self._packages = installed_packages()
         self._tried = {ladder.fingerprint_of(state.plan)}
         self._starts = 0
+        self._unreadable: set[str] = set()
 
     def run(self) -> Report:
-        state = self._state
+        self._count_the_lost()
         self._learn_from_the_last_attempt()
-        while True:
+        while not self._stop.received:
             result = self._attempt()
             failure = result.failure
             step = self._next_step(failure.kind) if failure else None
@@ -111,9 +156,42 @@ class _Runner:
                 self._screen.say(self._retry_lines(result, failure, step))
                 self._take(step)
                 continue
-            state.status = "failed" if failure else "done" if result.ended.status == 0 else "interrupted"
-            self._folder.save(state)
-            return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
+            if failure and self._passes_over(result):
+                continue
+            return self._end(result.outcome, failure)
+        return self._end("interrupted", None)
+
+    def _end(self, outcome: str, failure: Failure | None) -> Report:
+        state = self._state
+        state.status = "failed" if failure else outcome
+        if self._folder.gone:
+            raise FileNotFoundError(errno.ENOENT, "deleted", self._folder.path)
+        self._folder.save(state)
+        neutral = self._rung(failure.kind, lossy=False) if failure and failure.kind.is_memory else None
+        progress = read_progress(self._folder.output / "logging.jsonl")
+        return Report(state.status, state, failure, progress, neutral.line if neutral else "")
+
+    def _count_the_lost(self) -> None:
+        """Add the attempts that left a folder and no outcome: tunekit was killed in them, or the machine died."""
+        state, batch = self._state, self._state.plan.batch
+        known = {attempt.number for attempt in state.attempts}
+        for number in sorted(set(self._folder.attempts()) - known):
+            reached = read_progress(self._folder.output / "logging.jsonl").step
+            why = "tunekit was killed, or the machine died, before it ended"
+            state.attempts.append(Attempt(number, LOST, batch.micro, batch.accumulation, None, reached, -9, why))
+        state.attempts.sort(key=lambda attempt: attempt.number)
+
+    def _passes_over(self, result: _Result) -> bool:
+        """Whether to try again from the checkpoint before: this one could not be read."""
+        if not result.resumed or result.progress.step > checkpoints.step(result.resumed):
+            return False
+        if not checkpoints.loading_failed(log_tail(self._folder.attempt(result.number) / "train.log")):
+            return False
+        self._unreadable.add(result.resumed.name)
+        before = checkpoints.newest(self._folder.output, self._unreadable)
+        onward = f"goes on from {before.name}, the one before" if before else "starts over: there is none before it"
+        self._screen.say([f"{result.resumed.name} could not be read, and is kept as it is. The run {onward}."])
+        return True
 
     def _learn_from_the_last_attempt(self) -> None:
         """Resume a run that failed for want of memory with less, where there is less.
@@ -133,15 +211,28 @@ class _Runner:
         state = self._state
         if not kind.is_memory or state.oom_retry == "off" or self._starts >= state.max_attempts:
             return None
+        return self._rung(kind, lossy=state.oom_retry == "lossy")
+
+    def _rung(self, kind: Kind, *, lossy: bool) -> ladder.Retry | None:
         coming = self._folder.next_attempt()
-        lossy = state.oom_retry == "lossy"
-        return ladder.next_step(state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
+        return ladder.next_step(self._state.plan, kind, self._packages, self._tried, coming, lossy=lossy)
 
     def _take(self, step: ladder.Retry) -> None:
         self._state.plan = step.plan
         self._state.fresh = step.fresh or self._state.fresh
         self._tried.add(ladder.fingerprint_of(step.plan))
         self._folder.save(self._state)
+
+    def _checkpoint(self) -> Path | None:
+        """The checkpoint to go on from. Says where a newer one is passed over, and where there is none."""
+        folder = self._folder
+        found = checkpoints.newest(folder.output, self._unreadable)
+        damaged = [path.name for path in checkpoints.damaged(folder.output, found) if path.name not in self._unreadable]
+        if damaged:
+            self._screen.say([f"Passed over, because it is not whole: {', '.join(damaged)}."])
+        if found is None and self._state.attempts and not self._starts:
+            self._screen.say(["No checkpoint was saved before: it starts from the first step."])
+        return found
 
     def _attempt(self) -> _Result:
         folder, state = self._folder, self._state
@@ -154,15 +245,16 @@ class _Runner:
             folder.output.rename(place / "before")
         state.fresh = False
         folder.output.mkdir(parents=True, exist_ok=True)
-        checkpoint = checkpoints.newest(folder.output)
+        checkpoint = self._checkpoint()
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
-        plan = with_files(state.plan, Files.of_run(folder.path.resolve()))
+        saving = saves_when_stopped(state.plan)
+        plan = with_files(saving or state.plan, Files.of_run(folder.path.resolve()))
         onward = resume.resolve() if resume else None
         command = build_command(plan, folder.output.resolve(), onward, self._engine.program)
         script = command.script([f"attempt {number} of the run {state.name}"])
         write_atomically(place / "command.sh", script, mode=0o755)
         state.status = "running"
-        folder.save(state)
+        folder.save(state)  # under the handler of signals: whatever comes now, its end is written too
         log_file = folder.output / "logging.jsonl"
         tail = LogTail(log_file, skip=log_file.stat().st_size if log_file.exists() else 0)
         progress = Progress(step=max(0, checkpoints.step(checkpoint))) if checkpoint else Progress()
@@ -177,11 +269,14 @@ class _Runner:
             self._screen.progress(progress, log)
 
         env, secrets, inherit = child_environment(command, os.environ), secret_values(os.environ), (folder.lock_fd,)
-        ended = supervise(command.argv, env, log, secrets=secrets, on_tick=look, inherit=inherit, stop=self._stop)
+        saves = (lambda: TO_SAVE + A_STEP * (progress.seconds_per_step or 0)) if saving else None
+        ended = supervise(
+            command.argv, env, log, secrets=secrets, on_tick=look, inherit=inherit, saves=saves, stop=self._stop
+        )
         look()
         self._screen.pause()
         broke = ended.status != 0 and not ended.stopped_by
-        failure = failure_in(log, ended.status, ended.oom_kills) if broke else None
+        failure = failure_in(log, ended.status, ended.oom_kills, ended.unwritten) if broke else None
         return _Result(number, ended, resume, progress, failure)
 
     def _record(self, result: _Result, step: ladder.Retry | None) -> None:
@@ -189,7 +284,7 @@ class _Runner:
         failure, batch = result.failure, self._state.plan.batch
         attempt = Attempt(
             number=result.number,
-            outcome=failure.kind.value if failure else "done" if result.ended.status == 0 else "interrupted",
+            outcome=result.outcome,
             micro_batch=batch.micro,
             accumulation=batch.accumulation,
             resumed_from=result.resumed.name if result.resumed else None,
@@ -203,7 +298,10 @@ class _Runner:
         self._state.attempts.append(attempt)
         self._learn(result)
         document = json.dumps({**asdict(attempt), "effective_batch": batch.effective}, indent=1, ensure_ascii=False)
-        write_atomically(self._folder.attempt(result.number) / "outcome.json", document + "\n")
+        if not self._folder.gone:
+            self._folder.save(self._state)
+            with contextlib.suppress(OSError):  # run.json holds the same
+                write_atomically(self._folder.attempt(result.number) / "outcome.json", document + "\n")
 
     def _learn(self, result: _Result) -> None:
         """Keep what the attempt shows of this machine's memory, for the next prediction."""
@@ -240,9 +338,31 @@ class _Runner:
         ]
 
 
-def failure_in(log: Path, status: int, oom_kills: int = 0) -> Failure:
-    """Why a program of ms-swift failed, as the end of its log shows; `oom_kills` as in `Ended`."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL))
-        text = file.read().decode("utf-8", errors="replace")
-    return classify(status, text, oom_kills=oom_kills)
+def failure_in(log: Path, status: int, oom_kills: int = 0, unwritten: str = "") -> Failure:
+    """Why a program of ms-swift failed, as the end of its log shows; `oom_kills`, `unwritten` as in `Ended`."""
+    return classify(status, log_tail(log) + unwritten, oom_kills=oom_kills)
+
+
+def log_tail(log: Path) -> str:
+    """The end of a log; nothing where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def saves_when_stopped(plan: Plan) -> Plan | None:
+    """The plan with transformers' checkpoint on SIGTERM; None where that is not known to be safe, or saves nothing.
+
+    Processes that train together do not agree on the step at which they stop, so only one process is asked to
+    (transformers/trainer_jit_checkpoint.py: each has a timer of its own).
+    """
+    flag = "enable_jit_checkpoint"
+    alone = plan.hardware.world == 1 and "NPROC_PER_NODE" not in plan.env and plan.get("deepspeed") is None
+    whole = plan.get("save_strategy") != "no" and not plan.flag("save_only_model", default=False)
+    if plan.get(flag) is not None or not (alone and whole) or flag not in flag_table().by_command[plan.stage.command]:
+        return None
+    why = "a stop saves what was learned since the last checkpoint"
+    return plan.with_settings({flag: Setting(value=True, source=Source("run"), why=why)})

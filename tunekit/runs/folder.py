@@ -6,22 +6,26 @@ runs/<name>/  run.json  command.sh  attempts/1/{train.log, command.sh, outcome.j
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import tunekit
 from tunekit.errors import TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import open_own, write_atomically
 from tunekit.plan.plan import Plan
 from tunekit.runs.migrations import SCHEMA, migrate
+from tunekit.runs.trust import unsafe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from tunekit.plan.measured import Measured
 
 RUNS = Path("runs")
@@ -34,6 +38,24 @@ into."""
 LONGEST_NAME = 200
 """Characters; file systems take 255 bytes."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk, a quota or a limit (``ulimit -f``) that is used up."""
+
+RESERVE, LOCK_KEPT = 128 * 1024, 64
+"""Bytes that the lock keeps free for ``run.json``, which must still be true when the disk is full; and the rest of it,
+which names the process."""
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes; a ``run.json`` has some ten thousand."""
+
+DAMAGED = (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError)
+
+BEFORE_IT_BEGINS = frozenset({".lock", "command.sh", "plugin.py", "data"})
+"""What may stand in the folder of a run before its ``run.json``."""
+
+PLAIN = {"name": str, "status": str, "oom_retry": str, "max_attempts": int, "created": str, "cwd": str, "fresh": bool}
+"""What the plain fields of a `RunState` are."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -43,6 +65,7 @@ class Run:
         oom_retry: the policy after an out-of-memory.
         max_attempts: starts at the most.
         rows: what is known of the rows of its dataset; None where they were not looked at.
+        chosen: the name that tunekit would take; empty where the user named the run or its folder.
     """
 
     plan: Plan
@@ -51,11 +74,12 @@ class Run:
     oom_retry: str
     max_attempts: int
     rows: Measured | None = None
+    chosen: str = ""
 
     def begun(self) -> RunState:
-        """Its state as it begins, here and now."""
+        """Its state as it begins, here and now: it is not running until its first attempt is."""
         plan, retry, most = self.plan, self.oom_retry, self.max_attempts
-        return RunState(self.name, "running", plan, retry, most, created=now(), cwd=str(Path.cwd()))
+        return RunState(self.name, "interrupted", plan, retry, most, created=now(), cwd=str(Path.cwd()))
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ class Attempt:
 
     Attributes:
         number: from 1.
-        outcome: ``done``, ``interrupted`` or a failure's kind.
+        outcome: ``done``, ``interrupted``, ``lost`` where tunekit itself was killed, or a failure's kind.
         resumed_from: the name of a checkpoint, None for a fresh start.
         last_step: the last optimizer step that was logged.
         evidence: the line of the log that shows the failure.
@@ -95,6 +119,7 @@ class RunState:
         attempts: ended ones, oldest first.
         cwd: the folder in which the run was started: relative paths in the plan begin there.
         fresh: whether the next attempt must start from the beginning, because what is learned changed.
+        inputs: what was learned from, as `tunekit.runs.inputs` saw it when the run began; empty where it did not.
     """
 
     name: str
@@ -106,6 +131,7 @@ class RunState:
     fresh: bool = False
     created: str = ""
     cwd: str = ""
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -122,8 +148,11 @@ class RunFolder:
 
     def next_attempt(self) -> int:
         """The number of the coming attempt. Folders are counted, also that of one during which the machine died."""
-        taken = [int(path.name) for path in self.path.glob("attempts/*") if path.name.isdigit()]
-        return max(taken, default=0) + 1
+        return max(self.attempts(), default=0) + 1
+
+    def attempts(self) -> list[int]:
+        """The numbers of the attempts that were begun."""
+        return sorted(int(path.name) for path in self.path.glob("attempts/*") if path.name.isdecimal())
 
     @property
     def lock_fd(self) -> int:
@@ -136,23 +165,29 @@ class RunFolder:
         """Become the only writer. Raises TunekitError where a process, perhaps an orphan of an attempt, works on it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+", encoding="utf-8")
+            lock = os.fdopen(open_own(self.path / ".lock", os.O_RDWR), "r+", encoding="utf-8", errors="replace")
         except OSError as error:
-            message = f"{self.path} cannot be written: {error.strerror}"
-            raise TunekitError(message, "take another --output-dir") from error
+            raise unwritable(self.path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
+            holder = _holder(lock)
             lock.close()
             raise TunekitError(
-                f"{self.path} is in use by a running process (started by tunekit with pid {holder})",
+                f"{self.path} is in use by a running process ({holder})",
                 "wait for it, stop it, or take another --name",
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        except OSError as error:  # a file system without locks
+            lock.close()
+            raise unwritable(self.path, error) from error
+        try:
+            lock.truncate(0)
+            lock.write(f"{os.getpid()} {os.uname().nodename}\n".ljust(RESERVE))
+            lock.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                lock.close()
+            raise unwritable(self.path, error) from error
         self._lock = lock
 
     def release(self) -> None:
@@ -168,9 +203,17 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @property
+    def gone(self) -> bool:
+        """Whether the folder was deleted, or another one put in its place, since its lock was taken."""
+        try:
+            return not os.path.samestat(os.fstat(self.lock_fd), (self.path / ".lock").stat())
+        except OSError:
+            return True
+
     def save(self, state: RunState) -> None:
-        """Write ``run.json`` atomically."""
-        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh")
+        """Write ``run.json`` atomically. On a full disk it takes the place that the lock reserved."""
+        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh", "inputs")
         document = {
             "schema": SCHEMA,
             "tunekit": tunekit.__version__,
@@ -178,59 +221,173 @@ class RunFolder:
             "attempts": [asdict(attempt) for attempt in state.attempts],
             "plan": state.plan.to_json(),
         }
-        write_atomically(self.path / "run.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        try:
+            write_atomically(self.path / "run.json", text)
+        except OSError as error:
+            if error.errno not in FULL or self._lock is None:
+                raise
+            os.ftruncate(self.lock_fd, LOCK_KEPT)
+            write_atomically(self.path / "run.json", text)
 
     def load(self) -> RunState:
         """Read ``run.json``. Raises TunekitError where there is none, or another version of tunekit wrote it."""
         path = self.path / "run.json"
         try:
+            if path.exists() and (not path.is_file() or path.stat().st_size > LARGEST):
+                raise TunekitError(f"{path} is not a file that tunekit wrote", self._other_way())
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             message = f"{self.path} is not a run: there is no run.json"
             raise TunekitError(message, "tunekit keeps runs in ./runs") from None
-        except (OSError, ValueError) as error:
-            raise TunekitError(f"{path}: cannot be read: {error}") from error
-        with contextlib.suppress(KeyError, TypeError, AttributeError, IndexError, ValueError):
-            return _state(migrate(document))
+        except (OSError, ValueError, RecursionError) as error:
+            raise TunekitError(f"{path}: cannot be read: {error}", self._other_way()) from error
+        with contextlib.suppress(*DAMAGED):
+            state = _state(migrate(document))
+            problem = unsafe(state.name, state.plan)
+            if not problem:
+                return state
+            raise TunekitError(f"{path}: {problem}", "it was changed, or made by something else; start the run anew")
         message = f"{path}: not written by this version of tunekit"
-        raise TunekitError(message, "start the run anew, or install the version that wrote it")
+        raise TunekitError(message, self._other_way() or "start the run anew, or install the version that wrote it")
+
+    def _other_way(self) -> str | None:
+        """What is left of a run whose ``run.json`` is damaged."""
+        script, checkpoint = self.path / "command.sh", self.output / "last-checkpoint"
+        if not script.is_file():
+            return None
+        onward = f" --resume_from_checkpoint {checkpoint}" if checkpoint.exists() else ""
+        return f"{script} beside it holds the command of the run: bash {script}{onward and f', with{onward} added'}"
 
 
 def _state(document: dict[str, Any]) -> RunState:
-    kept = {item.name: document[item.name] for item in fields(RunState)}
+    kept = {item.name: document[item.name] for item in fields(RunState) if item.name != "inputs"}
     plan, attempts = Plan.from_json(kept["plan"]), [Attempt(**attempt) for attempt in kept["attempts"]]
-    return RunState(**{**kept, "plan": plan, "attempts": attempts})
+    inputs = {str(name): {**known} for name, known in document.get("inputs", {}).items()}
+    state = RunState(**{**kept, "plan": plan, "attempts": attempts, "inputs": inputs})
+    if not all(isinstance(getattr(state, name), kind) for name, kind in PLAIN.items()):
+        raise TypeError(state.name)
+    return state
+
+
+def unwritable(path: Path, error: OSError) -> TunekitError:
+    """What an error of the disk means for the folder of a run, in a line and a hint."""
+    if error.errno in FULL:
+        hint = f"free some space, then go on: tunekit resume {path}" if (path / "run.json").is_file() else "free some"
+        return TunekitError(f"the disk is full: {path} cannot be written ({error.strerror})", hint)
+    return TunekitError(f"{path} cannot be written: {error.strerror}", "take another --output-dir")
+
+
+def _holder(lock: IO[str]) -> str:
+    """Which living process holds a lock: tunekit, or what is left of its training. As far as /proc says it."""
+    lock.seek(0)
+    pid, _, host = lock.readline().strip().partition(" ")
+    held = os.fstat(lock.fileno())
+    holders = [process for process in Path("/proc").glob("[0-9]*") if _has_open(process, held)]
+    found = next((process for process in holders if process.name == pid), holders[0] if holders else None)
+    if found is None:
+        there = f" on {host}" if host and host != os.uname().nodename else ""
+        return f"started by tunekit with pid {pid or 'unknown'}{there}"
+    with contextlib.suppress(OSError):
+        words = (found / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        shown = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words[:4]).strip())
+        left = "" if found.name == pid else ", left by tunekit"
+        return f"pid {found.name}: {shown[:80]}{left}"
+    return f"pid {found.name}"
+
+
+def _has_open(process: Path, file: os.stat_result) -> bool:
+    if process.name == str(os.getpid()):
+        mine = [descriptor for descriptor in (process / "fd").glob("*") if _same(descriptor, file)]
+        return len(mine) > 1  # one was opened to ask
+    try:
+        return any(_same(descriptor, file) for descriptor in (process / "fd").iterdir())
+    except OSError:  # another user's, or ended meanwhile
+        return False
+
+
+def _same(descriptor: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(descriptor.stat(), file)
+    except OSError:
+        return False
 
 
 def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
     """Name and folder of a new run. Raises TunekitError where those that the user chose are taken."""
     if output_dir:
         path = Path(output_dir).expanduser()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not _free(path)):
             raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
         return name or path.name, path
     if name:
         if "/" in name or name.startswith((".", "-")) or len(name) > LONGEST_NAME:
             raise TunekitError(f"--name {name} cannot be a folder's name", "use --output-dir for a path")
         path = RUNS / name
-        if path.exists():
+        if path.exists() and not _abandoned(path):
             raise TunekitError(f"the run {name} exists already in {path}", _taken(path))
         return name, path
-    names = (f"{default}-{number}" if number > 1 else default for number in itertools.count(1))
-    chosen = next(name for name in names if not (RUNS / name).exists())
+    chosen = next(name for name in _numbered(default) if not (RUNS / name).exists())
     return chosen, RUNS / chosen
 
 
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+
+
+def claim(run: Run) -> Run:
+    """A run whose name tunekit chose, with a folder that nobody else has taken meanwhile; others as they are."""
+    if not run.chosen:
+        return run
+    for name in _numbered(run.chosen):
+        path = RUNS / name
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise unwritable(path, error) from error
+        return replace(run, name=name, path=path)
+    raise AssertionError("numbers do not end")
+
+
+def _free(path: Path) -> bool:
+    try:
+        return not any(path.iterdir()) or _abandoned(path)
+    except OSError as error:
+        raise TunekitError(f"{path} cannot be read: {error.strerror}", "take another --output-dir") from error
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether a folder holds nothing but what a run leaves that was stopped before it began."""
+    try:
+        names = [entry.name for entry in path.iterdir()]
+    except OSError:
+        return False
+    return ".lock" in names and all(
+        name in BEFORE_IT_BEGINS or name.startswith((".run.", ".command.")) for name in names
+    )
+
+
 def _taken(path: Path) -> str:
-    resumed = f"go on with it: tunekit resume {path}; or take another name"
-    return resumed if (path / "run.json").is_file() else "take another one, or empty it"
+    if not (path / "run.json").is_file():
+        return "take another one, or empty it"
+    onward = "to train it further add --epochs N or --max-steps N"
+    return f"go on with it: tunekit resume {path}; {onward}; or take another name"
 
 
 def find_run(name: str) -> RunFolder:
-    """The run of that name below ``runs/``, or in the folder of that path. Raises TunekitError where there is none."""
+    """The run of that name below ``runs/``, or in the folder of that path, or around a checkpoint or output folder.
+
+    Raises TunekitError where there is none.
+    """
     for path in (RUNS / name, Path(name).expanduser()):
         if (path / "run.json").is_file():
             return RunFolder(path)
+    given = Path(name).expanduser()
+    around = given.parent if given.name == "output" else given.parents[1] if given.parent.name == "output" else None
+    if around and given.is_dir() and (around / "run.json").is_file():
+        return RunFolder(around)
     recipe = next((path for path in (RUNS / name, Path(name)) if (path / "recipe.json").is_file()), None)
     if recipe:
         stages = sorted(path.parent.name for path in recipe.glob("*/run.json"))
@@ -238,6 +395,13 @@ def find_run(name: str) -> RunFolder:
         raise TunekitError(f"{name} is a recipe's run, not a single one", hint)
     known = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
     raise TunekitError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "no run is in ./runs")
+
+
+def checkpoint_named(name: str, folder: RunFolder) -> str:
+    """The checkpoint of a run that a path names, as in ``runs/try/output/checkpoint-4``; empty where it names none."""
+    path = Path(name).expanduser()
+    inside = path.is_dir() and path.resolve().parent == folder.output.resolve()
+    return path.resolve().name if inside and path.resolve().name.startswith("checkpoint-") else ""
 
 
 def now() -> str:

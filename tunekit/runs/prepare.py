@@ -111,8 +111,10 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
         if warning:
             plan = replace(plan, warnings=(*plan.warnings, warning))
     check_weights(plan)
-    name, path = at or new_place(request.name, request.output_dir, default_name(plan))
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows)
+    default = default_name(plan)
+    name, path = at or new_place(request.name, request.output_dir, default)
+    chosen = "" if at or request.name or request.output_dir else default
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen)
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:

@@ -13,14 +13,17 @@ import subprocess
 import threading
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from tunekit.errors import TunekitError
+from tunekit.files import open_own
 from tunekit.plan.secrets import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     import psutil
@@ -29,14 +32,21 @@ STOP_LADDER = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5
 """How a run is stopped: each signal, and the seconds that it gets. ms-swift ends within 4 s of a SIGINT; the rest is
 for a checkpoint that is being written to a slow disk."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a run."""
+STOPPING = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+)
+"""Signals that end a run: of a terminal, of ``kill``, and those by which schedulers say that the time is up (Slurm's
+``--signal=B:USR1@60``)."""
 
 TICK = 0.25
 """Seconds between two looks at the process."""
 
 PIECE, LONGEST_LINE = 65536, 1 << 20
 """Bytes that are read at once, and of one line that are held at the most: a progress bar may never end its line."""
+
+UNWRITTEN, LONGEST_KEPT = 400, 2000
+"""Lines, and characters of each, that are kept of what a full disk does not take."""
 
 MARK = "TUNEKIT_RUN_MARK"
 """The variable by which the processes of one attempt are known."""
@@ -50,19 +60,25 @@ class Ended:
         status: exit status; negative for a signal.
         stopped_by: the signal that asked tunekit to stop, None where it ended by itself.
         oom_kills: processes that the kernel's out-of-memory killer ended on this machine meanwhile.
+        unwritten: the last that it said, where the log could not be written; empty where all is in the log.
     """
 
     status: int
     stopped_by: signal.Signals | None
     seconds: float
     oom_kills: int = 0
+    unwritten: str = ""
 
 
 class StopRequest:
-    """Signals that were received since it was entered; a second one makes the ladder go on at once."""
+    """Signals that were received since it was entered; a second one makes the ladder go on at once.
 
-    def __init__(self) -> None:
+    `raises` makes each raise KeyboardInterrupt, for as long as it is true: while there is nothing yet to be stopped.
+    """
+
+    def __init__(self, *, raises: bool = False) -> None:
         self.received: list[signal.Signals] = []
+        self.raises = raises
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -79,6 +95,8 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number))
+        if self.raises:
+            raise KeyboardInterrupt
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
@@ -93,12 +111,14 @@ def supervise(
     secrets: Sequence[str] = (),
     on_tick: Callable[[], None] = lambda: None,
     inherit: Sequence[int] = (),
+    saves: Callable[[], float] | None = None,
     stop: StopRequest,
 ) -> Ended:
     """Run a program, with `env` as its whole environment, to its end; its output goes to `log`, `secrets` struck out.
 
     `on_tick` is called a few times a second, `inherit` are file descriptors that the program keeps open, `stop` the
-    signals that this process received.
+    signals that this process received. `saves` gives the seconds in which its child saves after a SIGTERM, and ends by
+    itself; without it nothing is saved at a stop.
     """
     mark, kills, began = uuid.uuid4().hex, _oom_kills(), time.monotonic()
     process = subprocess.Popen(
@@ -110,32 +130,63 @@ def supervise(
         start_new_session=True,
         pass_fds=tuple(inherit),
     )
-    tee = threading.Thread(target=_tee, args=(process.stdout, log, secrets), daemon=True)
+    unwritten: deque[str] = deque(maxlen=UNWRITTEN)
+    tee = threading.Thread(target=_tee, args=(process.stdout, log, secrets, unwritten), daemon=True)
     try:
         tee.start()
         while process.poll() is None and not stop.received:
             on_tick()
             wait_for(process, TICK)
         if process.poll() is None:
-            _stop(process, stop, on_tick)
+            _stop(process, stop, on_tick, saves)
     finally:
         _end_all(process, mark)
         tee.join(timeout=5)
     stopped_by = stop.received[0] if stop.received else None
-    return Ended(process.wait(), stopped_by, time.monotonic() - began, _oom_kills() - kills)
+    seconds = time.monotonic() - began
+    return Ended(process.wait(), stopped_by, seconds, _oom_kills() - kills, "".join(unwritten))
 
 
-def _stop(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable[[], None]) -> None:
-    """Climb the ladder until the process is gone."""
+def _stop(
+    process: subprocess.Popen[bytes],
+    stop: StopRequest,
+    on_tick: Callable[[], None],
+    saves: Callable[[], float] | None,
+) -> None:
+    """Climb the ladder until the process is gone.
+
+    The launcher would kill its child 0.25 s after a SIGINT: one that saves is asked itself first.
+    """
+    if saves and _ask_children(process.pid) and _gone(process, stop, on_tick, saves()):
+        return
     for number, patience in STOP_LADDER:
         _signal_group(process.pid, number)
-        asked = len(stop.received)
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and len(stop.received) == asked:
-            if process.poll() is not None:
-                return
-            on_tick()
-            wait_for(process, TICK)
+        if _gone(process, stop, on_tick, patience):
+            return
+
+
+def _gone(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable[[], None], patience: float) -> bool:
+    """Whether the process ends within so many seconds, or before another signal says to hurry."""
+    asked, deadline = len(stop.received), time.monotonic() + patience
+    while time.monotonic() < deadline and len(stop.received) == asked:
+        if process.poll() is not None:
+            return True
+        on_tick()
+        wait_for(process, TICK)
+    return process.poll() is not None
+
+
+def _ask_children(launcher: int) -> bool:
+    """Send SIGTERM to the children of ms-swift's launcher, the trainer; whether there is one."""
+    import psutil
+
+    asked = False
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(launcher).children():
+            with contextlib.suppress(psutil.Error):
+                child.terminate()
+                asked = True
+    return asked
 
 
 def wait_for(process: subprocess.Popen[Any], seconds: float) -> None:
@@ -173,29 +224,53 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str]) -> None:
+def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str], unwritten: deque[str]) -> None:
     """Copy output to the log line by line. Of a progress bar, which redraws its line, the last state is kept.
 
-    When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe.
+    When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe. The
+    last lines go to `unwritten` then: they say why training failed.
     """
-    with contextlib.suppress(OSError), log.open("w", encoding="utf-8") as file:
-        line = b""
-        while piece := stream.readline(PIECE):
-            line += piece
-            ended = line.endswith(b"\n")
-            line = line.rstrip(b"\r\n").rpartition(b"\r")[2]
-            if ended or len(line) > LONGEST_LINE:
-                _write(file, line, secrets)
-                line = b""
-        if line:
-            _write(file, line, secrets)
-    for _ in stream:
-        continue
+    file: IO[str] | None = None
+    with contextlib.suppress(OSError, TunekitError):
+        file = os.fdopen(open_own(log, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8")
+    for line in _lines(stream):
+        text = redact(line.decode("utf-8", errors="replace"), secrets) + "\n"
+        if not _written(file, text):
+            _closed(file)
+            file = None
+            unwritten.append(text[-LONGEST_KEPT:])
+    _closed(file)
 
 
-def _write(file: IO[str], line: bytes, secrets: Sequence[str]) -> None:
-    file.write(redact(line.decode("utf-8", errors="replace"), secrets) + "\n")
-    file.flush()
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    line = b""
+    while piece := stream.readline(PIECE):
+        line += piece
+        ended = line.endswith(b"\n")
+        line = line.rstrip(b"\r\n").rpartition(b"\r")[2]
+        if ended or len(line) > LONGEST_LINE:
+            yield line
+            line = b""
+    if line:
+        yield line
+
+
+def _written(file: IO[str] | None, text: str) -> bool:
+    if file is None:
+        return False
+    try:
+        file.write(text)
+        file.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _closed(file: IO[str] | None) -> None:
+    """Close a file, which writes what is left and may fail once more."""
+    with contextlib.suppress(OSError):
+        if file:
+            file.close()
 
 
 def _oom_kills() -> int:

@@ -13,7 +13,7 @@ from tunekit.console import say
 from tunekit.engine.after import suggested
 from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, counted
-from tunekit.runs.checkpoints import best_checkpoint
+from tunekit.runs.checkpoints import best_checkpoint, newest
 from tunekit.runs.folder import RUNS
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def show_end(folder: RunFolder, report: Report) -> int:
         return int(Exit.DONE)
     if report.status == "interrupted":
         say(f"  Stopped after {_took(report)}.{_losses(report)} No process is left.")
-        show_line("Go on", f"tunekit resume {_run_word(folder)}")
+        saved = newest(folder.output)
+        onward = f"from {saved.name}" if saved else "from the first step: no checkpoint was saved yet"
+        show_line("Go on", f"tunekit resume {_run_word(folder)} ({onward})")
         return int(Exit.INTERRUPTED)
     show_failure(folder, report)
     return int(Exit.TRAINING_FAILED)
@@ -65,10 +67,13 @@ def show_failure(folder: RunFolder, report: Report) -> None:
             line = f"micro-batch {attempt.micro_batch} × {attempt.accumulation}"
             after = f"; then {attempt.next_step}" if attempt.next_step else ""
             say(f"    {attempt.number}  {line}: {attempt.outcome} at step {attempt.last_step}{after}")
-        if report.state.oom_retry == "neutral":
+        if report.left:
+            onward = f"tunekit resume {_run_word(folder)} --max-attempts {report.state.max_attempts}"
+            show_line("Hint", f"{onward} tries what is left, at the same optimisation: {report.left}")
+        elif report.state.oom_retry == "neutral":
             lossy = f"tunekit resume {_run_word(folder)} --oom-retry lossy"
             show_line("Hint", f"{lossy} may load in 4 bits or shorten rows")
-    show_line("Full log", str(folder.attempt(len(attempts)) / "train.log"))
+    show_line("Full log", str(folder.attempt(attempts[-1].number) / "train.log"))
 
 
 def _show_next(folder: RunFolder, report: Report) -> None:

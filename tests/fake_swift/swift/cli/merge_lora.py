@@ -16,7 +16,8 @@ from swift.cli.trainer import TOLD, read_flags
 def main() -> None:
     flags = read_flags(sys.argv[1:])
     adapter, target = Path(flags["adapters"]), Path(flags["output_dir"])
-    weights = (adapter / "adapter_model.safetensors").read_text(encoding="utf-8")
+    content = (adapter / "adapter_model.safetensors").read_bytes()
+    weights = content[8 + int.from_bytes(content[:8], "little") :].decode()
     if target.exists():
         return
     if TOLD.get("merge") == "fails":

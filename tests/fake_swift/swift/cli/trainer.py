@@ -12,6 +12,7 @@ chatty: true        that process prints, and the trainer ends before it
 say: [...]          lines to print; show: names of variables to print the values of
 memory: 30.5        GiB that PyTorch reserved, in every log line
 bars: true          progress bars, redrawn with carriage returns
+unreadable: [8]     it cannot read the checkpoints of these steps
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,10 +97,16 @@ def check_data(flags: dict[str, str]) -> None:
             raise ValueError(name)
 
 
+def _load_from_checkpoint() -> NoReturn:
+    raise RuntimeError("PytorchStreamReader failed reading zip archive: failed finding central directory")
+
+
 def begin_at(flags: dict[str, str]) -> int:
     if "resume_from_checkpoint" not in flags:
         return 0
     checkpoint = Path(flags["resume_from_checkpoint"])
+    if int(checkpoint.name.rpartition("-")[2]) in TOLD.get("unreadable", []):
+        _load_from_checkpoint()
     for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         if not (checkpoint / name).read_bytes():
             raise EOFError(name)
@@ -109,8 +117,12 @@ def begin_at(flags: dict[str, str]) -> int:
 def save(output: Path, step: int, micro: int) -> None:
     folder = output / f"checkpoint-{step}"
     folder.mkdir(exist_ok=True)
-    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        (folder / name).write_text(f"{name} of step {step}", encoding="utf-8")
+    content = f"adapter_model.safetensors of step {step}".encode()
+    header = json.dumps({"x": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}).encode()
+    (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("archive/data.pkl", f"{name} of step {step}")
     state = {"global_step": step, "train_batch_size": micro}
     (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     link = output / "last-checkpoint"
@@ -136,8 +148,12 @@ def misbehave() -> subprocess.Popen[bytes] | None:
     return None
 
 
+STOPPED: list[int] = []
+"""The SIGTERM after which it saves and ends, as transformers does with ``--enable_jit_checkpoint true``."""
+
+
 def wait_for_go(output: Path) -> None:
-    while not (output.parent / "go").exists():
+    while not (output.parent / "go").exists() and not STOPPED:
         time.sleep(0.02)
 
 
@@ -155,6 +171,9 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         raise KeyError("input_ids")
     if step == TOLD.get("wait_at") and "resume_from_checkpoint" not in flags:
         wait_for_go(output)
+        if STOPPED:
+            save(output, step - 1, int(flags["per_device_train_batch_size"]))
+            return
     loss = math.nan if step == TOLD.get("nan_at") else round(2 / (1 + step), 4)
     entry = {
         "loss": loss,
@@ -175,6 +194,8 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
 def main() -> None:
     flags = read_flags(sys.argv[1:])
     output = Path(flags["output_dir"])
+    if flags.get("enable_jit_checkpoint") == "true":
+        signal.signal(signal.SIGTERM, lambda number, _: STOPPED.append(number))
     misbehave()
     check_data(flags)
     if TOLD.get("oom_in") == "load" and too_large(flags):
@@ -183,7 +204,7 @@ def main() -> None:
     (output / "args.json").write_text(json.dumps(flags | {"pid": os.getpid()}), encoding="utf-8")
     step = begin_at(flags)
     try:
-        while step < steps:
+        while step < steps and not STOPPED:
             step += 1
             train_step(step, steps, flags, output)
     finally:  # as ms-swift does, also after a failure
