@@ -67,7 +67,10 @@ RANKED = replace(
 )
 USUAL_TASK = "causal_lm"
 TASKS: dict[str, Shape | None] = {
-    **{"seq_cls": CLASSED, "embedding": NEAR, "reranker": RANKED, "generative_reranker": RANKED},
+    "seq_cls": CLASSED,
+    "embedding": NEAR,
+    "reranker": RANKED,
+    "generative_reranker": RANKED,
     **dict.fromkeys(("decision", "prm")),
 }
 """What ``--task_type`` takes beside the usual one, and the rows of it; None where they are not judged.
@@ -78,7 +81,8 @@ From ms-swift 4.6 template/base.py: _seq_cls_encode, _embedding_encode, _reranke
 TASK_OF_FAMILY = {
     **dict.fromkeys(("bge_reranker", "modern_bert_gte_reranker", "jina_reranker_m0"), "reranker"),
     **dict.fromkeys(("jev", "clef", "omnijev", "generic_decision"), "decision"),
-    **{"qwen2_5_prm": "prm", "monkeyocrv2": "embedding"},
+    "qwen2_5_prm": "prm",
+    "monkeyocrv2": "embedding",
 }
 """Model types of ms-swift 4.6 that are of a task by themselves (``task_type`` in model/models/)."""
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from running import SFT, make_rows, make_workplace, tunekit
 
-from tunekit.data.check import check_datasets
 from tunekit.data.files import ROWS, local_file
+from tunekit.data.look import check_datasets
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import PAIRS, STAGES, Stage
 
@@ -32,7 +32,7 @@ def refused(rows: list[Any], loss: str = "sft") -> str:
     """The message with which rows are refused; one line and a hint."""
     make_rows(Path("data.jsonl"), *rows)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], STAGES[loss])
+        check_datasets(["data.jsonl"], STAGES[loss], STAGES[loss].rows)
     assert raised.value.code == Exit.DATA
     assert raised.value.message.startswith("data.jsonl line ")
     assert "\n" not in raised.value.message
@@ -42,7 +42,7 @@ def refused(rows: list[Any], loss: str = "sft") -> str:
 def accept(rows: list[Any], loss: str = "sft") -> None:
     """Rows that are taken: it would raise otherwise."""
     make_rows(Path("data.jsonl"), *rows)
-    check_datasets(["data.jsonl"], STAGES[loss])
+    check_datasets(["data.jsonl"], STAGES[loss], STAGES[loss].rows)
 
 
 SHARE = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
@@ -134,7 +134,7 @@ def test_every_loss_has_a_bad_row() -> None:
 def test_the_hint_shows_a_row() -> None:
     make_rows(Path("data.jsonl"), CHAT)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], STAGES["kto"])
+        check_datasets(["data.jsonl"], STAGES["kto"], STAGES["kto"].rows)
     assert (raised.value.hint or "").startswith("a row for kto: {")
 
 
@@ -142,7 +142,7 @@ def test_the_line_of_the_bad_row_is_named() -> None:
     text = f"{json.dumps(CHAT)}\n\n\n{json.dumps(PROMPT)}\n"
     Path("data.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError, match=r"data\.jsonl line 4: "):
-        check_datasets(["data.jsonl"], STAGES["sft"])
+        check_datasets(["data.jsonl"], STAGES["sft"], STAGES["sft"].rows)
 
 
 def test_only_the_first_rows_are_read() -> None:
@@ -166,7 +166,7 @@ def test_only_the_first_rows_are_read() -> None:
 def test_rows_of_another_stage_are_refused_and_that_stage_is_named(row: Any, loss: str, suits: str) -> None:
     make_rows(Path("data.jsonl"), row)
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.jsonl"], STAGES[loss])
+        check_datasets(["data.jsonl"], STAGES[loss], STAGES[loss].rows)
     assert raised.value.hint
     assert raised.value.hint.endswith(f"such rows suit tunekit {suits}")
     accept([row], suits)
@@ -200,7 +200,7 @@ def test_a_new_stage_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_that_is_no_object(text: str, line: int) -> None:
     Path("data.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError, match=rf"^data\.jsonl line {line}: ") as raised:
-        check_datasets(["data.jsonl"], STAGES["sft"])
+        check_datasets(["data.jsonl"], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
     assert "\n" not in raised.value.message
 
@@ -215,7 +215,7 @@ def test_a_line_that_is_no_object(text: str, line: int) -> None:
 def test_an_empty_file(name: str, content: str) -> None:
     Path(name).write_text(content, encoding="utf-8")
     with pytest.raises(TunekitError, match="is empty") as raised:
-        check_datasets([name], STAGES["sft"])
+        check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
     assert raised.value.hint
 
@@ -224,26 +224,26 @@ def test_an_empty_file(name: str, content: str) -> None:
 def test_a_file_that_is_no_text(name: str) -> None:
     Path(name).write_bytes(b"\xff\xfe{\x00")
     with pytest.raises(TunekitError, match="not UTF-8") as raised:
-        check_datasets([name], STAGES["sft"])
+        check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
 
 
 def test_an_array() -> None:
     Path("data.json").write_text(json.dumps([CHAT, CHAT], indent=1), encoding="utf-8")
-    check_datasets(["data.json"], STAGES["sft"])
+    check_datasets(["data.json"], STAGES["sft"], STAGES["sft"].rows)
     Path("data.json").write_text(json.dumps([CHAT, PROMPT]), encoding="utf-8")
     with pytest.raises(TunekitError, match=r"2: .*ends with"):
-        check_datasets(["data.json"], STAGES["sft"])
+        check_datasets(["data.json"], STAGES["sft"], STAGES["sft"].rows)
     Path("data.json").write_text(json.dumps([CHAT, 3]), encoding="utf-8")
     with pytest.raises(TunekitError, match="row 2"):
-        check_datasets(["data.json"], STAGES["sft"])
+        check_datasets(["data.json"], STAGES["sft"], STAGES["sft"].rows)
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "{", "3", '"text"'])
 def test_a_json_file_that_holds_no_rows(text: str) -> None:
     Path("data.json").write_text(text, encoding="utf-8")
     with pytest.raises(TunekitError) as raised:
-        check_datasets(["data.json"], STAGES["sft"])
+        check_datasets(["data.json"], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
 
 
@@ -258,13 +258,13 @@ def test_a_json_file_that_holds_no_rows(text: str) -> None:
 def test_what_the_ending_does_not_tell(name: str, text: str) -> None:
     """``datasets``, with which ms-swift reads, takes JSON lines and arrays under either ending (seen on 4.8.4)."""
     Path(name).write_text(text, encoding="utf-8")
-    check_datasets([name], STAGES["sft"])
+    check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
 
 
 @pytest.mark.parametrize("name", ["table.csv", "text.txt", "table.parquet"])
 def test_other_types_are_left_to_ms_swift(name: str) -> None:
     Path(name).write_bytes(b"\xff anything")
-    check_datasets([name], STAGES["sft"])
+    check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
 
 
 # Names.
@@ -286,7 +286,7 @@ def test_other_types_are_left_to_ms_swift(name: str) -> None:
 )
 def test_a_file_that_is_missing(name: str) -> None:
     with pytest.raises(TunekitError) as raised:
-        check_datasets([name], STAGES["sft"])
+        check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
     assert name.partition("#")[0] in raised.value.message
     assert raised.value.hint
@@ -304,7 +304,7 @@ def test_a_file_that_is_missing(name: str) -> None:
 )
 def test_ids_on_a_hub_are_left_alone(name: str) -> None:
     assert local_file(name) is None
-    check_datasets([name], STAGES["sft"])
+    check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
 
 
 def test_a_folder_is_left_to_ms_swift() -> None:
@@ -318,7 +318,7 @@ def test_a_folder_is_left_to_ms_swift() -> None:
 def test_a_kind_of_file_that_nobody_reads() -> None:
     make_rows(Path("data.jsn"))
     with pytest.raises(TunekitError, match="unknown kind of file") as raised:
-        check_datasets(["data.jsn"], STAGES["sft"])
+        check_datasets(["data.jsn"], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
 
 
@@ -327,14 +327,14 @@ def test_a_sample_of_a_file() -> None:
     assert local_file("data.jsonl#500") == Path("data.jsonl")
     Path("data.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(TunekitError, match="is empty"):
-        check_datasets(["data.jsonl#500"], STAGES["sft"])
+        check_datasets(["data.jsonl#500"], STAGES["sft"], STAGES["sft"].rows)
 
 
 def test_every_dataset_is_checked() -> None:
     make_rows(Path("good.jsonl"), CHAT)
     make_rows(Path("bad.jsonl"), {})
     with pytest.raises(TunekitError, match=r"bad\.jsonl"):
-        check_datasets(["good.jsonl", "bad.jsonl"], STAGES["sft"])
+        check_datasets(["good.jsonl", "bad.jsonl"], STAGES["sft"], STAGES["sft"].rows)
 
 
 # Through the command line.

@@ -34,6 +34,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     from tunekit.cli.show.screen import make_screen
     from tunekit.runs import prepare
     from tunekit.runs.folder import RunFolder
+    from tunekit.runs.preflight import data_problems
     from tunekit.runs.script import write_script
     from tunekit.runs.start import check_run, start_run
 
@@ -47,7 +48,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
         show.print_settings(run)
     elif "write" in given:
         path = Path(given["write"])
-        show.show_written(run, path, write_script(run, path))
+        show.show_written(run, path, data_problems(run.plan), write_script(run, path))
     elif "dry_run" in given:
         show.print_command(run)
     else:

@@ -167,7 +167,9 @@ def _near_problem(row: dict[str, Any], shape: Shape, name: str) -> str | None:
             return f'"{key}" must be a list of conversations'
         for number, one in enumerate(several, start=1):
             if problem := turns_problem(one, key):
-                return f"{problem} in conversation {number}" if isinstance(one, list) else (
-                    f'"{key}" must be a list of conversations, each a list of messages'
+                return (
+                    f"{problem} in conversation {number}"
+                    if isinstance(one, list)
+                    else (f'"{key}" must be a list of conversations, each a list of messages')
                 )
     return None

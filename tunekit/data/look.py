@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import SPOKEN, hint_for, row_problem
@@ -137,15 +138,31 @@ def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Loo
     return _look(path, state.st_size, state.st_mtime_ns, os.getcwd(), shape, stage.name, task)
 
 
-def refuse_bad(look: Look) -> None:
-    """Raise TunekitError, exit code 4, where too many rows will not do."""
-    if look.first and look.refused:
-        kind = NotHere if look.first.elsewhere else TunekitError
-        raise kind(look.in_words(), look.first.hint, Exit.DATA)
+def first_rows(path: Path) -> list[dict[str, Any]]:
+    """The first rows of a file, as far as they can be read without PyArrow; of Parquet one that stands for all."""
+    look = Look(path)
+    if path.suffix == ".arrow":
+        return []
+    with readable(path):
+        rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
+        return [row for _, row in islice(rows, ROWS)]
+
+
+def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: str = "") -> list[Look]:
+    """`look_at` each dataset. Raises TunekitError, exit code 4, where too many rows of one will not do, too."""
+    found = []
+    for look in (look_at(name, shape, stage, task) for name in names):
+        if look is None:
+            continue
+        if look.first and look.refused:
+            kind = NotHere if look.first.elsewhere else TunekitError
+            raise kind(look.in_words(), look.first.hint, Exit.DATA)
+        found.append(look)
+    return found
 
 
 @lru_cache(maxsize=32)
-def _look(  # noqa: PLR0913 - all that decides the answer
+def _look(
     path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str
 ) -> Look:
     look, stage = Look(path), STAGES[name]
@@ -167,7 +184,7 @@ def _look(  # noqa: PLR0913 - all that decides the answer
     return look
 
 
-def _judge(  # noqa: PLR0913 - a row, and all that it is judged by
+def _judge(
     look: Look, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, *, pictured: bool
 ) -> None:
     problem = row_problem(row, shape, task or stage.name) if shape else None
@@ -288,7 +305,7 @@ def _columns_of(look: Look) -> Iterator[tuple[int, dict[str, Any]]]:
     known = {
         **dict.fromkeys(MESSAGES, turns),
         **dict.fromkeys(("positive_messages", "negative_messages"), [[turn]]),
-        **{"rejected_messages": [turn, {"role": "assistant", "content": "c"}], "label": 1, "tools": None},
+        "rejected_messages": [turn, {"role": "assistant", "content": "c"}], "label": 1, "tools": None,
         **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio")),
     }
     yield 1, {name: known.get(name, f"{name} of a row") for name in names}

@@ -23,6 +23,7 @@ from tunekit.runs.migrations import SCHEMA, migrate
 
 if TYPE_CHECKING:
     from tunekit.plan.measured import Measured
+    from tunekit.plan.schedule import Schedule
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -43,6 +44,7 @@ class Run:
         oom_retry: the policy after an out-of-memory.
         max_attempts: starts at the most.
         rows: what is known of the rows of its dataset; None where they were not looked at.
+        schedule: its steps; None where its rows cannot be counted before it starts.
     """
 
     plan: Plan
@@ -51,6 +53,7 @@ class Run:
     oom_retry: str
     max_attempts: int
     rows: Measured | None = None
+    schedule: Schedule | None = None
 
     def begun(self) -> RunState:
         """Its state as it begins, here and now."""

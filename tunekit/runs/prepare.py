@@ -18,12 +18,13 @@ from tunekit.errors import Exit, TunekitError
 from tunekit.files import config_folder, shipped_presets
 from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS
-from tunekit.plan.measured import few_steps, question_of, rows_measured
+from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.library import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
+from tunekit.runs.data import data_notes, schedule_for, schedule_notes
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run, new_place
 from tunekit.runs.learned import learned_correction
@@ -95,12 +96,12 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     rows = _rows(plan, look=look)
     if rows:
         plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
-        warning = few_steps(plan, rows)
-        if warning:
-            plan = replace(plan, warnings=(*plan.warnings, warning))
+    schedule = schedule_for(plan, rows.samples_per_row if rows and plan.packed else None)
+    notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
     check_weights(plan)
     name, path = at or new_place(request.name, request.output_dir, default_name(plan))
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows)
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, schedule)
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:
