@@ -51,7 +51,7 @@ class Shape:
 
 
 ANSWERED = Shape()
-PAIRS = Shape(pairs=True, example=f'{{{TURNS}, "rejected_response": "…"}}')
+PAIRS = Shape(pairs=True, example=f'{{{TURNS}, "rejected_response": "a worse one"}}')
 PROMPTS = Shape(answered=False, bare_text="question", example=f'{{"messages": [{USER}]}}')
 
 CLASSED = Shape(answered=False, asked=False, classed=True, example=f'{{"messages": [{USER}], "label": 0}}')

@@ -5,11 +5,11 @@ It takes constant memory and bounded time: all rows of the first part of a file,
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import SPOKEN, hint_for, row_problem
@@ -34,7 +34,6 @@ from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from tunekit.stages import Shape, Stage
@@ -135,7 +134,7 @@ def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Loo
     if path is None:
         return None
     state = path.stat()
-    return _look(path, state.st_size, state.st_mtime_ns, os.getcwd(), shape, stage.name, task)
+    return _look(path, state.st_size, state.st_mtime_ns, str(Path.cwd()), shape, stage.name, task)
 
 
 def first_rows(path: Path) -> list[dict[str, Any]]:
@@ -162,9 +161,7 @@ def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: st
 
 
 @lru_cache(maxsize=32)
-def _look(
-    path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str
-) -> Look:
+def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str) -> Look:
     look, stage = Look(path), STAGES[name]
     if path.suffix == ".arrow":
         look.exact = False
@@ -304,8 +301,11 @@ def _columns_of(look: Look) -> Iterator[tuple[int, dict[str, Any]]]:
     turns = [turn, {"role": "assistant", "content": "b"}]
     known = {
         **dict.fromkeys(MESSAGES, turns),
-        **dict.fromkeys(("positive_messages", "negative_messages"), [[turn]]),
-        "rejected_messages": [turn, {"role": "assistant", "content": "c"}], "label": 1, "tools": None,
+        "positive_messages": [[turn]],
+        "negative_messages": [[turn]],
+        "rejected_messages": [turn, {"role": "assistant", "content": "c"}],
+        "label": 1,
+        "tools": None,
         **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio")),
     }
     yield 1, {name: known.get(name, f"{name} of a row") for name in names}

@@ -33,9 +33,8 @@ def parquet_shape(path: Path) -> tuple[list[str], int]:
             file.seek(max(0, size - 8))
             end = file.read(8)
             length = int.from_bytes(end[:4], "little")
-            if end[4:] != MAGIC or not 0 < length <= min(LARGEST_FOOTER, size - 8):
-                raise ValueError
-            file.seek(size - 8 - length)
+            whole = end[4:] == MAGIC and 0 < length <= min(LARGEST_FOOTER, size - 8)
+            file.seek(size - 8 - length if whole else size)
             return _read(file.read(length))
     except OSError as error:
         raise TunekitError(f"{path} cannot be read: {error.strerror}", code=Exit.DATA) from error

@@ -70,7 +70,7 @@ def _is_there(path: str) -> bool:
         return True
     root = os.environ.get("ROOT_IMAGE_DIR", "")
     try:
-        return os.path.exists(path) or (Path(root) / Path(path).expanduser()).exists()
+        return Path(path).exists() or (Path(root) / Path(path).expanduser()).exists()
     except (OSError, ValueError, RuntimeError):
         return False
 

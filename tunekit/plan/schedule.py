@@ -46,8 +46,8 @@ class Schedule:
 def schedule_of(plan: Plan, rows: int, *, exact: bool = True, held: float | None = None) -> Schedule | None:
     """What so many rows come to; None where that is not known before the run.
 
-    `held` is how many a packed row holds; None where that was not measured. As transformers' Trainer counts (5.x, trainer.py,
-    set_initial_training_values): a last step that is not full counts; where answers are generated it is left out.
+    `held` is how many a packed row holds; None where that was not measured. As transformers' Trainer counts (5.x,
+    trainer.py, set_initial_training_values): a last step that is not full counts; of generated answers it does not.
     """
     if plan.flag("streaming"):
         return None

@@ -98,8 +98,8 @@ def _notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
         lines.append(f"every label in {look.path} is {kind} ({look.seen()}): there is nothing to compare with")
     if look.unasked and shape.asked and shape.answered:
         lines.append(
-            f"{look.unasked:,} of {look.seen()} of {look.path} ask nothing: {plan.stage.name} learns to answer an empty "
-            "question; tunekit pt learns plain text"
+            f"{look.unasked:,} of {look.seen()} of {look.path} ask nothing: {plan.stage.name} learns to answer an "
+            "empty question; tunekit pt learns plain text"
         )
     return lines + _picture_notes(plan, look) + _thought_notes(plan, look, shape)
 
