@@ -66,7 +66,7 @@ def data_notes(plan: Plan) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def schedule_for(plan: Plan, held: float | None = None) -> Schedule | None:
+def schedule_for(plan: Plan) -> Schedule | None:
     """The steps of a plan whose rows can be counted: all of them are in files here, and none is made when it starts."""
     rows, exact = 0, True
     shape, task = shape_of(plan)
@@ -81,7 +81,7 @@ def schedule_for(plan: Plan, held: float | None = None) -> Schedule | None:
         if look is None or look.total is None:
             return None
         rows, exact = rows + (int(part[1]) if part else look.total), exact and (look.exact or part is not None)
-    return schedule_of(plan, rows, exact=exact, held=held)
+    return schedule_of(plan, rows, exact=exact)
 
 
 def schedule_notes(plan: Plan, schedule: Schedule) -> list[str]:
@@ -128,7 +128,7 @@ def _thought_notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
     if EMPTY_THOUGHT in plan.text("loss_scale") or re.search(r"-base\b", plan.model.id.lower()):
         return []
     itself = traits["thinks"] == "both" and not plan.flag("disable_ignore_empty_think")
-    added = ", which ms-swift adds here by itself" if itself else ""
+    added = " (which ms-swift adds here by itself)" if itself else ""
     return [
         f"no answer in {look.path} thinks, and {plan.model.id} does: it learns not to. --loss_scale {EMPTY_THOUGHT}"
         f"{added} leaves the empty thought out; answers with <think>…</think> keep the habit; where none is wanted, an "

@@ -97,17 +97,17 @@ def check_machine(plan: Plan) -> None:
         )
 
 
-def data_problems(plan: Plan) -> list[str]:
+def data_problems(plan: Plan, whose: str = "") -> list[str]:
     """What a dry run cannot find here of the datasets and adapters of a plan for another machine.
 
-    Raises TunekitError for all else that a start would refuse, as it would.
+    Raises TunekitError for all else that a start would refuse, as it would; `whose` begins its message.
     """
     problems = []
     for check in (check_data, check_adapters):
         try:
             check(plan)
-        except NotHere as error:
-            if not plan.hardware.described:
-                raise
+        except TunekitError as error:
+            if not (isinstance(error, NotHere) and plan.hardware.described):
+                raise TunekitError(f"{whose}{error.message}", error.hint, error.code) from error
             problems.append(error.message)
     return problems

@@ -24,6 +24,7 @@ from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.library import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
+from tunekit.plan.schedule import schedule_of
 from tunekit.runs.data import data_notes, schedule_for, schedule_notes
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run, new_place
@@ -96,7 +97,8 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     rows = _rows(plan, look=look)
     if rows:
         plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
-    schedule = schedule_for(plan, rows.samples_per_row if rows and plan.packed else None)
+    held = rows.samples_per_row if rows and plan.packed else None
+    schedule = schedule_of(plan, rows.lengths.total, held=held) if rows else schedule_for(plan)
     notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
     plan = replace(plan, warnings=(*plan.warnings, *notes))
     check_weights(plan)
