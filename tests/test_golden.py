@@ -80,6 +80,8 @@ DATA = {
     "kto": {"messages": MESSAGES, "label": True},
     "pt": {"text": "Hello"},
 }
+OTHER = {"kto": {"messages": MESSAGES, "label": False}}
+"""Every second row, where rows of one kind would be told."""
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +89,8 @@ def surroundings(isolated, monkeypatch):
     """Data that is right for each command, and a key for the tracker."""
     monkeypatch.setenv("SWANLAB_API_KEY", "planted-in-a-test")
     for name, row in DATA.items():
-        (isolated / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 8, encoding="utf-8")
+        pair = f"{json.dumps(row)}\n{json.dumps(OTHER.get(name, row))}\n"
+        (isolated / f"{name}.jsonl").write_text(pair * 320, encoding="utf-8")
 
 
 def shown(tunekit, call):

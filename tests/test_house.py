@@ -552,6 +552,8 @@ print(json.dumps({"code": int(code or 0), "loaded": sorted(name for name in sys.
 
 @pytest.mark.parametrize("call", CALLS)
 def test_looking_loads_nothing_heavy(call):
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    Path("data.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, *CALLS[call]], capture_output=True, text=True, encoding="utf-8", check=True
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import ROW, make_rows
 
-from tunekit.data.check import check_datasets
+from tunekit.data.look import check_datasets
 from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
 from tunekit.plan.plan import Plan
@@ -40,9 +40,9 @@ def test_it_comes_back_from_json_as_itself(make, dream):
 
 
 def test_its_rows_are_checked(dream, tmp_path):
-    check_datasets([str(make_rows(tmp_path / "pairs.jsonl", PAIR))], dream)
+    check_datasets([str(make_rows(tmp_path / "pairs.jsonl", PAIR))], dream, dream.rows)
     with pytest.raises(TunekitError, match="dream needs a rejected answer in every row") as refused:
-        check_datasets([str(make_rows(tmp_path / "plain.jsonl", ROW))], dream)
+        check_datasets([str(make_rows(tmp_path / "plain.jsonl", ROW))], dream, dream.rows)
     assert refused.value.hint == f"a row for dream: {PAIRS.example}; such rows suit tunekit sft"
 
 

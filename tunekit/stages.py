@@ -5,7 +5,7 @@ A new stage is a row here, its settings in ``presets/stages/`` and its golden fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,24 +29,62 @@ class Shape:
 
     Attributes:
         answered: the conversation must end with the model's turn.
+        asked: something stands before the answer: a question, a picture. Only plain text has nothing there.
         pairs: a rejected answer stands beside the chosen one.
         labelled: each row says whether its answer is good.
+        classed: each row has the number of its class, or a value, as ``label``.
+        near: of these columns of conversations, beside the row's own, one at least must be there.
         learns_all: every answer is learned, so a row that marks one as bad is refused.
         bare_text: what a text without roles is, where a format returns one: ``answer``, ``question`` or nothing.
         example: a row, for error messages.
     """
 
     answered: bool = True
+    asked: bool = True
     pairs: bool = False
     labelled: bool = False
+    classed: bool = False
+    near: tuple[str, ...] = ()
     learns_all: bool = False
     bare_text: str = ""
     example: str = f"{{{TURNS}}}"
 
 
 ANSWERED = Shape()
-PAIRS = Shape(pairs=True, example=f'{{{TURNS}, "rejected_response": "…"}}')
+PAIRS = Shape(pairs=True, example=f'{{{TURNS}, "rejected_response": "a worse one"}}')
 PROMPTS = Shape(answered=False, bare_text="question", example=f'{{"messages": [{USER}]}}')
+
+CLASSED = Shape(answered=False, asked=False, classed=True, example=f'{{"messages": [{USER}], "label": 0}}')
+NEAR = Shape(
+    answered=False,
+    near=("positive_messages",),
+    example=f'{{"messages": [{USER}], "positive_messages": [[{USER}]], "negative_messages": [[{USER}]]}}',
+)
+RANKED = replace(
+    NEAR,
+    near=("positive_messages", "negative_messages"),
+    example=f'{{"messages": [{USER}], "positive_messages": [[{ASSISTANT}]], "negative_messages": [[{ASSISTANT}]]}}',
+)
+USUAL_TASK = "causal_lm"
+TASKS: dict[str, Shape | None] = {
+    "seq_cls": CLASSED,
+    "embedding": NEAR,
+    "reranker": RANKED,
+    "generative_reranker": RANKED,
+    **dict.fromkeys(("decision", "prm")),
+}
+"""What ``--task_type`` takes beside the usual one, and the rows of it; None where they are not judged.
+
+From ms-swift 4.6 template/base.py: _seq_cls_encode, _embedding_encode, _reranker_encode.
+"""
+
+TASK_OF_FAMILY = {
+    **dict.fromkeys(("bge_reranker", "modern_bert_gte_reranker", "jina_reranker_m0"), "reranker"),
+    **dict.fromkeys(("jev", "clef", "omnijev", "generic_decision"), "decision"),
+    "qwen2_5_prm": "prm",
+    "monkeyocrv2": "embedding",
+}
+"""Model types of ms-swift 4.6 that are of a task by themselves (``task_type`` in model/models/)."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +167,10 @@ class Stage:
         """What ``--rlhf_type`` gets; empty for the commands of ms-swift that are a stage themselves."""
         return self.name if self.command == "rlhf" else ""
 
+    def rows_for(self, task: str) -> Shape | None:
+        """What its rows are like with a ``--task_type``; None where nothing is known of them."""
+        return self.rows if self.rlhf_type or task in ("", USUAL_TASK) else TASKS.get(task)
+
 
 PAIR = "rows count double: the chosen and the rejected answer"
 COPY = "full training holds a frozen copy of the model; LoRA switches its adapter off instead"
@@ -138,7 +180,7 @@ LAST_ROUND = {"loss_scale": "last_round"}
 _ROWS = (
     Stage(
         "pt", "pt", "Continued pre-training: the language of plain text.",
-        rows=Shape(bare_text="answer", example=f'{{"messages": [{ASSISTANT}]}} or {{"text": "…"}}'),
+        rows=Shape(asked=False, bare_text="answer", example=f'{{"messages": [{ASSISTANT}]}} or {{"text": "…"}}'),
         aliases=("pretrain", "pre-train"), suggested=5, packs=True, rates=True,
         loss_share=1.0, drops_out=True, fused_loss=True, liger=True, traced=True, rough=False,
         encoding={"use_chat_template": False, "loss_scale": "all"}, template_mode="train",

@@ -591,5 +591,5 @@ def test_a_pass_of_a_few_steps_is_told(total: int, packed: bool, warned: bool, m
     words = ("--model", "m", "--dataset", "data.jsonl", "--gpus", "24GB", "--preset", "7b", "--dry-run")
     told = " ".join(call("sft", *words, "--packing", str(packed).lower()).err.split())
     assert ("are about" in told) is warned
-    assert not warned or "1,000 rows (a packed row holds 30 of them) are about 1 optimizer step: more --epochs" in told
+    assert not warned or "1,000 rows (a packed row holds 30 of them) are about 2 optimizer steps of 32: more" in told
     assert ("packed rows ≈ 960 samples" in told) is packed

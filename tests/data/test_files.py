@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.data.check import check_datasets
 from tunekit.data.files import is_array, local_file, read_all, read_rows
+from tunekit.data.look import check_datasets
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 
@@ -19,7 +19,7 @@ def test_a_byte_order_mark_and_blank_lines() -> None:
     text = f"\ufeff\n{json.dumps(CHAT)}\n\n{json.dumps(CHAT)}\n\n"
     Path("data.jsonl").write_text(text, encoding="utf-8")
     assert [line for line, _ in read_rows(Path("data.jsonl"))] == [2, 4]
-    check_datasets(["data.jsonl"], STAGES["sft"])
+    check_datasets(["data.jsonl"], STAGES["sft"], STAGES["sft"].rows)
 
 
 def test_near_names_are_offered() -> None:

@@ -1,13 +1,12 @@
 """What a plan asks about its rows, and what their lengths mean for it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenized import lengths_of, make_tokenized
 
 from tunekit.data.lengths import Unmeasured
-from tunekit.plan.measured import few_steps, question_of, rows_measured
+from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.settings import COMMAND_LINE
 
 
@@ -80,22 +79,3 @@ def test_a_model_that_is_not_here(make, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(Unmeasured, match=r"tokenizer of Qwen/Qwen2\.5-7B is not on this machine"):
         question_of(make())
-
-
-@pytest.mark.parametrize(
-    ("rows", "words", "said"),
-    [
-        (1000, {}, "1,000 rows (a packed row holds 30 of them) are about 1 optimizer step: more --epochs"),
-        (1000, {"packing": False}, ""),
-        (100_000, {}, ""),
-        (320, {"packing": False}, "320 rows are about 10 optimizer steps: more --epochs, or --packing false,"),
-        (320, {"packing": False, "num_train_epochs": 2}, ""),
-        (1000, {"max_steps": 9}, ""),
-    ],
-)
-def test_a_pass_of_a_few_steps_is_told(plan, rows, words, said):
-    asked = plan(**words)
-    lengths = replace(lengths_of(*[(100, 30)] * 90), total=rows)
-    told = few_steps(asked, rows_measured(asked, lengths))
-    assert told.startswith(said)
-    assert bool(told) == bool(said)

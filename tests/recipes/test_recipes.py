@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import Started, at_step, call, make_model, make_rows, make_workplace, read_json, tunekit, until
 
-from tunekit.errors import TunekitError
+from tunekit.errors import Exit, TunekitError
 from tunekit.plan.options import MICRO, RECIPE, TRAIN, options_of
 from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.recipes import chain, record
@@ -173,11 +173,12 @@ def test_a_default_is_for_the_stages_that_take_it():
 
 def test_the_command_line_is_stronger_and_may_name_a_stage():
     name = write(f"{TWO}beta = 0.1\n")
-    words = ("--lora-rank", "4", "--dpo.beta", "0.5", "--sft.dataset", "pairs.jsonl", "data.jsonl", "--dry-run")
+    make_rows(Path("more.jsonl"))
+    words = ("--lora-rank", "4", "--dpo.beta", "0.5", "--sft.dataset", "more.jsonl", "data.jsonl", "--dry-run")
     sft, dpo = commands(call("run", name, *words))[::2]
     assert flag(sft, "lora_rank") == flag(dpo, "lora_rank") == "4"
     assert flag(dpo, "beta") == "0.5"
-    assert sft[sft.index("--dataset") + 1 : sft.index("--dataset") + 3] == ["pairs.jsonl", "data.jsonl"]
+    assert sft[sft.index("--dataset") + 1 : sft.index("--dataset") + 3] == ["more.jsonl", "data.jsonl"]
     make_model(Path("other"))
     other, _ = commands(call("run", name, "--model", "other", "--dry-run"))[::2]
     assert flag(other, "model") == "other"
@@ -205,7 +206,10 @@ def test_a_recipe_is_found_by_name_or_file(place):
     assert Path("mine.toml").read_bytes() == (ROOT / "recipes/sft-dpo.toml").read_bytes()
     assert "exists already" in call("recipes", "copy", "sft-dpo", "mine.toml").err
     assert "does not exist" in call("recipes", "copy", "sft-dpo", "no/mine.toml").err
-    assert call("run", "--dry-run", "mine.toml").code == 0, "the recipe may stand behind an option"
+    behind = call("run", "--dry-run", "mine.toml")
+    assert behind.code == Exit.DATA, "the recipe may stand behind an option; its data is not here"
+    assert "error: stage sft: dataset data/sft.jsonl does not exist" in behind.err
+    assert call("run", "--gpus", "80GB", "--dry-run", "mine.toml").code == 0, "it may be on the machine of those GPUs"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes").glob("*.toml")))

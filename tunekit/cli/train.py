@@ -35,6 +35,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     from tunekit.cli.show import plan as show
     from tunekit.cli.show.lines import print_document
     from tunekit.runs import prepare
+    from tunekit.runs.preflight import data_problems
     from tunekit.runs.script import write_script
 
     around = prepare.look_around()
@@ -50,7 +51,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
         show.print_settings(run)
     elif "write" in given:
         path = Path(given["write"])
-        show.show_written(run, path, write_script(run, path))
+        show.show_written(run, path, data_problems(run.plan), write_script(run, path))
     elif "dry_run" in given:
         show.print_command(run)
     else:

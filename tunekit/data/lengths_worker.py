@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import is_array
+from tunekit.data.files import array_rows, is_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ class Lines:
 
     def _lines(self) -> Iterator[str]:
         if self.array:
-            yield from (json.dumps(row) for row in json.loads(self.path.read_text(encoding="utf-8-sig")))
+            yield from (json.dumps(row) for _, row, _ in array_rows(self.path))
             return
         with self.path.open(encoding="utf-8-sig") as file:
             yield from (line for line in file if line.strip())

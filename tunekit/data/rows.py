@@ -5,6 +5,7 @@ As in ms-swift 4.6 dataset/preprocessor/core.py (AutoPreprocessor); a test compa
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 from collections import Counter
@@ -23,6 +24,10 @@ REJECTED = ("rejected_response", "rejected_messages", "rejected")
 ASSISTANTS = ("assistant", "gpt", "bot", "tool_call", "tool-call", "function_call", "function-call")
 SYSTEM = ("system", "system_prompt")
 USERS = ("user", "human")
+CALLS = ("tool_call", "function_call", "function-call")
+RESULTS = ("tool", "tool_response", *(f"function{dash}response" for dash in "_-"), "observation", "observations")
+SPEAKERS = (*USERS, *(role for role in ASSISTANTS if role != "tool-call"), *RESULTS, "system")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 
 BROUGHT = (
@@ -58,9 +63,19 @@ def arrive(row: dict[str, Any], renamed: dict[str, str] | None = None) -> Sample
 def messages_in(cell: Any) -> Any:
     """The list in a column of messages, which a table's cell holds as text; anything else as it is."""
     if isinstance(cell, str):
-        with contextlib.suppress(ValueError):
-            return json.loads(cell)
+        for read in (json.loads, ast.literal_eval):  # as default_repair_messages does
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return read(cell)
     return cell
+
+
+def conversation_of(row: dict[str, Any]) -> list[Any] | None:
+    """The messages of a row; None where it has no such column, or no list there."""
+    for key in MESSAGES:
+        if key in row:
+            messages = messages_in(row[key])
+            return messages if isinstance(messages, list) else None
+    return None
 
 
 def _rename(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.data.lengths import Question, Unmeasured
-from tunekit.errors import counted
 from tunekit.plan.models.find import cached_model
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ FLAGS = (
 
 OTHERWISE = ("streaming", "cached_dataset", "external_plugins", "custom_register_path", "custom_dataset_info")
 """Flags with which rows are read in a way of their own."""
-
-FEW_STEPS = 20
-"""Optimizer steps below which little is learned; warm-up alone takes a tenth of them."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +99,6 @@ def rows_measured(plan: Plan, found: Lengths) -> Measured:
 def _drops(plan: Plan) -> bool:
     """Whether rows that are too long are left out, which is ms-swift's default."""
     return plan.get("truncation_strategy") in (None, "delete")
-
-
-def few_steps(plan: Plan, found: Measured) -> str:
-    """A warning where all passes over the data are a handful of steps, as of a small dataset in packs; else empty."""
-    if plan.get("max_steps") is not None:
-        return ""
-    epochs = plan.number("num_train_epochs", 1)
-    steps = round(found.lengths.total / found.samples_per_row / plan.batch.effective * epochs)
-    if steps >= FEW_STEPS:
-        return ""
-    packed = f" (a packed row holds {found.samples_per_row:.0f} of them)" if plan.packed else ""
-    rows, made = f"{found.lengths.total:,} rows{packed}", counted(max(1, steps), "optimizer step")
-    return f"{rows} are about {made}: more --epochs, or --packing false, let it learn more"
 
 
 def rows_in_words(found: Measured) -> list[str]:

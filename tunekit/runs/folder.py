@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tunekit.plan.measured import Measured
+    from tunekit.plan.schedule import Schedule
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -66,6 +67,7 @@ class Run:
         max_attempts: starts at the most.
         rows: what is known of the rows of its dataset; None where they were not looked at.
         chosen: the name that tunekit would take; empty where the user named the run or its folder.
+        schedule: its steps; None where its rows cannot be counted before it starts.
     """
 
     plan: Plan
@@ -75,6 +77,7 @@ class Run:
     max_attempts: int
     rows: Measured | None = None
     chosen: str = ""
+    schedule: Schedule | None = None
 
     def begun(self) -> RunState:
         """Its state as it begins, here and now: it is not running until its first attempt is."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.files import ROWS, local_file, read_rows
 from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
+from tunekit.data.look import first_rows
 from tunekit.data.rows import BROUGHT, arrive
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, bare, formatted_rows, plugin_text, with_files
@@ -41,10 +42,11 @@ def check_rewards(plan: Plan) -> None:
     if plan.stage.scored_by != "functions" or plan.row_format:  # those rows are looked at when they are made
         return
     _check_enough(plan)
-    for dataset in plan.words("dataset"):
-        path = local_file(dataset)
-        if path:
-            _check_columns(plan, [row for _, row in read_rows(path)], str(path))
+    for flag in ("dataset", "val_dataset"):  # evaluation scores answers too
+        for dataset in plan.words(flag):
+            path = local_file(dataset)
+            if path:
+                _check_columns(plan, first_rows(path), str(path))
 
 
 def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
@@ -72,7 +74,7 @@ def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
                 lines.append(("Rows", f"{plan.row_format.spec} works on {path}: {', '.join(rows[0])}"))
             else:
                 found = local_file(name)
-                rows = [row for _, row in read_rows(found)] if found else []
+                rows = first_rows(found) if found and found.suffix != ".parquet" else []
             if rows and not first:
                 first, source = rows, name
     return lines + [("Reward", _tried(plan, reward, first, source)) for reward in plan.rewards]

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.data.check import check_datasets
+from tunekit.data.files import NotHere
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.hardware import detect
+from tunekit.runs.data import check_rows
 from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def check_launch(plan: Plan, path: Path) -> None:
 
 def check_data(plan: Plan) -> None:
     """Check the datasets of a plan. Raises TunekitError with exit code 4."""
-    for flag in ("dataset", "val_dataset"):
-        mapped = plan.get("columns") is not None or plan.row_format is not None
-        check_datasets(plan.words(flag), plan.stage, mapped=mapped)
+    check_rows(plan)
     if plan.get("dataset") is None and plan.get("cached_dataset") is None:
         raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     check_rewards(plan)
@@ -45,7 +44,7 @@ def check_adapters(plan: Plan) -> None:
             if re.fullmatch(r"checkpoint-\d+", folder.name) and not folder.is_dir():
                 there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
                 hint = f"{folder.parent} has {', '.join(there)}" if there else None
-                raise TunekitError(f"--{flag} {name} does not exist", hint)
+                raise NotHere(f"--{flag} {name} does not exist", hint)
 
 
 def check_disk(plan: Plan, path: Path) -> None:
@@ -98,12 +97,17 @@ def check_machine(plan: Plan) -> None:
         )
 
 
-def data_problems(plan: Plan) -> list[str]:
-    """What a start would refuse of a plan's datasets and adapters, for a dry run, which may be made before."""
+def data_problems(plan: Plan, whose: str = "") -> list[str]:
+    """What a dry run cannot find here of the datasets and adapters of a plan for another machine.
+
+    Raises TunekitError for all else that a start would refuse, as it would; `whose` begins its message.
+    """
     problems = []
     for check in (check_data, check_adapters):
         try:
             check(plan)
         except TunekitError as error:
+            if not (isinstance(error, NotHere) and plan.hardware.described):
+                raise TunekitError(f"{whose}{error.message}", error.hint, error.code) from error
             problems.append(error.message)
     return problems

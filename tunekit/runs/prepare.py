@@ -18,12 +18,14 @@ from tunekit.errors import Exit, TunekitError
 from tunekit.files import config_folder, shipped_presets
 from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS
-from tunekit.plan.measured import few_steps, question_of, rows_measured
+from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.library import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
+from tunekit.plan.schedule import schedule_of
+from tunekit.runs.data import data_notes, schedule_for, schedule_notes
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run, new_place
 from tunekit.runs.learned import learned_correction
@@ -107,14 +109,15 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     rows = _rows(plan, look=look)
     if rows:
         plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
-        warning = few_steps(plan, rows)
-        if warning:
-            plan = replace(plan, warnings=(*plan.warnings, warning))
+    held = rows.samples_per_row if rows and plan.packed else None
+    schedule = schedule_of(plan, rows.lengths.total, held=held) if rows else schedule_for(plan)
+    notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
     check_weights(plan)
     default = default_name(plan)
     name, path = at or new_place(request.name, request.output_dir, default)
     chosen = "" if at or request.name or request.output_dir else default
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen)
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule)
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:

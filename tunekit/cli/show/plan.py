@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tunekit.cli.show.lines import print_table, show_line, show_lines, style
@@ -10,6 +11,7 @@ from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import counted
 from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
+from tunekit.plan.schedule import steps_in_words
 from tunekit.plan.settings import text
 from tunekit.runs.preflight import data_problems
 from tunekit.runs.script import command_for
@@ -31,7 +33,7 @@ def print_command(run: Run) -> None:
     """The plan on stderr, the command on stdout."""
     show_plan(run)
     _show_missing(run)
-    _show_problems(run.plan)
+    _show_problems(data_problems(run.plan))
     print(command_for(run).shell())
 
 
@@ -67,6 +69,7 @@ def plan_document(run: Run) -> dict[str, Any]:
             "rewards": {reward.alias: reward.spec for reward in decided.rewards},
             "format": decided.row_format.spec if decided.row_format else None,
         },
+        "schedule": asdict(run.schedule) if run.schedule else None,
         "warnings": list(decided.warnings),
         "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
     }
@@ -87,10 +90,10 @@ def print_settings(run: Run) -> None:
     print_table(rows)
 
 
-def show_written(run: Run, path: Path, lines: list[tuple[str, str]]) -> None:
-    """The plan of a script that was written, and what stands beside it."""
+def show_written(run: Run, path: Path, problems: list[str], lines: list[tuple[str, str]]) -> None:
+    """The plan of a script that was written, what is not here, and what stands beside the script."""
     show_plan(run)
-    _show_problems(run.plan)
+    _show_problems(problems)
     show_lines(lines)
     if run.plan.rewards:
         say(f"wrote {Files.beside(path).plugin}")
@@ -109,6 +112,8 @@ def show_plan(run: Run) -> None:
     show_lines(_parts(plan))
     show_line("Hardware", plan.hardware.summary())
     show_line("Batch", _batch(run))
+    if run.schedule:
+        show_line("Steps", steps_in_words(plan, run.schedule))
     memory, fits = _memory(plan)
     if memory:
         show_line("Memory", memory, None if fits else "yellow")
@@ -123,9 +128,9 @@ def show_plan(run: Run) -> None:
     say("")
 
 
-def _show_problems(plan: Plan) -> None:
-    """A dry run may be made before the data is there, or for another machine: what is wrong is only said."""
-    for problem in data_problems(plan):
+def _show_problems(problems: list[str]) -> None:
+    """A dry run may be made for another machine: what is not on this one is only said."""
+    for problem in problems:
         show_line("Refused", f"{problem} (so a start would end at once)", "red")
 
 

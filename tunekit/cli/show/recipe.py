@@ -32,7 +32,7 @@ def print_script(items: list[Step], states: Mapping[str, State]) -> None:
     for number, item in enumerate(items, start=1):
         show_stage(item, number, len(items), states[item.name])
         if states[item.name].runs:
-            show_lines(("Note", problem) for problem in data_problems(item.plan))
+            show_lines(("Note", problem) for problem in data_problems(item.plan, f"stage {item.name}: "))
             show_plan(item.run)
     commands = recipe_script(items, states)
     if not commands:

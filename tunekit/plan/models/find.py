@@ -378,6 +378,26 @@ def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | N
     )
 
 
+def template_of(model: Model) -> str | None:
+    """ms-swift's template for a model, where none is asked for; None where it is not known."""
+    if model.template:
+        return model.template
+    rows = _called(Path(model.id).resolve().name) if model.local else []
+    row = next((row for row in _catalogue()["models"] if model.id in row[:2]), rows[0] if rows else None)
+    name = row[3] if row else _catalogue()["types"].get(model.family, {}).get("template")
+    return None if name is None else str(name)
+
+
+def template_traits(template: str | None) -> dict[str, str] | None:
+    """What is known of a template of ms-swift; None where it is none.
+
+    ``thinks`` says ``always``, or ``both`` where its models also answer without; ``agent`` how calls of tools are
+    written.
+    """
+    known: dict[str, dict[str, str]] = _catalogue()["templates"]
+    return known.get(template or "")
+
+
 def _template_with_images(family: str) -> str | None:
     """The template of a family that sees or hears: one for text would leave the images out, without a word."""
     known = {row[3] for row in _catalogue()["models"] if row[2] == family}
