@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from tunekit.engine import failures
 from tunekit.engine.command import build_command, child_environment
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
-from tunekit.engine.logs import LogTail, Progress, read_progress
+from tunekit.engine.logs import LogTail, Progress, Rows, read_progress, read_rows
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import TunekitError, counted
 from tunekit.files import write_atomically
@@ -19,6 +20,7 @@ from tunekit.plan.secrets import secret_values
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import Attempt, RunFolder, RunState
 from tunekit.runs.ladder import seen
+from tunekit.runs.outcome import Verdict, Watch, judge
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
@@ -50,12 +52,19 @@ class Screen(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts."""
+    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts.
+
+    Attributes:
+        rows: what ms-swift said of the rows.
+        verdict: what was learned; None where the run did not come to its end.
+    """
 
     status: str
     state: RunState
     failure: Failure | None
     progress: Progress
+    rows: Rows
+    verdict: Verdict | None
 
     @property
     def seconds(self) -> float:
@@ -113,7 +122,16 @@ class _Runner:
                 continue
             state.status = "failed" if failure else "done" if result.ended.status == 0 else "interrupted"
             self._folder.save(state)
-            return Report(state.status, state, failure, read_progress(self._folder.output / "logging.jsonl"))
+            return self._report(failure)
+
+    def _report(self, failure: Failure | None) -> Report:
+        state, folder = self._state, self._folder
+        progress = read_progress(folder.output / "logging.jsonl")
+        rows = read_rows(folder.attempt(number) / "train.log" for number in range(1, folder.next_attempt()))
+        verdict = judge(state.plan, progress, rows) if state.status == "done" else None
+        with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
+            (folder.output / "images").mkdir(parents=True, exist_ok=True)
+        return Report(state.status, state, failure, progress, rows, verdict)
 
     def _learn_from_the_last_attempt(self) -> None:
         """Resume a run that failed for want of memory with less, where there is less.
@@ -171,9 +189,13 @@ class _Runner:
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 
+        watch = Watch(state.plan)
+
         def look() -> None:
             for entry in tail.new():
                 progress.take(entry)
+                if warnings := watch.look(progress, log):
+                    self._screen.say(warnings)
             self._screen.progress(progress, log)
 
         env, secrets, inherit = child_environment(command, os.environ), secret_values(os.environ), (folder.lock_fd,)
@@ -240,9 +262,11 @@ class _Runner:
         ]
 
 
-def failure_in(log: Path, status: int, oom_kills: int = 0) -> Failure:
+def failure_in(log: Path, status: int, oom_kills: int | None = None) -> Failure:
     """Why a program of ms-swift failed, as the end of its log shows; `oom_kills` as in `Ended`."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL))
+        begin = max(0, log.stat().st_size - LOG_TAIL)
+        file.seek(begin)
+        file.readline() if begin else b""  # the rest of a line, which may begin with anything
         text = file.read().decode("utf-8", errors="replace")
     return classify(status, text, oom_kills=oom_kills)
