@@ -234,7 +234,9 @@ def test_rows_that_were_left_out(tmp_path):
 def test_a_later_attempt_that_gives_no_reason_has_that_of_an_earlier_one(tmp_path):
     logs = [tmp_path / f"{number}.log" for number in range(3)]
     logs[0].write_text(TOLD, encoding="utf-8")
-    logs[1].write_text("[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24\n", encoding="utf-8")
+    logs[1].write_text(
+        "[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24\n", encoding="utf-8"
+    )
     logs[2].write_text("killed at once\n", encoding="utf-8")
     assert read_rows(logs) == Rows((BAD,))
 

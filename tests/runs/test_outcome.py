@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import a_plan
@@ -12,6 +11,9 @@ from running import a_plan
 from tunekit.engine.logs import Progress, Rows
 from tunekit.runs.outcome import Ending, Watch, judge, results, shown
 from tunekit.stages import METRICS, STAGES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAN = math.nan
 

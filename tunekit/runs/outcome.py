@@ -12,7 +12,6 @@ from tunekit.errors import counted
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from tunekit.engine.logs import Progress, Rows

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.cli.show.lines import readable_width, show_line, style
-from tunekit.cli.show.picture import CURVE, draw_curve
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
 from tunekit.engine.after import suggested
@@ -40,7 +39,7 @@ def show_end(folder: RunFolder, report: Report) -> int:
         show_line("Go on", f"tunekit resume {_run_word(folder)}")
         return int(Exit.INTERRUPTED)
     show_failure(folder, report)
-    return int(Exit.TRAINING_FAILED)
+    return int(Exit.DATA if report.failure and report.failure.kind is Kind.DATA else Exit.TRAINING_FAILED)
 
 
 def show_done(folder: RunFolder, report: Report) -> None:
@@ -76,6 +75,8 @@ def _show_rows(report: Report) -> None:
 
 def _show_curve(folder: RunFolder, report: Report) -> None:
     """The curve of the whole run as a picture, where it can be drawn."""
+    from tunekit.cli.show.picture import CURVE, draw_curve
+
     drawn = draw_curve(folder.output / "images" / CURVE, report.state.name, report.progress, report.state.plan.stage)
     if drawn:
         show_line("Curve", str(drawn), wrap=False)
