@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.engine.logs import NO_REASON, Dropped, LogTail, Progress, Rows, read_progress, read_rows, read_summary
+from tunekit.engine.logs import NO_REASON, Dropped, LogTail, Progress, Rows, read_lost_rows, read_progress, read_summary
 
 
 def step(number, total=7, **more):
@@ -222,7 +222,7 @@ BAD = Dropped(96, 24, "AssertionError: message: {'role': 'assistent', 'content':
 def test_rows_that_were_left_out(tmp_path):
     first = tmp_path / "1.log"
     first.write_text(TOLD, encoding="utf-8")
-    rows = read_rows([tmp_path / "gone.log", first])
+    rows = read_lost_rows([tmp_path / "gone.log", first])
     assert rows == Rows((BAD, Dropped(24, 20)))
     assert rows.lines() == [
         "72 of 96 rows were not used: AssertionError: message: {'role': 'assistent', 'content': 'y'}",
@@ -238,7 +238,7 @@ def test_a_later_attempt_that_gives_no_reason_has_that_of_an_earlier_one(tmp_pat
         "[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24\n", encoding="utf-8"
     )
     logs[2].write_text("killed at once\n", encoding="utf-8")
-    assert read_rows(logs) == Rows((BAD,))
+    assert read_lost_rows(logs) == Rows((BAD,))
 
 
 def test_rows_that_were_replaced_and_rows_without_loss(tmp_path):
@@ -249,7 +249,7 @@ def test_rows_that_were_replaced_and_rows_without_loss(tmp_path):
         "[INFO:swift] [LABELS] [-100 * 64]\n",
         encoding="utf-8",
     )
-    rows = read_rows([path])
+    rows = read_lost_rows([path])
     assert rows.unlearned
     (line,) = rows.lines()
     assert line.endswith("replaced by others, chosen at random: FileNotFoundError: a.png")
@@ -258,4 +258,4 @@ def test_rows_that_were_replaced_and_rows_without_loss(tmp_path):
 def test_what_the_user_wrote_about_rows_is_not_believed(tmp_path):
     path = tmp_path / "train.log"
     path.write_text("Dataset filtered, origin length: 9, filtered dataset length: 0 he said\n", encoding="utf-8")
-    assert read_rows([path]) == Rows()
+    assert read_lost_rows([path]) == Rows()

@@ -74,7 +74,7 @@ def test_a_diverged_run_names_the_step_and_the_remedies() -> None:
     plan = a_plan(learning_rate=2e-4)
     verdict = judge(plan, said([6.1, 5.0, 0.0, 0.0], [1.0, 9.0, NAN, NAN]), Rows())
     assert verdict.why == "the loss or its gradient is not a number since step 3"
-    assert all(word in verdict.hint for word in ("0.0002", "warm-up", "0.5", "--with stable"))
+    assert all(word in verdict.hint for word in ("6.7e-05", "warm-up", "0.5", "--with stable"))
 
 
 def test_where_no_token_has_loss_a_loss_that_is_not_a_number_is_none() -> None:
@@ -103,6 +103,10 @@ def test_grpo_is_told_by_its_reward_and_not_by_its_loss() -> None:
         "KL 0.0001 → 0.002",
         "length 120 → 90",
     ]
+
+
+def test_a_loss_that_is_none_is_not_the_result() -> None:
+    assert results(STAGES["sft"], said([6.152, 5.0, 0.0], [1.0, 9.0, NAN])) == ["loss 6.152 → 5"]
 
 
 def test_the_evaluation_is_told() -> None:

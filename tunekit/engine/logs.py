@@ -210,7 +210,7 @@ LONGEST = 160
 """Characters of a reason."""
 
 
-def read_rows(logs: Iterable[Path]) -> Rows:
+def read_lost_rows(logs: Iterable[Path]) -> Rows:
     """What the logs of a run's attempts, oldest first, tell of the rows.
 
     The last one that says something counts. It may take the rows from a cache and give no reason: an earlier one did.

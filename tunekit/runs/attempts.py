@@ -12,9 +12,9 @@ from tunekit.engine import failures
 from tunekit.engine.command import build_command, child_environment
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.locate import Installation, find_engine, installed_packages
-from tunekit.engine.logs import LogTail, Progress, Rows, read_progress, read_rows
+from tunekit.engine.logs import LogTail, Progress, Rows, read_lost_rows, read_progress
 from tunekit.engine.plugin import Files, with_files
-from tunekit.errors import TunekitError, counted
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
 from tunekit.plan.secrets import secret_values
 from tunekit.runs import checkpoints, ladder, learned
@@ -65,6 +65,13 @@ class Report:
     progress: Progress
     rows: Rows
     verdict: Verdict | None
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the command ends with."""
+        if self.failure and self.failure.kind is Kind.DATA:
+            return Exit.DATA
+        return {"done": Exit.DONE, "interrupted": Exit.INTERRUPTED}.get(self.status, Exit.TRAINING_FAILED)
 
     @property
     def seconds(self) -> float:
@@ -127,7 +134,7 @@ class _Runner:
     def _report(self, failure: Failure | None) -> Report:
         state, folder = self._state, self._folder
         progress = read_progress(folder.output / "logging.jsonl")
-        rows = read_rows(folder.attempt(number) / "train.log" for number in range(1, folder.next_attempt()))
+        rows = read_lost_rows(folder.attempt(number) / "train.log" for number in range(1, folder.next_attempt()))
         verdict = judge(state.plan, progress, rows) if state.status == "done" else None
         with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
             (folder.output / "images").mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tunekit.engine.logs import read_rows
+from tunekit.engine.logs import read_lost_rows
 from tunekit.errors import counted
 from tunekit.stages import METRICS
 
@@ -38,7 +38,7 @@ class Verdict:
 
 
 CALMER = (
-    "a lower learning rate (a third of {rate}), a longer warm-up (--warmup_ratio 0.15), clipping at 0.5 "
+    "a lower learning rate ({rate}), a longer warm-up (--warmup_ratio 0.15), clipping at 0.5 "
     "(--max_grad_norm 0.5): --with stable sets these"
 )
 """The guides' remedies; the overlay `stable` holds them."""
@@ -73,7 +73,8 @@ def judge(plan: Plan, progress: Progress, rows: Rows) -> Verdict:
 
 def calmer(plan: Plan) -> str:
     """What helps where a loss runs away."""
-    return CALMER.format(rate=plan.get("learning_rate"))
+    rate = plan.get("learning_rate")
+    return CALMER.format(rate=f"{rate / 3:.2g}" if isinstance(rate, (int, float)) else "a third")
 
 
 def _unlogged(mean: float | None, plan: Plan) -> Verdict:
@@ -158,12 +159,16 @@ def _rise(progress: Progress) -> str:
 
 
 def results(stage: Stage, progress: Progress) -> list[str]:
-    """The numbers of a stage from its first to its last whole step, for people: ``reward 0.12 → 0.56``."""
+    """The numbers of a stage from its first to its last whole step, for people: ``reward 0.12 → 0.56``.
+
+    Steps without a gradient that is a number are left out: what is logged as their loss is none.
+    """
     told = [(METRICS[key], key) for key in stage.shows] + [("evaluation loss", "eval_loss")]
-    found = []
+    found, wrong = [], set(_wrong_steps(progress))
     for title, key in told:
         series = progress.series(key)
-        values = [shown(series[step]) for step in (sorted(series) if key == "eval_loss" else progress.whole_steps(key))]
+        steps = sorted(series) if key == "eval_loss" else progress.whole_steps(key)
+        values = [shown(series[step]) for step in steps if step not in wrong]
         if values:
             found.append(f"{title} {values[0]}" + (f" → {values[-1]}" if len(values) > 1 else ""))
     return found
@@ -195,7 +200,7 @@ class Watch:
         self._seen = step
         found = []
         if self._rows is None:
-            self._rows = read_rows([log])
+            self._rows = read_lost_rows([log])
             found = [f"Warning: {line}" for line in self._rows.lines()]
         wrong = self._wrong(progress, step, self._rows)
         return found + [line for kind, line in wrong if not self._known(kind)]
@@ -212,10 +217,10 @@ class Watch:
         if _odd(loss) or _odd(grad):
             return self._ran_away(progress, at, rows)
         if spread == 0:
-            return [("same", f"{at}every answer to a prompt got the same reward: nothing is learned. {SAME_REWARD}")]
+            return [("same", f"{at}every answer to a prompt got the same reward: nothing is learned; {SAME_REWARD}")]
         if grad == 0 or (grad is None and loss == 0 and self.plan.stage.shows[0] == "loss"):
             what = "the gradient is 0" if grad == 0 else "the loss is 0"
-            return [("flat", f"{at}{what}: nothing is learned. {NO_LOSS if not loss else FROZEN}")]
+            return [("flat", f"{at}{what}: nothing is learned; {NO_LOSS if not loss else FROZEN}")]
         return []
 
     def _ran_away(self, progress: Progress, at: str, rows: Rows) -> list[tuple[str, str]]:
@@ -223,8 +228,8 @@ class Watch:
         if self.plan.get("torch_dtype") in HALF and odd < 3:
             return []
         if rows.unlearned or not any(progress.losses.values()):
-            return [("odd", f"{at}no token has loss: nothing is learned. {NO_LOSS}")]
-        return [("odd", f"{at}the gradient is not a number: the training diverges. {calmer(self.plan)}")]
+            return [("odd", f"{at}no token has loss: nothing is learned; {NO_LOSS}")]
+        return [("odd", f"{at}the gradient is not a number: the training diverges. What helps: {calmer(self.plan)}")]
 
 
 def _odd(value: float | None) -> bool:

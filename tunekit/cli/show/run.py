@@ -13,7 +13,7 @@ from tunekit.console import say
 from tunekit.engine.after import suggested
 from tunekit.engine.failures import Kind
 from tunekit.engine.logs import read_summary
-from tunekit.errors import Exit, counted
+from tunekit.errors import counted
 from tunekit.runs.checkpoints import best_checkpoint
 from tunekit.runs.folder import RUNS
 from tunekit.runs.outcome import Ending, Verdict, results
@@ -32,14 +32,13 @@ def show_end(folder: RunFolder, report: Report) -> int:
     if report.status == "done":
         show_done(folder, report)
         _show_next(folder, report)
-        return int(Exit.DONE)
-    if report.status == "interrupted":
+    elif report.status == "interrupted":
         say(f"  Stopped after {_took(report)}.{_results(report)} No process is left.")
         _show_rows(report)
         show_line("Go on", f"tunekit resume {_run_word(folder)}")
-        return int(Exit.INTERRUPTED)
-    show_failure(folder, report)
-    return int(Exit.DATA if report.failure and report.failure.kind is Kind.DATA else Exit.TRAINING_FAILED)
+    else:
+        show_failure(folder, report)
+    return int(report.exit_code)
 
 
 def show_done(folder: RunFolder, report: Report) -> None:
