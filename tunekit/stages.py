@@ -87,6 +87,29 @@ TASK_OF_FAMILY = {
 """Model types of ms-swift 4.6 that are of a task by themselves (``task_type`` in model/models/)."""
 
 
+METRICS: Mapping[str, str] = {
+    "loss": "loss",
+    "token_acc": "token accuracy",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+    "reward": "reward",
+    "reward_std": "spread",
+    "kl": "KL",
+    "completions/mean_length": "length",
+    "objective/scores": "reward",
+    "objective/kl": "KL",
+    "objective/entropy": "entropy",
+    "loss/policy_avg": "policy loss",
+    "loss/value_avg": "value loss",
+}
+"""What a stage can show, by ms-swift's names in ``logging.jsonl`` (its rlhf_trainers, and trl's PPO), with a word for
+people."""
+
+SUPERVISED = ("loss", "token_acc")
+PREFERENCE = ("loss", "rewards/margins", "rewards/accuracies")
+"""Columns that several stages share."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One kind of training.
@@ -127,6 +150,10 @@ class Stage:
         rough: the estimate was not compared with a trace.
         encoding: what ms-swift's arguments set before its template is made (pretrain_args.py and rlhf_args.py).
         template_mode: of ms-swift's template (pipelines/train/rlhf.py).
+
+        shows: the numbers by which its progress is told, keys of `METRICS`, the one that counts first. Where that is
+            not the loss, the loss says nothing: the one of GRPO is about 0 all the time.
+        spread: the number that is 0 where no answer was better than another, so that nothing can be learned.
     """
 
     name: str
@@ -162,6 +189,9 @@ class Stage:
     encoding: Mapping[str, Any] = field(default_factory=dict)
     template_mode: str = "rlhf"
 
+    shows: tuple[str, ...] = PREFERENCE
+    spread: str = ""
+
     @property
     def rlhf_type(self) -> str:
         """What ``--rlhf_type`` gets; empty for the commands of ms-swift that are a stage themselves."""
@@ -183,12 +213,12 @@ _ROWS = (
         rows=Shape(asked=False, bare_text="answer", example=f'{{"messages": [{ASSISTANT}]}} or {{"text": "…"}}'),
         aliases=("pretrain", "pre-train"), suggested=5, packs=True, rates=True,
         loss_share=1.0, drops_out=True, fused_loss=True, liger=True, traced=True, rough=False,
-        encoding={"use_chat_template": False, "loss_scale": "all"}, template_mode="train",
+        encoding={"use_chat_template": False, "loss_scale": "all"}, template_mode="train", shows=SUPERVISED,
     ),
     Stage(
         "sft", "sft", "Supervised fine-tuning: to answer as in conversations or instructions.",
         rows=Shape(learns_all=True, bare_text="answer"), aliases=("finetune",), suggested=3, packs=True, rates=True,
-        drops_out=True, fused_loss=True, liger=True, traced=True, rough=False, template_mode="train",
+        drops_out=True, fused_loss=True, liger=True, traced=True, rough=False, template_mode="train", shows=SUPERVISED,
     ),
     Stage(
         "rm", "rlhf", "A reward model: to score answers, from pairs. PPO uses it.", PAIR,
@@ -204,6 +234,7 @@ _ROWS = (
         f"a second, mismatched answer a row; {COPY}",
         rows=Shape(labelled=True, example=f'{{{TURNS}, "label": true}}'), suggested=2,
         reference=True, ref_adapters=True, packs=True, batch_decides=True, encoding=LAST_ROUND, template_mode="kto",
+        shows=("loss", "rewards/margins", "kl"),
     ),
     Stage(
         "orpo", "rlhf", "Odds-ratio optimisation: answers and preferences at once, from pairs.", PAIR,
@@ -222,6 +253,7 @@ _ROWS = (
         f"the reward model and a value model as large; {COPY}",
         rows=PROMPTS, reference=True, scored_by="model", value_model=True, generates=True, epochs_only=True,
         own_flags=("reward_model",), stand_ins={"reward_model": ("-",)}, drops_out=True,
+        shows=("objective/scores", "objective/kl", "objective/entropy"),
     ),
     Stage(
         "grpo", "rlhf", "Group relative policy optimisation: several own answers a prompt, scored by reward functions.",
@@ -229,11 +261,12 @@ _ROWS = (
         rows=PROMPTS, suggested=4, reference=True, ref_adapters=True, scored_by="functions",
         generates=True, generations=8, padding_free=True, own_flags=("reward_funcs", "reward_weights"),
         stand_ins={"reward_funcs": ("accuracy",)}, drops_out=True, fused_loss=True,
+        shows=("reward", "reward_std", "kl", "completions/mean_length"), spread="reward_std",
     ),
     Stage(
         "gkd", "rlhf", "Knowledge distillation: to answer as a larger teacher would.",
         "the teacher model, and the logits of both",
-        teacher=True, generates=True, padding_free=True, fused_loss=True,
+        teacher=True, generates=True, padding_free=True, fused_loss=True, shows=("loss",),
     ),
 )
 # fmt: on

@@ -221,7 +221,7 @@ def test_a_stopped_run_leaves_no_process_and_resumes_exactly(tiny_model, tmp_pat
     assert_no_token(folder, (tmp_path / "screen.txt").read_text(), resumed.stdout, resumed.stderr)
 
 
-def test_sigkill_of_the_trainer_is_told_as_host_memory(tiny_model, tmp_path, environ):
+def test_sigkill_of_the_trainer_is_told_as_killed_from_outside(tiny_model, tmp_path, environ):
     data = rows(tmp_path / "data.jsonl", [12] * 64)
     folder = tmp_path / "runs/killed"
     words = ("--epochs", "100", "--oom-retry", "off")
@@ -239,7 +239,7 @@ def test_sigkill_of_the_trainer_is_told_as_host_memory(tiny_model, tmp_path, env
             trainer.kill()
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "Out of host memory (RAM) (exit status 247)" in told
+    assert "Killed from outside (exit status 247)" in told
     assert "SIGKILL" in told
     assert trainers(folder) == []
 

@@ -122,7 +122,7 @@ CASES = {
         traceback(*TRAINING, error="RuntimeError: DataLoader worker (pid 77) is killed by signal: Killed. "),
     ),
     "shared memory": (
-        Kind.HOST_MEMORY,
+        Kind.SHARED_MEMORY,
         1,
         traceback(*TRAINING, error="RuntimeError: DataLoader worker (pid(s) 7) is killed by signal: Bus error. It is"),
     ),
@@ -187,6 +187,91 @@ CASES = {
             "prepare",
             error="datasets.exceptions.DatasetGenerationError: An error occurred while generating the dataset",
         ),
+    ),
+    "shared memory, a tensor": (
+        Kind.SHARED_MEMORY,
+        1,
+        traceback(
+            *TRAINING,
+            error="RuntimeError: unable to write to file </torch_88_1_2>: No space left on device (28)",
+        ),
+    ),
+    "shared memory, NCCL": (
+        Kind.SHARED_MEMORY,
+        1,
+        "node:1:2 [0] NCCL WARN Error while creating shared memory segment /dev/shm/nccl-x (size 9)\n"
+        + traceback(*TRAINING, error="torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1"),
+    ),
+    "shared memory, a worker of torchrun": (
+        Kind.SHARED_MEMORY,
+        1,
+        KILLED_WORKER.replace("exitcode  : -9 ", "exitcode  : -7 ").replace("Signal 9 (SIGKILL)", "Signal 7 (SIGBUS)"),
+    ),
+    "shared memory, no text": (Kind.SHARED_MEMORY, 249, "[INFO:swift] The training\n"),
+    "numpy": (
+        Kind.HOST_MEMORY,
+        1,
+        traceback("prepare", error="numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8 GiB for an array"),
+    ),
+    "C++": (Kind.HOST_MEMORY, -6, "terminate called after throwing an instance of 'std::bad_alloc'\n"),
+    "SIGTERM": (Kind.KILLED, 143, "[INFO:swift] The training\n"),
+    "disk, safetensors": (
+        Kind.DISK,
+        1,
+        traceback(
+            "save_file",
+            error="safetensors_rust.SafetensorError: Error while serializing: I/O error: No space left on device "
+            "(os error 28)",
+        ),
+    ),
+    "disk, torch.save": (
+        Kind.DISK,
+        1,
+        traceback(
+            "save",
+            error="RuntimeError: [enforce fail at inline_container.cc:664] . unexpected pos 704 vs 592",
+        ),
+    ),
+    "hub, offline": (
+        Kind.NETWORK,
+        1,
+        traceback("snapshot_download", error="huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropr"),
+    ),
+    "hub, no name service": (
+        Kind.NETWORK,
+        1,
+        traceback("_request", error="modelscope_hub.errors.NetworkError: [E1020] Connection failed: x"),
+    ),
+    "hub, too slow": (Kind.NETWORK, 1, traceback("load", error="RuntimeError: [E1001] 下载总时限已耗尽")),
+    "hub, as transformers says it": (
+        Kind.NETWORK,
+        1,
+        traceback("cached_file", error="OSError: We couldn't connect to 'https://huggingface.co' to load the files"),
+    ),
+    "dataset, a file that is gone": (
+        Kind.DATA,
+        1,
+        traceback("load", error="ValueError: The local path does not exist, dataset_id: `/d/x.jsonl`. os.path"),
+    ),
+    "dataset, of another stage": (Kind.DATA, 1, traceback("init", error="ValueError: Column 'label' doesn't exist.")),
+    "dataset, all too long": (
+        Kind.DATA,
+        1,
+        traceback(
+            "getitem", error="ValueError: Failed to retrieve the dataset. You can avoid this issue by increasing"
+        ),
+    ),
+    "no row left": (
+        Kind.DATA,
+        1,
+        "[INFO:swift] Dataset filtered, origin length: 40, filtered dataset length: 0\n"
+        + traceback("_show_dataset", error="TypeError: 'NoneType' object is not iterable"),
+    ),
+    "an empty file": (
+        Kind.DATA,
+        1,
+        'Traceback (most recent call last):\n  File "/v/swift/dataset/loader.py", line 171, in load\n    x\n'
+        '  File "/v/datasets/packaged_modules/json/json.py", line 91, in _split_generators\n    x\nStopIteration\n',
     ),
     "a bug": (Kind.UNKNOWN, 1, traceback(*TRAINING, error="KeyError: 'labels'")),
     "a crash": (Kind.UNKNOWN, -11, "[INFO:swift] Setting args.lazy_tokenize\n"),
@@ -254,8 +339,8 @@ def test_evidence_is_the_line_that_shows_it(case, evidence):
         "StopIteration",
         "ZeroDivisionError: integer division or modulo by zero",
         "TypeError: 'NoneType' object is not iterable",
-        "huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error.",
-        "requests.exceptions.ConnectionError: offline",
+        "KeyError: 'CUDA out of memory. Tried to allocate'",
+        "ValueError: a row says No space left on device, MemoryError, out of memory",
     ],
 )
 @pytest.mark.parametrize("rank", [None, 0])
@@ -273,7 +358,94 @@ def test_a_kill_without_words(status):
     assert classify(status, "", oom_kills=1).evidence == "the kernel's out-of-memory killer ended it"
 
 
-@pytest.mark.parametrize("status", [1, 2, -11, -15, 143])
+@pytest.mark.parametrize("status", SIGKILLED)
+def test_a_kill_that_the_kernel_did_not_do_lowers_nothing(status):
+    failure = classify(status, "Train: 3%", oom_kills=0)
+    assert failure.kind is Kind.KILLED
+    assert not failure.kind.is_memory
+    assert failure.evidence == "killed by SIGKILL, while the kernel's out-of-memory killer ended nothing"
+    assert "nothing is lowered" in failure.kind.remedy
+
+
+@pytest.mark.parametrize(("kills", "kind"), [(None, Kind.HOST_MEMORY), (1, Kind.HOST_MEMORY), (0, Kind.KILLED)])
+@pytest.mark.parametrize(
+    "log",
+    [
+        KILLED_WORKER,
+        traceback(*TRAINING, error="RuntimeError: DataLoader worker (pid 77) is killed by signal: Killed. "),
+    ],
+)
+def test_who_killed_a_worker_only_the_kernel_can_say(log, kills, kind):
+    assert classify(1, log, oom_kills=kills).kind is kind
+
+
+SAMPLE = (
+    "[INFO:swift] [INPUT_IDS] [1, 2]\n[INFO:swift] [INPUT] <|im_start|>user\n{row}<|im_end|>\n"
+    "[INFO:swift] [LABELS_IDS] [-100, 2]\n[INFO:swift] [LABELS] [-100 * 1]{row}<|im_end|>\n[INFO:swift] The training\n"
+)
+DECEIT = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate",
+    "OSError: [Errno 28] No space left on device",
+    "MemoryError",
+    "No space left on device",
+    "CUDA out of memory. And so on",
+    "ValueError: No available memory for the cache blocks",
+    "[ERROR:swift] Dataset x load failed",
+    "  exitcode  : -9 (pid: 90)",
+    "terminate called after throwing an instance of 'std::bad_alloc'",
+    traceback(*TRAINING),
+)
+
+
+@pytest.mark.parametrize("row", DECEIT)
+def test_what_the_rows_say_decides_nothing(row):
+    """ms-swift prints the first row, and the rows that it drops."""
+    dropped = f"[INFO:swift] Traceback (most recent call last):\n  x\n{row}\n[WARNING:swift] There are errors in the\n"
+    for log in (SAMPLE.format(row=row), dropped):
+        failure = classify(1, log + traceback(*TRAINING, error="KeyError: 'labels'"))
+        assert (failure.kind, failure.evidence) == (Kind.UNKNOWN, "KeyError: 'labels'")
+        assert classify(-9, log + "Train: 3%\n", oom_kills=0).kind is Kind.KILLED
+        assert classify(1, log + traceback(*EVALUATING)).kind is Kind.GPU_MEMORY_EVAL
+
+
+@pytest.mark.parametrize("row", DECEIT[:4])
+def test_what_an_error_quotes_decides_nothing(row):
+    assert classify(1, traceback(*TRAINING, error=f"ValueError: this row is wrong:\n{row}")).kind is Kind.UNKNOWN
+
+
+def test_one_rank_out_of_memory_takes_the_others_with_it():
+    other = traceback(*TRAINING, error="RuntimeError: connection closed by peer", rank=1)
+    lines = [
+        line for pair in zip(traceback(*TRAINING, rank=0).split("\n"), other.split("\n"), strict=False) for line in pair
+    ]
+    assert classify(1, "\n".join(lines) + other + TORCHRUN).kind is Kind.GPU_MEMORY
+
+
+@pytest.mark.parametrize("before", ["Exception ignored in: <function x>", "Exception in thread Thread-3 (send):"])
+def test_what_fails_on_the_way_out_is_not_the_failure(before):
+    late = traceback("send", error="requests.exceptions.ConnectionError: offline")
+    assert classify(1, f"{traceback(*TRAINING, error='KeyError: 1')}{before}\n{late}").evidence == "KeyError: 1"
+
+
+def test_no_row_left_is_told_in_the_words_of_ms_swift():
+    reason = "AssertionError: message: {'role': 'assistent', 'content': 'y\x1b[2J'}"
+    log = (
+        f"[INFO:swift] Traceback (most recent call last):\n  File x\n{reason}\n\n[WARNING:swift] 👆👆👆There are "
+        "errors in the dataset, the data will be deleted\n"
+        "[INFO:swift] Dataset filtered, origin length: 40, filtered dataset length: 0\n"
+        + traceback("_show_dataset", error="TypeError: 'NoneType' object is not iterable")
+    )
+    shown = reason.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+    assert classify(1, log).evidence == f"40 of 40 rows were not used: {shown}"
+
+
+def test_a_missing_hub_comes_with_its_remedies():
+    remedy = classify(*CASES["hub, offline"][1:]).kind.remedy
+    assert all(word in remedy for word in ("--use_hf true", "HF_ENDPOINT", "folder"))
+    assert "--shm-size" in Kind.SHARED_MEMORY.remedy
+
+
+@pytest.mark.parametrize("status", [1, 2, -11])
 def test_other_statuses_are_no_kill(status):
     assert classify(status, "", oom_kills=1).kind is Kind.UNKNOWN
 

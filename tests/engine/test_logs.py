@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.engine.logs import LogTail, Progress, read_progress, read_summary
+from tunekit.engine.logs import NO_REASON, Dropped, LogTail, Progress, Rows, read_lost_rows, read_progress, read_summary
 
 
 def step(number, total=7, **more):
@@ -140,7 +140,7 @@ def test_nothing_known_yet():
         {"loss": [1]},
         {"global_step/max_steps": "soon"},
         {"global_step/max_steps": 3},
-        {"train_runtime": 12.5, "train_loss": 1.5},
+        {"train_runtime": 12.5},
     ],
 )
 def test_lines_of_another_kind_change_nothing(entry):
@@ -167,3 +167,95 @@ def test_summary_is_the_last_of_its_kind(log):
     assert read_summary(log(step(1))) == {}
     assert read_summary(log(END | {"last_model_checkpoint": None}, step(2), END))["best_metric"] == 1.25
     assert read_summary(log(END, step(3))) == END, "a killed retry writes none"
+
+
+def test_all_that_the_stages_show_is_kept(log):
+    progress = read_progress(log(step(1, reward=0.5, kl=1e-9), {"eval_loss": 2.0, "global_step/max_steps": "1/7"}))
+    assert progress.series("reward") == {1: 0.5}
+    assert progress.series("kl") == {1: 1e-9}
+    assert progress.series("eval_loss") == {1: 2.0}
+    assert progress.series("grad_norm") == progress.grad_norms == {1: 1.5}
+    assert progress.series("loss") is progress.losses
+    assert progress.series("never logged") == {}
+
+
+def test_a_gradient_that_is_not_a_number_is_read(log):
+    progress = read_progress(log('{"loss": 0.0, "grad_norm": NaN, "global_step/max_steps": "3/3"}'))
+    assert progress.losses == {3: 0.0}
+    assert math.isnan(progress.grad_norms[3])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "whole"),
+    [
+        ((0.4, 0.8, 1.0), [1, 2]),
+        ((0.8, 1.0, 1.8, 2.0), [1, 3]),
+        ((0.5, 1.0, 1.5), [1, 2, 3]),
+        ((1.0, 2.0), [1, 2]),
+        ((1.0,), [1]),
+    ],
+)
+def test_a_step_of_fewer_rows_is_not_compared(epochs, whole):
+    progress = Progress()
+    for number, epoch in enumerate(epochs, start=1):
+        progress.take(step(number, epoch=epoch))
+    assert progress.whole_steps("loss") == whole
+
+
+def test_without_epochs_every_step_is_whole():
+    assert Progress(losses={1: 2.0, 2: 1.0}).whole_steps("loss") == [1, 2]
+
+
+TOLD = """[INFO:swift] Traceback (most recent call last):
+  File "/v/swift/dataset/preprocessor/core.py", line 240, in batched_preprocess
+    self._check_messages(r)
+AssertionError: message: {'role': 'assistent', 'content': 'y'}
+
+[WARNING:swift] \N{WHITE UP POINTING BACKHAND INDEX}There are errors in the dataset, the data will be deleted
+[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24
+[INFO:swift] Dataset filtered, origin length: 24, filtered dataset length: 20
+[INFO:swift] [LABELS] [-100 * 17]It is 4.
+"""
+BAD = Dropped(96, 24, "AssertionError: message: {'role': 'assistent', 'content': 'y'}")
+
+
+def test_rows_that_were_left_out(tmp_path):
+    first = tmp_path / "1.log"
+    first.write_text(TOLD, encoding="utf-8")
+    rows = read_lost_rows([tmp_path / "gone.log", first])
+    assert rows == Rows((BAD, Dropped(24, 20)))
+    assert rows.lines() == [
+        "72 of 96 rows were not used: AssertionError: message: {'role': 'assistent', 'content': 'y'}",
+        f"4 of 24 rows were not used: {NO_REASON}",
+    ]
+    assert Dropped(1, 0, "x").line() == "1 of 1 row was not used: x"
+
+
+def test_a_later_attempt_that_gives_no_reason_has_that_of_an_earlier_one(tmp_path):
+    logs = [tmp_path / f"{number}.log" for number in range(3)]
+    logs[0].write_text(TOLD, encoding="utf-8")
+    logs[1].write_text(
+        "[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24\n", encoding="utf-8"
+    )
+    logs[2].write_text("killed at once\n", encoding="utf-8")
+    assert read_lost_rows(logs) == Rows((BAD,))
+
+
+def test_rows_that_were_replaced_and_rows_without_loss(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(
+        "[INFO:swift] Traceback (most recent call last):\n  x\nFileNotFoundError: a.png\n\n[WARNING:swift] There are "
+        "errors in the template.encode, and another piece of data will be randomly selected.\n"
+        "[INFO:swift] [LABELS] [-100 * 64]\n",
+        encoding="utf-8",
+    )
+    rows = read_lost_rows([path])
+    assert rows.unlearned
+    (line,) = rows.lines()
+    assert line.endswith("replaced by others, chosen at random: FileNotFoundError: a.png")
+
+
+def test_what_the_user_wrote_about_rows_is_not_believed(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("Dataset filtered, origin length: 9, filtered dataset length: 0 he said\n", encoding="utf-8")
+    assert read_lost_rows([path]) == Rows()

@@ -32,6 +32,10 @@ from running import (
     words,
 )
 
+from tunekit.runs import supervisor
+
+DELETED = "[WARNING:swift] There are errors in the dataset, the data will be deleted"
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
@@ -214,14 +218,66 @@ def test_what_is_not_memory_is_not_retried(place: Path, run: Path, fake: dict[st
     assert "Traceback" not in result.err
 
 
-def test_killed_without_a_word_is_host_memory(place: Path, run: Path) -> None:
-    """The launcher turns the SIGKILL of its child into 247; this machine has no GPU, so the micro-batch helps."""
-    result = tunekit(place, *SFT, "--max-attempts", "2", fake={"die": "kill", "die_at": 3})
+def test_out_of_host_memory_is_tried_with_less(place: Path, run: Path) -> None:
+    """This machine has no GPU, so the micro-batch helps."""
+    result = tunekit(place, *SFT, "--max-attempts", "2", fake={"die": "memory", "die_at": 3})
     assert result.code == 1
     assert outcomes(run) == ["host-memory", "host-memory"]
-    assert [attempt["status"] for attempt in attempts(run)] == [247, 247]
     assert [attempt["micro_batch"] for attempt in attempts(run)] == [8, 4]
     assert "Out of host memory (RAM)" in result.err
+
+
+@pytest.mark.skipif(supervisor._oom_kills() is None, reason="this kernel does not say whom it killed")
+def test_killed_from_outside_lowers_nothing(place: Path, run: Path) -> None:
+    """The launcher turns the SIGKILL of its child into 247; the kernel has killed nothing."""
+    result = tunekit(place, *SFT, fake={"die": "kill", "die_at": 3})
+    assert result.code == 1
+    assert outcomes(run) == ["killed"]
+    assert attempts(run)[0]["status"] == 247
+    assert "Killed from outside (exit status 247)" in result.err
+    assert "nothing is lowered" in result.err
+
+
+def test_a_diverged_run_is_not_done(place: Path, run: Path) -> None:
+    result = tunekit(place, *SFT, fake={"diverge_at": 5})
+    assert result.code == 0
+    said = " ".join(result.err.split())
+    assert "Warning: at step 5 the gradient is not a number: the training diverges." in said
+    assert "Diverged after" in said
+    assert "not a number since step 5" in said
+    assert "--with stable" in said.partition("Diverged after")[2]
+    assert "Done" not in said
+    assert read_json(run / "run.json")["status"] == "done"
+
+
+FILTERED = "[INFO:swift] Dataset filtered, origin length: 96, filtered dataset length: 24"
+
+
+@pytest.mark.parametrize("more", [{}, {"die": "crash", "die_at": 3}], ids=["done", "failed"])
+def test_rows_that_were_not_used_are_said(more: dict[str, Any], place: Path) -> None:
+    result = tunekit(
+        place, *SFT, fake={"say": ["[INFO:swift] Traceback", "ValueError: bad row", DELETED, FILTERED], **more}
+    )
+    end = " ".join(result.err.partition("KeyError" if more else "Done")[2].split())
+    assert "72 of 96 rows were not used: ValueError: bad row" in end
+
+
+def test_no_row_left_is_a_failure_of_the_data(place: Path, run: Path) -> None:
+    none = FILTERED.replace("h: 24", "h: 0")
+    result = tunekit(place, *SFT, fake={"say": ["ValueError: bad row", DELETED, none], "die": "crash"})
+    assert result.code == 4
+    assert outcomes(run) == ["data"]
+    assert "The dataset cannot be used" in result.err
+    assert " ".join(result.err.split()).count("96 of 96 rows were not used: ValueError: bad row") == 1
+
+
+def test_rows_that_speak_of_memory_are_not_out_of_memory(place: Path, run: Path) -> None:
+    row = ["[INFO:swift] [INPUT] <user>", "CUDA out of memory. Tried", "MemoryError", "[INFO:swift] The training"]
+    result = tunekit(place, *SFT, fake={"say": row, "die": "crash", "die_at": 2})
+    assert result.code == 1
+    assert outcomes(run) == ["unknown"]
+    assert "KeyError: 'input_ids'" in result.err
+    assert "lossy" not in result.err
 
 
 def test_interrupted_then_resumed(place: Path, run: Path) -> None:

@@ -295,8 +295,42 @@ def test_kills_by_the_kernel_are_counted(log: Path, monkeypatch: pytest.MonkeyPa
     assert run("pass", log).oom_kills == 2
 
 
-def test_the_count_of_the_kernel() -> None:
-    assert supervisor._oom_kills() >= 0
+@pytest.mark.parametrize("counts", [(None, 1), (1, None), (None, None)])
+def test_where_the_kernel_does_not_say_nothing_is_counted(
+    counts: tuple[int | None, ...], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter(counts)
+    monkeypatch.setattr(supervisor, "_oom_kills", lambda: next(told))
+    assert run("pass", log).oom_kills is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "name"),
+    [
+        ("0::/job/one\n", "job/one/memory.events"),
+        ("0::/hidden\n", "memory.events"),
+        ("9:cpu:/a\n4:cpuset,memory:/job/one\n0::/\n", "memory/job/one/memory.oom_control"),
+        ("4:memory:/hidden\n0::/\n", "memory/memory.oom_control"),
+    ],
+)
+def test_the_kernel_counts_for_this_group(
+    groups: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 2 of the control groups and version 1, and a container that shows its own group as the root."""
+    (tmp_path / "cgroup").write_text(groups, encoding="utf-8")
+    counter = tmp_path / "fs" / name
+    counter.parent.mkdir(parents=True)
+    counter.write_text("low 0\noom 9\noom_kill 7\noom_group_kill 8\n", encoding="utf-8")
+    found = list(supervisor._group_counters(tmp_path / "cgroup", tmp_path / "fs"))
+    monkeypatch.setattr(supervisor, "_group_counters", lambda: found)
+    assert supervisor._oom_kills() == 7
+
+
+def test_without_a_group_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(supervisor._group_counters(tmp_path / "none", tmp_path)) == []
+    monkeypatch.setattr(supervisor, "_group_counters", lambda: [tmp_path / "none"])
+    counted = supervisor._oom_kills()
+    assert counted is None or counted >= 0
 
 
 # The same through the real command line.

@@ -162,7 +162,7 @@ def run_recipe(
         report = runner.train(item, number)
         if report.status != "done":
             runner.save()
-            return int(Exit.INTERRUPTED if report.status == "interrupted" else Exit.TRAINING_FAILED)
+            return int(report.exit_code)
         states[item.name] = State(DONE)
         runner.save()
     return int(Exit.DONE)

@@ -14,7 +14,7 @@ from tunekit.engine.command import build_command, child_environment
 from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import Installation, find_engine, installed_packages
-from tunekit.engine.logs import LogTail, Progress, read_progress
+from tunekit.engine.logs import LogTail, Progress, Rows, read_lost_rows, read_progress
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
@@ -23,6 +23,7 @@ from tunekit.plan.settings import Setting, Source
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import FULL, Attempt, RunFolder, RunState, unwritable
 from tunekit.runs.ladder import seen
+from tunekit.runs.outcome import Verdict, Watch, judge
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
@@ -66,14 +67,26 @@ class Screen(Protocol):
 class Report:
     """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts.
 
-    `left` is a neutral change that was not tried, because it had started often enough or was not to retry.
+    Attributes:
+        rows: what ms-swift said of the rows.
+        verdict: what was learned; None where the run did not come to its end.
+        left: a neutral change that was not tried, because it had started often enough or was not to retry.
     """
 
     status: str
     state: RunState
     failure: Failure | None
     progress: Progress
+    rows: Rows
+    verdict: Verdict | None
     left: str = ""
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the command ends with."""
+        if self.failure and self.failure.kind is Kind.DATA:
+            return Exit.DATA
+        return {"done": Exit.DONE, "interrupted": Exit.INTERRUPTED}.get(self.status, Exit.TRAINING_FAILED)
 
     @property
     def seconds(self) -> float:
@@ -162,14 +175,18 @@ class _Runner:
         return self._end("interrupted", None)
 
     def _end(self, outcome: str, failure: Failure | None) -> Report:
-        state = self._state
+        state, folder = self._state, self._folder
         state.status = "failed" if failure else outcome
-        if self._folder.gone:
-            raise FileNotFoundError(errno.ENOENT, "deleted", self._folder.path)
-        self._folder.save(state)
+        if folder.gone:
+            raise FileNotFoundError(errno.ENOENT, "deleted", folder.path)
+        folder.save(state)
         neutral = self._rung(failure.kind, lossy=False) if failure and failure.kind.is_memory else None
-        progress = read_progress(self._folder.output / "logging.jsonl")
-        return Report(state.status, state, failure, progress, neutral.line if neutral else "")
+        progress = read_progress(folder.output / "logging.jsonl")
+        rows = read_lost_rows(folder.attempt(number) / "train.log" for number in range(1, folder.next_attempt()))
+        verdict = judge(state.plan, progress, rows) if state.status == "done" else None
+        with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
+            (folder.output / "images").mkdir(parents=True, exist_ok=True)
+        return Report(state.status, state, failure, progress, rows, verdict, neutral.line if neutral else "")
 
     def _count_the_lost(self) -> None:
         """Add the attempts that left a folder and no outcome: tunekit was killed in them, or the machine died."""
@@ -263,9 +280,13 @@ class _Runner:
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 
+        watch = Watch(state.plan)
+
         def look() -> None:
             for entry in tail.new():
                 progress.take(entry)
+                if warnings := watch.look(progress, log):
+                    self._screen.say(warnings)
             self._screen.progress(progress, log)
 
         env, secrets, inherit = child_environment(command, os.environ), secret_values(os.environ), (folder.lock_fd,)
@@ -338,7 +359,7 @@ class _Runner:
         ]
 
 
-def failure_in(log: Path, status: int, oom_kills: int = 0, unwritten: str = "") -> Failure:
+def failure_in(log: Path, status: int, oom_kills: int | None = None, unwritten: str = "") -> Failure:
     """Why a program of ms-swift failed, as the end of its log shows; `oom_kills`, `unwritten` as in `Ended`."""
     return classify(status, log_tail(log) + unwritten, oom_kills=oom_kills)
 
@@ -347,7 +368,9 @@ def log_tail(log: Path) -> str:
     """The end of a log; nothing where there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL))
+            begin = max(0, log.stat().st_size - LOG_TAIL)
+            file.seek(begin)
+            file.readline() if begin else b""  # the rest of a line, which may begin with anything
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""

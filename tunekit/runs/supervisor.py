@@ -59,14 +59,14 @@ class Ended:
     Attributes:
         status: exit status; negative for a signal.
         stopped_by: the signal that asked tunekit to stop, None where it ended by itself.
-        oom_kills: processes that the kernel's out-of-memory killer ended on this machine meanwhile.
+        oom_kills: processes that the kernel's out-of-memory killer ended meanwhile; None where it does not say.
         unwritten: the last that it said, where the log could not be written; empty where all is in the log.
     """
 
     status: int
     stopped_by: signal.Signals | None
     seconds: float
-    oom_kills: int = 0
+    oom_kills: int | None = None
     unwritten: str = ""
 
 
@@ -143,8 +143,9 @@ def supervise(
         _end_all(process, mark)
         tee.join(timeout=5)
     stopped_by = stop.received[0] if stop.received else None
-    seconds = time.monotonic() - began
-    return Ended(process.wait(), stopped_by, seconds, _oom_kills() - kills, "".join(unwritten))
+    status, seconds, after = process.wait(), time.monotonic() - began, _oom_kills()
+    killed = None if after is None or kills is None else max(0, after - kills)
+    return Ended(status, stopped_by, seconds, killed, "".join(unwritten))
 
 
 def _stop(
@@ -273,10 +274,34 @@ def _closed(file: IO[str] | None) -> None:
             file.close()
 
 
-def _oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer has ended since boot; 0 where it does not say."""
+def _oom_kills() -> int | None:
+    """How many processes the kernel's out-of-memory killer has ended; None where it does not say.
+
+    In this control group where it counts (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.events), else on
+    the whole machine since boot.
+    """
+    for path in (*_group_counters(), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return None
+
+
+def _group_counters(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[Path]:
+    """Where the kernel counts for this process's control group, or for that which a container shows as the root."""
     try:
-        text = Path("/proc/vmstat").read_text(encoding="utf-8")
+        lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            folder, name = root / "memory", "memory.oom_control"
+        elif not controllers:
+            folder, name = root, "memory.events"
+        else:
+            continue
+        yield folder / group.strip("/") / name
+        yield folder / name

@@ -24,6 +24,7 @@ from tunekit.cli.show.screen import (
 )
 from tunekit.engine.logs import Progress
 from tunekit.plan.batch import Batch
+from tunekit.stages import STAGES
 
 LOG = Path("train.log")
 
@@ -177,3 +178,25 @@ def test_nothing_is_divided_by_zero(capsys: pytest.CaptureFixture[str]) -> None:
     plain = PlainScreen("try")
     plain.progress(Progress(step=3, total=0), LOG)
     assert capsys.readouterr().err == ""  # a resumed attempt knows its step before its total
+
+
+def test_a_stage_shows_its_own_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = {step: step / 10 for step in range(1, 5)}
+    metrics = {"reward": rewards, "reward_std": {4: 0.25}, "kl": {4: 1e-9}, "completions/mean_length": {4: 120.0}}
+    shown = progress(4, losses={4: 2e-8}, metrics=metrics)
+    assert numbers(shown, STAGES["grpo"])[:4] == ["reward 0.4 ▁▃▆█", "spread 0.25", "KL 0", "length 120"]
+    plain = PlainScreen("try")
+    plain.attempt(1, 5, a_plan(stage="grpo"), None)
+    plain.progress(shown, LOG)
+    assert "reward 0.4" in capsys.readouterr().err
+
+
+def test_pairs_show_margin_and_accuracy() -> None:
+    metrics = {"rewards/margins": {1: 0.5}, "rewards/accuracies": {1: 0.75}}
+    shown = numbers(progress(1, losses={1: 1.5}, metrics=metrics), STAGES["dpo"])
+    assert shown[:3] == ["loss 1.5000", "margin 0.5", "accuracy 0.75"]
+
+
+def test_a_gradient_that_is_not_a_number_is_shown() -> None:
+    assert "gradient not a number" in numbers(progress(2, grad_norms={1: 1.0, 2: float("nan")}))
+    assert "gradient not a number" not in numbers(progress(2, grad_norms={1: float("nan"), 2: 1.0}))

@@ -1,4 +1,4 @@
-"""Pictures of ``tunekit fit --plot FILE``: what a run takes of a card, and what would take less."""
+"""Pictures: of ``tunekit fit --plot FILE``, what a run takes of a card and what would take less; the curve of a run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.memory.search import FITS, NOT, TIGHT
+from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tunekit.engine.logs import Progress
     from tunekit.memory.spec import Prediction
+    from tunekit.stages import Stage
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -158,6 +161,51 @@ def draw_what_if(
         _plain(axes, grid=False)
         _headings(axes, title, subtitle, 22)
         _save(figure, path)
+
+
+CURVE = "train_loss.png"
+"""ms-swift's own picture of that name shows the last attempt only, and is not drawn where TensorBoard is not used
+(utils/tb_utils.py, plot_images)."""
+
+
+def draw_curve(path: Path, title: str, progress: Progress, stage: Stage) -> Path | None:
+    """The numbers of a run's stage over all its steps, one below the other; None where that cannot be drawn."""
+    keys = [key for key in stage.shows if len(progress.series(key)) > 1]
+    if not keys or find_spec("matplotlib") is None:
+        return None
+    try:
+        with _drawing():
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(8, 1.0 + 2.2 * len(keys)), layout="constrained")
+            for axes, key in zip(figure.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0], keys, strict=True):
+                _curve(axes, progress.series(key), key)
+                if key == "loss" and (evaluated := progress.series("eval_loss")):
+                    axes.plot(list(evaluated), list(evaluated.values()), "o-", color="#b3261e", label="evaluation")
+                    axes.legend(frameon=False)
+            axes.set_xlabel("step")
+            figure.suptitle(title, fontweight="bold")
+            _save(figure, path)
+    except (OSError, ImportError, ValueError, TunekitError):
+        return None  # a run has not failed because its picture has
+    return path
+
+
+def _curve(axes: Axes, series: Mapping[int, float], key: str) -> None:
+    """A number at each step, and its mean over some; where it is not a number there is a gap."""
+    steps = sorted(series)
+    values = [series[step] for step in steps]
+    axes.plot(steps, values, color="#9db8d2" if len(steps) > SMOOTHED else "#1f5a96", linewidth=1.2)
+    if len(steps) > SMOOTHED:
+        half = len(steps) // SMOOTHED // 2 + 1
+        near = [values[max(0, place - half) : place + half + 1] for place in range(len(values))]
+        axes.plot(steps, [sum(some) / len(some) for some in near], color="#1f5a96", linewidth=1.8)
+    axes.set_ylabel(METRICS[key])
+    _plain(axes)
+
+
+SMOOTHED = 20
+"""Steps from which a mean is drawn too."""
 
 
 @contextmanager

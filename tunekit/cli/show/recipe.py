@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.cli.show.lines import show_lines, style
 from tunekit.cli.show.plan import plan_document, show_plan
-from tunekit.cli.show.run import done_line, show_failure
+from tunekit.cli.show.run import show_done, show_failure
 from tunekit.cli.show.screen import make_screen
 from tunekit.console import say
 from tunekit.engine.after import suggested
@@ -109,7 +109,7 @@ class RecipeOnStderr:
         """What came out of a stage."""
         folder = RunFolder(item.path)
         if report.status == "done":
-            say(f"  {done_line(folder, report)}")
+            show_done(folder, report)
             show_lines([("Saved", str(checkpoint))])
         elif report.status == "interrupted":
             say(f"  Stage {item.name} was stopped. No process is left.")

@@ -11,35 +11,50 @@ from tunekit.cli.show.lines import readable_width, show_line, style
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
 from tunekit.engine.after import suggested
+from tunekit.engine.failures import Kind
 from tunekit.engine.logs import read_summary
-from tunekit.errors import Exit, counted
+from tunekit.errors import counted
 from tunekit.runs.checkpoints import best_checkpoint, newest
 from tunekit.runs.folder import RUNS
+from tunekit.runs.outcome import Ending, Verdict, results
 
 if TYPE_CHECKING:
     from tunekit.runs.attempts import Report
     from tunekit.runs.folder import RunFolder
 
 
+COLOURS = {Ending.LEARNED: "green", Ending.UNKNOWN: "yellow", Ending.NOTHING: "red", Ending.DIVERGED: "red"}
+"""Green is what was learned."""
+
+
 def show_end(folder: RunFolder, report: Report) -> int:
     """What came out of a run, and what can be done next. Returns the exit code."""
     if report.status == "done":
-        say(f"  {done_line(folder, report)}")
+        show_done(folder, report)
         _show_next(folder, report)
-        return int(Exit.DONE)
-    if report.status == "interrupted":
-        say(f"  Stopped after {_took(report)}.{_losses(report)} No process is left.")
+    elif report.status == "interrupted":
+        say(f"  Stopped after {_took(report)}.{_results(report)} No process is left.")
+        _show_rows(report)
         saved = newest(folder.output)
         onward = f"from {saved.name}" if saved else "from the first step: no checkpoint was saved yet"
         show_line("Go on", f"tunekit resume {_run_word(folder)} ({onward})")
-        return int(Exit.INTERRUPTED)
-    show_failure(folder, report)
-    return int(Exit.TRAINING_FAILED)
+    else:
+        show_failure(folder, report)
+    return int(report.exit_code)
 
 
-def done_line(folder: RunFolder, report: Report) -> str:
-    """How long a run took and what it reached."""
-    return f"{style('Done', 'green')} in {_took(report)}.{_losses(report)}{_best(folder)}"
+def show_done(folder: RunFolder, report: Report) -> None:
+    """How long a run took, what it reached, and what is wrong with it."""
+    verdict = report.verdict or Verdict(Ending.UNKNOWN)
+    word = style(verdict.ending.value, COLOURS[verdict.ending])
+    after = "after" if verdict.ending is Ending.DIVERGED else "in"
+    say(f"  {word} {after} {_took(report)}.{_results(report)}{_best(folder)}")
+    if verdict.why:
+        show_line("Warning", f"{verdict.why}.", COLOURS[verdict.ending] if verdict.hint else None)
+    if verdict.hint:
+        show_line("Hint", verdict.hint)
+    _show_rows(report)
+    _show_curve(folder, report)
 
 
 def _took(report: Report) -> str:
@@ -48,9 +63,24 @@ def _took(report: Report) -> str:
     return f"{duration(report.seconds)}{tries}"
 
 
-def _losses(report: Report) -> str:
-    losses = list(report.progress.losses.values())
-    return f" Loss {losses[0]:.4g} → {losses[-1]:.4g}." if losses else ""
+def _results(report: Report) -> str:
+    told = results(report.state.plan.stage, report.progress)
+    return "".join(f" {line[0].upper()}{line[1:]}." for line in told)
+
+
+def _show_rows(report: Report) -> None:
+    """Which rows ms-swift did not use."""
+    for line in report.rows.lines():
+        show_line("Rows", line, "yellow")
+
+
+def _show_curve(folder: RunFolder, report: Report) -> None:
+    """The curve of the whole run as a picture, where it can be drawn."""
+    from tunekit.cli.show.picture import CURVE, draw_curve
+
+    drawn = draw_curve(folder.output / "images" / CURVE, report.state.name, report.progress, report.state.plan.stage)
+    if drawn:
+        show_line("Curve", str(drawn), wrap=False)
 
 
 def show_failure(folder: RunFolder, report: Report) -> None:
@@ -61,6 +91,10 @@ def show_failure(folder: RunFolder, report: Report) -> None:
     attempts = report.state.attempts
     say(f"  {style(failure.kind.title, 'red')} (exit status {failure.status}), after {_took(report)}.")
     say(textwrap.indent(textwrap.fill(failure.evidence, readable_width()), "  "))
+    if failure.kind is not Kind.DATA or not report.rows.dropped:  # which says the same
+        _show_rows(report)
+    if failure.kind.remedy:
+        show_line("Hint", failure.kind.remedy)
     if failure.kind.is_memory:
         show_line("Tried", "")
         for attempt in attempts:

@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tunekit.console import say, tolerant_stderr
+from tunekit.runs.outcome import shown
+from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from tunekit.engine.logs import Progress
     from tunekit.plan.plan import Plan
+    from tunekit.stages import Stage
 
 SPARKS = "▁▂▃▄▅▆▇█"
 PLAIN_EVERY = 15.0
@@ -34,11 +37,12 @@ class PlainScreen:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._stage: Stage | None = None
         self._shown_step, self._shown_at = -1, 0.0
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """Say that an attempt starts."""
-        self._shown_step = -1
+        self._shown_step, self._stage = -1, plan.stage
         say(f"{headline(self._name, number, most, plan, resumed)}: starting")
 
     def progress(self, progress: Progress, _log: Path) -> None:
@@ -47,7 +51,7 @@ class PlainScreen:
         if progress.step > 0 < progress.total and progress.step != self._shown_step and due:
             self._shown_step, self._shown_at = progress.step, time.monotonic()
             place = f"step {progress.step}/{progress.total} ({_percent(progress)} %)"
-            say(" · ".join([place, *numbers(progress), *_eta(progress)]))
+            say(" · ".join([place, *numbers(progress, self._stage), *_eta(progress)]))
 
     def pause(self) -> None:
         """Nothing is drawn that could stay."""
@@ -64,6 +68,7 @@ class TerminalScreen:
         from rich.console import Console
 
         self._name = name
+        self._stage: Stage | None = None
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._head, self._began = "", 0.0
@@ -72,7 +77,7 @@ class TerminalScreen:
         """Start to draw an attempt."""
         from rich.live import Live
 
-        self._head = headline(self._name, number, most, plan, resumed)
+        self._head, self._stage = headline(self._name, number, most, plan, resumed), plan.stage
         self._began = time.monotonic()
         # No thread of its own: it would end in a traceback when the terminal is closed.
         self._live = Live(console=self._console, auto_refresh=False)
@@ -127,11 +132,17 @@ def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None)
     return " · ".join(parts)
 
 
-def numbers(progress: Progress) -> list[str]:
-    """Loss, its curve, learning rate, speed and memory, as far as they are known."""
-    found = []
-    if progress.loss is not None:
-        found.append(f"loss {progress.loss:.4f} {sparkline(list(progress.losses.values()))}".rstrip())
+def numbers(progress: Progress, stage: Stage | None = None) -> list[str]:
+    """What the stage shows, with the curve of what counts first, learning rate, speed and memory, as far as known."""
+    found: list[str] = []
+    for key in stage.shows if stage else ("loss",):
+        series = progress.series(key)
+        value = progress.loss if key == "loss" else series[max(series)] if series else None
+        if value is not None:
+            text = f"{value:.4f}" if key == "loss" else shown(value)
+            found.append(f"{METRICS[key]} {text} {'' if found else sparkline(list(series.values()))}".rstrip())
+    if progress.grad_norms and not math.isfinite(progress.grad_norms[max(progress.grad_norms)]):
+        found.append("gradient not a number")
     if progress.learning_rate is not None:
         found.append(f"lr {progress.learning_rate:.3g}")
     if progress.seconds_per_step is not None:

@@ -4,7 +4,8 @@ steps: 12           optimizer steps of the whole run
 oom_above: 2        out of memory while the micro-batch is larger
 oom_unless: {"lora_rank": "4"}   out of memory unless these flags have these values
 oom_at: 3           at which step; oom_in: train, evaluate or load
-die: kill, crash    at step die_at: SIGKILL without a word, or an exception of its own
+die: kill, crash, memory   at step die_at: SIGKILL without a word, an exception of its own, a MemoryError
+diverge_at: 3       from that step on the loss is 0 and the gradient's norm NaN
 wait_at: 5          wait there for the file `go` beside the output; only in a run that was not resumed
 ignore: ["SIGINT"]  signals that do nothing
 child: 60           start a process in a session of its own that ignores SIGINT and SIGTERM and lives so long
@@ -169,6 +170,8 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         os.kill(os.getpid(), signal.SIGKILL)
     if step == TOLD.get("die_at", 1) and TOLD.get("die") == "crash":
         raise KeyError("input_ids")
+    if step == TOLD.get("die_at", 1) and TOLD.get("die") == "memory":
+        raise MemoryError
     if step == TOLD.get("wait_at") and "resume_from_checkpoint" not in flags:
         wait_for_go(output)
         if STOPPED:
@@ -182,6 +185,9 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         "global_step/max_steps": f"{step}/{steps}",
         "train_speed(s/it)": 0.01,
     }
+    if "diverge_at" in TOLD:
+        wrong = step >= TOLD["diverge_at"]
+        entry |= {"loss": 0.0 if wrong else loss, "grad_norm": math.nan if wrong else 1.0}
     if "memory" in TOLD:
         entry["memory(GiB)"] = TOLD["memory"]
     # ms-swift logs first. Here a test that has seen a step in the log may kill at once: what it saves must be whole.
