@@ -7,12 +7,13 @@ import csv
 import json
 import re
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import Exit, TunekitError, closest
+from tunekit.files import path_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
 ROWS = 20
@@ -33,7 +34,7 @@ def local_file(name: str) -> Path | None:
     Raises TunekitError, exit code 4, where there is no such file, or it is of a kind that ms-swift does not read.
     """
     bare = re.sub(r"#\d+$", "", name)
-    path = Path(bare).expanduser()
+    path = path_of(bare)
     if path.is_file():
         if path.suffix not in FILE_TYPES:
             hint = f"ms-swift reads {', '.join(FILE_TYPES)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from tunekit.engine.locate import package_version
 from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, TunekitError
-from tunekit.files import read_object
+from tunekit.files import path_of, read_object
 from tunekit.runs.folder import RESULT
 
 RESTORES_BATCH_BELOW = (5, 2)
@@ -94,7 +94,7 @@ def complete(path: Path) -> bool:
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds an adapter, which needs its base model beside it."""
-    return (Path(folder).expanduser() / "adapter_config.json").is_file()
+    return (path_of(str(folder)) / "adapter_config.json").is_file()
 
 
 def has_weights(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import tunekit
 from tunekit.errors import TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import path_of, write_atomically
 from tunekit.plan.plan import Plan
 from tunekit.runs.migrations import SCHEMA, migrate
 
@@ -205,7 +205,7 @@ def _state(document: dict[str, Any]) -> RunState:
 def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
     """Name and folder of a new run. Raises TunekitError where those that the user chose are taken."""
     if output_dir:
-        path = Path(output_dir).expanduser()
+        path = path_of(output_dir)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
         return name or path.name, path
@@ -228,7 +228,7 @@ def _taken(path: Path) -> str:
 
 def find_run(name: str) -> RunFolder:
     """The run of that name below ``runs/``, or in the folder of that path. Raises TunekitError where there is none."""
-    for path in (RUNS / name, Path(name).expanduser()):
+    for path in (RUNS / name, path_of(name)):
         if (path / "run.json").is_file():
             return RunFolder(path)
     recipe = next((path for path in (RUNS / name, Path(name)) if (path / "recipe.json").is_file()), None)

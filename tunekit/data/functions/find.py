@@ -12,6 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from tunekit.errors import TunekitError, closest, did_you_mean
+from tunekit.files import path_of
 
 REWARD, FORMAT = "reward", "format"
 EXAMPLES = {
@@ -108,7 +109,7 @@ def _split(spec: str, kind: str) -> tuple[str, str]:
     file, colon, name = spec.rpartition(":")
     if not colon:
         file, name = spec, ""
-    path = Path(file).expanduser()
+    path = path_of(file)
     module = Path(file.replace(".", "/") + ".py")
     if path.suffix != ".py" and "/" not in file and module.is_file():
         path = module

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.errors import TunekitError, closest
+from tunekit.files import path_of
 from tunekit.plan.models.hub import cached_folder, kept_answer
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
@@ -100,7 +101,7 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
     is no such model, several have that name, or a folder holds none.
     """
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     if folder.is_dir():
         return _local(folder)
     if folder.is_file():

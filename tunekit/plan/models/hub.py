@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.files import cache_folder
+from tunekit.files import cache_folder, path_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator, Sequence
 
 
@@ -25,7 +25,7 @@ def cached_folder(ids: Sequence[str]) -> Path | None:
 
 def _folders(ids: Sequence[str]) -> Iterator[Path]:
     """Where the clients of both hubs would have put a model (huggingface_hub 1, modelscope 1.9 to 1.40)."""
-    modelscope = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope").expanduser()
+    modelscope = path_of(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
     for hub_id in ids:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
             continue
@@ -40,10 +40,10 @@ def _folders(ids: Sequence[str]) -> Iterator[Path]:
 def _hugging_face_cache() -> Path:
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
-        return Path(named).expanduser()
+        return path_of(named)
     home = os.environ.get("HF_HOME")
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(home) if home else shared / "huggingface").expanduser() / "hub"
+    shared = path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (path_of(home) if home else shared / "huggingface") / "hub"
 
 
 def _snapshots(repository: Path, branch: str) -> Iterator[Path]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.files import line_of, read_toml
+from tunekit.files import line_of, path_of, read_toml
 from tunekit.plan import secrets
 from tunekit.plan.presets.fits import KEYS as FITS_KEYS
 from tunekit.plan.presets.fits import Fits, problem
 from tunekit.plan.settings import TUNEKIT, Setting, Source, Value
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from tunekit.plan.flags import FlagTable
 
 PRESET_KEYS = ("title", "extends", "batch", "train", "why", "auto", "fits")
@@ -120,7 +120,7 @@ class Library:
 
     def _find(self, name: str, below: str, known: list[str], kind: str) -> Path:
         if name.endswith(".toml") or "/" in name:
-            path = Path(name).expanduser()
+            path = path_of(name)
             if path.is_file():
                 return path
             raise TunekitError(f"{kind} file {name} does not exist")
