@@ -124,7 +124,7 @@ def choose_hardware(spec: str | None) -> Hardware:
     cpu = Hardware(processes=asked or 1, nodes=nodes)
     if spec is not None and spec.lower() in ("cpu", "none"):
         return cpu
-    if spec is not None and (not spec.isdigit() or spec in CARDS):
+    if spec is not None and (not re.fullmatch("[0-9]{1,9}", spec) or spec in CARDS):
         return Hardware(_describe(spec), described=True, nodes=nodes)
     found = detect()
     if spec and not 0 < int(spec) <= len(found):
@@ -184,7 +184,7 @@ def visible(found: list[tuple[str, Gpu]], setting: str | None) -> list[Gpu]:
 
 
 def _describe(spec: str) -> tuple[Gpu, ...]:
-    parts = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(.+)", spec.strip(), re.IGNORECASE)
+    parts = re.fullmatch(r"(?:([0-9]{1,6})\s*[x×*]\s*)?(.+)", spec.strip(), re.IGNORECASE)
     count = int(parts[1] or 1) if parts else 0
     what = parts[2].strip().lower().replace(" ", "").replace("rtx", "") if parts else ""
     memory = re.fullmatch(r"(\d+(?:\.\d+)?)(?:gi?b?)", what)
@@ -208,6 +208,6 @@ def _positive(variable: str) -> int | None:
     word = os.environ.get(variable)
     if not word:
         return None
-    if not word.isdigit() or int(word) < 1:
+    if not re.fullmatch("[0-9]{1,9}", word) or int(word) < 1:
         raise TunekitError(f"the environment variable {variable} must be a number above 0, not {word}")
     return int(word)

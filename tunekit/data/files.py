@@ -10,11 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import Exit, TunekitError, closest
-from tunekit.files import path_of
+from tunekit.files import parse_json, path_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 ROWS = 20
 """How many rows are looked at: enough to see the shape, instant on any file."""
@@ -34,7 +34,7 @@ def local_file(name: str) -> Path | None:
     Raises TunekitError, exit code 4, where there is no such file, or it is of a kind that ms-swift does not read.
     """
     bare = re.sub(r"#\d+$", "", name)
-    path = path_of(bare)
+    path = path_of(bare, Exit.DATA)
     if path.is_file():
         if path.suffix not in FILE_TYPES:
             hint = f"ms-swift reads {', '.join(FILE_TYPES)}"
@@ -107,7 +107,7 @@ def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
         lines = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
         for number, line in islice(lines, limit):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError as error:
                 message = f"{path} line {number}: not JSON: {error}"
                 raise TunekitError(message, "one JSON object a line", Exit.DATA) from error
@@ -117,7 +117,7 @@ def _json_lines(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
 def _json_array(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
     text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(text)
+        rows = parse_json(text)
     except ValueError as error:
         raise TunekitError(f"{path}: not JSON: {error}", "a list of objects: [{…}, {…}]", Exit.DATA) from error
     for number, row in enumerate(rows[:limit], start=1):

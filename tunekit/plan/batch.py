@@ -10,6 +10,9 @@ from tunekit.errors import TunekitError
 MINIMUM_EFFECTIVE = 32
 """Rows an optimizer step sees at the least. From the users' guide: keep the total batch at 32 or more."""
 
+MOST = 2**20
+"""Rows a step, copies or rows of a group at the most: a thousand times what large trainings take."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -64,6 +67,8 @@ def solve_batch(micro: int, effective: int, data_parallel: int = 1, multiple_of:
         if number < least:
             hint = "tunekit never trains below 32 rows a step" if least == MINIMUM_EFFECTIVE else None
             raise TunekitError(f"the {name} must be {least} or more, not {number}", hint)
+        if number > MOST:
+            raise TunekitError(f"the {name} must be {MOST:,} or less")
     step = math.lcm(data_parallel, multiple_of) // data_parallel  # rows of one copy come in steps of this
     rows = math.ceil(effective / (data_parallel * step)) * step
     if rows * data_parallel != effective:

@@ -22,8 +22,8 @@ from tunekit.runs.folder import MERGED, RESULT
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tunekit.plan.plan import Plan
     from tunekit.plan.planner import Facts

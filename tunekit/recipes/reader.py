@@ -15,8 +15,8 @@ from tunekit.runs.checkpoints import is_adapter
 from tunekit.stages import MODEL, REWARD_MODEL, STAGES, Stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tunekit.plan.flags import FlagTable
 

@@ -11,6 +11,7 @@ from tunekit.runs.folder import LONGEST_NAME, RUNS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from tunekit.recipes.schema import Recipe
 
 

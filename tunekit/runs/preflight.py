@@ -15,6 +15,7 @@ from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from tunekit.plan.plan import Plan
 
 LARGE_GIB = 1.0

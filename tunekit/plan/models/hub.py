@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from tunekit.files import cache_folder, path_of
+from tunekit.files import cache_folder, path_of, read_json, read_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+SHORT = 4096
+"""Bytes of a file that holds one line."""
 
 
 def cached_folder(ids: Sequence[str]) -> Path | None:
@@ -48,8 +51,8 @@ def _hugging_face_cache() -> Path:
 
 def _snapshots(repository: Path, branch: str) -> Iterator[Path]:
     """The snapshot that the branch points to, then the others, newest first."""
-    with contextlib.suppress(OSError):
-        yield repository / "snapshots" / (repository / "refs" / branch).read_text(encoding="utf-8").strip()
+    with contextlib.suppress(OSError, ValueError):
+        yield repository / "snapshots" / read_text(repository / "refs" / branch, SHORT).strip()
     with contextlib.suppress(OSError):
         folders = (repository / "snapshots").iterdir()
         yield from sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
@@ -58,7 +61,7 @@ def _snapshots(repository: Path, branch: str) -> Iterator[Path]:
 def kept_answer(hub_id: str) -> dict[str, Any] | None:
     """A config.json that `tunekit.runs.fetch` has brought before; None without one, or where it is damaged."""
     try:
-        document = json.loads(answer_place(hub_id).read_text(encoding="utf-8"))
+        document = read_json(answer_place(hub_id))
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None
