@@ -30,10 +30,10 @@ CONTROL = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u
 def say(line: str = "") -> None:
     """Print a line on stderr, at once."""
     with tolerant_stderr():
-        print(visible(line), file=sys.stderr, flush=True)
+        print(shown_plainly(line), file=sys.stderr, flush=True)
 
 
-def visible(text: str) -> str:
+def shown_plainly(text: str) -> str:
     """`text` with signs that a terminal would obey written out: a file of data may hold any."""
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 

@@ -120,7 +120,7 @@ def test_every_word_of_a_list_with_choices_is_checked(flags):
     assert len(names) >= 10, "no choices were read from ms-swift"
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
+@given(st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
 def test_what_a_setting_renders_is_read_back_the_same(value):
     table = from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False)
     name = {bool: "packing", int: "lora_rank", float: "learning_rate"}[type(value)]
