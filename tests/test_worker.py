@@ -174,3 +174,18 @@ def test_one_worker_answers_many_questions(tmp_path: Path, monkeypatch: pytest.M
     assert gone(first[0]["pid"])
     assert gone(again["pid"])
     Worker("own:answer").__exit__()  # one that was never asked
+
+
+def test_a_child_that_left_the_group_ends_too(ask: Any) -> None:
+    body = "pid = os.fork()\nif pid == 0:\n    os.setsid(); import time; time.sleep(600)\nreturn {'pid': pid}"
+    assert gone(ask(body)["pid"])
+
+
+def test_one_that_floods_is_ended(ask: Any) -> None:
+    flooded = failure(ask, "while True: print('x' * 1000000)", None, 50)
+    assert (str(flooded), flooded.late) == ("it printed more than 16 MiB", False)
+
+
+def test_the_last_line_of_much_is_kept(ask: Any) -> None:
+    body = "for n in range(40): print('x' * 1000000)\nprint('last words', flush=True); os._exit(4)"
+    assert str(failure(ask, body, None, None)) == "last words"

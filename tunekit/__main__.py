@@ -7,7 +7,7 @@ import signal
 import sys
 
 from tunekit import leave
-from tunekit.console import say, silence
+from tunekit.console import prepare_streams, say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -18,6 +18,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     code: int = Exit.DONE
     try:
+        prepare_streams()
         _hide_secrets()
         from tunekit.cli.app import app
 
@@ -38,13 +39,36 @@ def main() -> None:
         silence(sys.stdout.fileno())  # the reader went away (`| head`), and Python flushes once more at exit
     except Exception as error:
         known = _exit_of_cli(error)
-        if known is None:
-            if _debugging():
-                raise
-            say(f"error: {type(error).__name__}: {error}")
-            say("hint:  this is a fault of tunekit; tunekit --debug … shows where")
-        code = Exit.TRAINING_FAILED if known is None else known
-    sys.exit(code)
+        if known is None and _debugging():
+            raise
+        code = _report_other(error) if known is None else known
+    sys.exit(_flushed(code))
+
+
+def _report_other(error: Exception) -> int:
+    """Say what went wrong where nobody has looked for it: a file that the system refuses is no fault of tunekit."""
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename if error.filename is not None else "standard output"
+        report(TunekitError(f"{place}: {error.strerror}"))
+        return int(Exit.USAGE)
+    if isinstance(error, RecursionError):
+        report(TunekitError("something in what was given is nested too deep"))
+        return int(Exit.USAGE)
+    report(
+        TunekitError(f"{type(error).__name__}: {error}", "this is a fault of tunekit; tunekit --debug … shows where")
+    )
+    return int(Exit.TRAINING_FAILED)
+
+
+def _flushed(code: int) -> int:
+    """The exit code after all is written; Python would write at exit, and end with 120 where that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError) and code == Exit.DONE:
+            return _report_other(error)
+    return code
 
 
 def _debugging() -> bool:
@@ -55,9 +79,17 @@ def report(error: TunekitError) -> None:
     """Print an error for people."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     word = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    say(f"{word} {error.message}")
+    from tunekit.plan.secrets import redact, secret_values
+
+    hidden = secret_values(os.environ)
+    say(f"{word} {redact(_short(error.message), hidden)}")
     if error.hint:
-        say(f"hint:  {error.hint}")
+        say(f"hint:  {redact(_short(error.hint), hidden)}")
+
+
+def _short(message: str, most: int = 4000) -> str:
+    """A message that people can read: a file's name or a word may be longer than all the rest."""
+    return message if len(message) <= most else f"{message[: most // 2]} … {message[-most // 2 :]}"
 
 
 def _hide_secrets() -> None:
@@ -88,8 +120,7 @@ def _exit_of_cli(error: Exception) -> int | None:
         return None
     if message():  # else there were no arguments at all, and the help was shown
         context = getattr(error, "ctx", None)
-        say(f"error: {message()}")
-        say(f"hint:  {context.command_path if context else 'tunekit'} --help")
+        report(TunekitError(message(), f"{context.command_path if context else 'tunekit'} --help"))
     return int(Exit.USAGE)
 
 

@@ -1,17 +1,22 @@
-"""Where tunekit keeps what is not part of a run, and how it reads and writes files: whole, or with a clear word."""
+"""Where tunekit keeps what is not part of a run, and how it reads and writes files: whole, or with a clear word.
+
+Whoever reads what another wrote takes it from here: a path, a text, JSON, TOML, a number. Each of these helpers ends,
+whatever it is given: at a pipe or a device, at a file that does not fit into the memory, at brackets without end.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import math
 import os
 import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.errors import TunekitError
+from tunekit.errors import Exit, TunekitError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,6 +24,16 @@ else:
     import tomli as tomllib
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+LARGEST = 64 * 2**20
+"""Bytes of one file that are read as a whole. The largest that anybody writes by hand are a few thousand times smaller;
+a tokenizer.json of 64 MiB is not looked into here."""
+
+LONGEST_NAME = 255
+"""Bytes of one part of a path, on all common file systems."""
+
+GREATEST = 2**63 - 1
+"""The largest whole number that PyTorch and a JSON reader of another language take."""
 
 
 def shipped_presets() -> Path:
@@ -91,10 +106,64 @@ def open_own(path: Path, flags: int) -> int:
     return handle
 
 
+def path_of(word: str, code: Exit = Exit.USAGE) -> Path:
+    """The path that a word means; ``~`` stands for the home folder, where there is one of that name.
+
+    Raises TunekitError, with this exit code, for what no file can be called.
+    """
+    try:
+        possible = "\0" not in word and all(len(os.fsencode(part)) <= LONGEST_NAME for part in word.split("/"))
+    except UnicodeEncodeError:  # half a character, as JSON can write it
+        possible = False
+    if not possible:
+        raise TunekitError(f"{shortened(word)!r} cannot be the name of a file", code=code)
+    return Path(os.path.expanduser(word))  # noqa: PTH111 - Path.expanduser fails where there is no such user
+
+
+def shortened(word: str, most: int = 60) -> str:
+    """A word of the user's for a message: the beginning of a long one."""
+    return word if len(word) <= most else f"{word[:most]}… ({len(word):,} characters)"
+
+
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """The content of a file. Raises OSError, also for what is no file (a pipe would wait for ever) or is larger."""
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:  # a null byte in its name
+        raise OSError(errno.EINVAL, "cannot be the name of a file", str(path)) from error
+    if not stat.S_ISREG(kind):
+        what = "it is a folder" if stat.S_ISDIR(kind) else "it is a pipe or a device, not a file"
+        raise OSError(errno.EINVAL, what, str(path))
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest / 2**20:.3g} MiB", str(path))
+    return content
+
+
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """The text in a file. Raises OSError as `read_bytes`, and ValueError where it is not UTF-8."""
+    text = read_bytes(path, largest).decode("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says. Raises ValueError, and nothing else, where it says nothing."""
+    try:
+        return json.loads(text)
+    except (RecursionError, MemoryError):
+        raise ValueError("it is nested too deep") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says. Raises OSError or ValueError."""
+    return parse_json(read_text(path))
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none, or it is damaged."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -103,15 +172,34 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """The content of a TOML file and its text, for `line_of`. Raises TunekitError where it is unreadable or no TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
     try:
         return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
-        raise TunekitError(f"{path}: not valid TOML: {error}", "strings stand in quotes, lists in [ ]") from error
+    except RecursionError:
+        raise TunekitError(f"{path}: not valid TOML: it is nested too deep") from None
+    except ValueError as error:  # a number of 5,000 digits is one too
+        hint = "strings stand in quotes, lists in [ ]"
+        raise TunekitError(f"{path}: not valid TOML: {shortened(str(error), 200)}", hint) from error
+
+
+def whole_of(word: str) -> int:
+    """The whole number that a word is. Raises ValueError where it is none, or one that no computer counts to."""
+    number = int(word)
+    if abs(number) > GREATEST:
+        raise ValueError(f"{shortened(word)} is too large")
+    return number
+
+
+def number_of(word: str) -> float:
+    """The number that a word is. Raises ValueError where it is none: ``nan``, ``inf`` and 1e400 are none."""
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{shortened(word)} is no number that can be computed with")
+    return number
 
 
 def line_of(text: str, key: str, table: str | None = None, nth: int = 1) -> int:

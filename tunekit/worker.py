@@ -11,15 +11,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
+import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 START = """
 import sys
@@ -33,6 +33,17 @@ serve(target)
 """
 """What the process runs. Python puts the current folder first on the path, and a torch.py there is not torch: it is
 taken away. This tunekit is imported, even where another one is installed; what stands beside it comes last."""
+
+
+MARK = "WORKER_OF_TUNEKIT"
+"""The variable by which the processes of one worker are known, also those that make a session of their own."""
+
+KEPT, FLOOD = 1 << 16, 1 << 24
+"""Bytes that are kept of what a worker prints beside its answers, and those after which a question with a time limit is
+given up: whoever prints so much in seconds never ends."""
+
+LONGEST_ANSWER = 1 << 28
+"""Characters of an answer."""
 
 
 class WorkerFailed(Exception):  # noqa: N818 - named as what happened
@@ -61,14 +72,14 @@ class Worker:
     def __init__(self, target: str, env: Mapping[str, str] | None = None) -> None:
         self._target, self._env = target, env
         self._process: subprocess.Popen[str] | None = None
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._mark = ""
+        self._said = Tail()
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end()
-        self._errors.close()
 
     def ask(self, question: object, seconds: float | None = None) -> dict[str, Any]:
         """What the function returns for a question; the two travel as JSON.
@@ -79,11 +90,17 @@ class Worker:
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
-        late = threading.Event()
+        late, flooded = threading.Event(), threading.Event()
 
         def give_up() -> None:
             late.set()
             _kill_group(process)
+
+        def flood() -> None:
+            flooded.set()
+            _kill_group(process)
+
+        self._said.watch(None if seconds is None else flood)
 
         clock = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, give_up)
         clock.daemon = True
@@ -92,17 +109,19 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):  # then there is no answer either
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
-            line = process.stdout.readline()
+            line = process.stdout.readline(LONGEST_ANSWER)
             if not line:
                 process.wait()  # for the status that it ends with by itself
         finally:
             clock.cancel()
         answer = _json(line)
-        if isinstance(answer, dict) and not late.is_set():
+        if isinstance(answer, dict) and not late.is_set() and not flooded.is_set():
             return answer
         status, printed = self._end(), self._printed()
         if late.is_set():
             reason = f"it did not answer within {seconds:g} s"
+        elif flooded.is_set():
+            printed = reason = f"it printed more than {FLOOD >> 20} MiB"
         elif answer is not None or (line and not printed):
             reason = "its worker answered no object"
         else:
@@ -110,19 +129,22 @@ class Worker:
         raise WorkerFailed(reason, late=late.is_set(), status=status, printed=printed)
 
     def _start(self) -> subprocess.Popen[str]:
+        self._mark, self._said = uuid.uuid4().hex, Tail()
         try:
             return subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", START, str(Path(__file__).parents[1]), self._target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=self._said.pipe,
                 encoding="utf-8",
                 errors="replace",
-                env=self._env,
+                env={**(os.environ if self._env is None else self._env), MARK: self._mark},
                 start_new_session=True,
             )
         except OSError as error:
             raise WorkerFailed(str(error)) from error
+        finally:
+            self._said.begin()
 
     def _end(self) -> int | None:
         """End the process and what it started; its status."""
@@ -130,15 +152,54 @@ class Worker:
         if process is None:
             return None
         _kill_group(process)  # it holds nothing that would have to be put away
+        _kill_marked(self._mark)
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()  # type: ignore[union-attr]
         return process.wait()
 
     def _printed(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        lines = self._said.text().strip().splitlines()
         return lines[-1].strip() if lines else ""
+
+
+class Tail:
+    """The last that a process prints; the rest is read and forgotten, so that it may print for ever."""
+
+    def __init__(self) -> None:
+        self._read, self.pipe = os.pipe()
+        self._kept, self._count = bytearray(), 0
+        self._flood: Callable[[], None] | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __del__(self) -> None:
+        if not self._thread.ident:  # it was never begun
+            os.close(self._read)
+            os.close(self.pipe)
+
+    def begin(self) -> None:
+        """Read what comes, now that the process has its end of the pipe."""
+        os.close(self.pipe)
+        self._thread.start()
+
+    def watch(self, flood: Callable[[], None] | None) -> None:
+        """Call `flood`, once, where from now on more than `FLOOD` bytes come."""
+        self._count, self._flood = 0, flood
+
+    def text(self) -> str:
+        """What was printed last, of a process that has ended."""
+        self._thread.join(1)  # a child that got away may hold the pipe
+        return self._kept.decode(errors="replace")
+
+    def _follow(self) -> None:
+        with os.fdopen(self._read, "rb", buffering=0) as pipe:
+            while piece := pipe.read(1 << 16):
+                self._kept += piece
+                del self._kept[:-KEPT]
+                self._count += len(piece)
+                if self._flood and self._count > FLOOD:
+                    flood, self._flood = self._flood, None
+                    flood()
 
 
 def ask_once(
@@ -175,7 +236,26 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _kill_marked(mark: str) -> None:
+    """End what left the group of a worker: it has inherited its mark. Where there is no /proc, nothing is found."""
+    word = f"{MARK}={mark}".encode()
+    for _ in range(3):  # one may start another meanwhile
+        found = [entry for entry in Path("/proc").glob("[0-9]*") if _carries(entry / "environ", word)]
+        for entry in found:
+            with contextlib.suppress(OSError):
+                os.kill(int(entry.name), signal.SIGKILL)
+        if not found:
+            return
+
+
+def _carries(environ: Path, word: bytes) -> bool:
+    try:
+        return word in environ.read_bytes().split(b"\0")
+    except OSError:  # ended meanwhile, or another user's
+        return False
+
+
 def _json(line: str) -> Any:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(line)
     return None

@@ -40,6 +40,22 @@ class TestRefusals:
         with pytest.raises(Unmeasured, match="code of its own"):
             check_measurable(Question(model, "sft", ()))
 
+    @pytest.mark.parametrize(
+        "name", ["config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"]
+    )
+    @pytest.mark.parametrize("text", ['{"auto\\u005fmap": {"A": "evil.C"}}', '{"text_config": [{"auto_map": 1}]}'])
+    def test_code_of_the_model_in_any_configuration(self, tmp_path, name, text):
+        model = make_tokenized(tmp_path / "m")
+        (model / name).write_text(text, encoding="utf-8")
+        with pytest.raises(Unmeasured, match="code of its own"):
+            check_measurable(Question(model, "sft", ()))
+
+    def test_a_configuration_that_cannot_be_read(self, tmp_path):
+        model = make_tokenized(tmp_path / "m")
+        (model / "processor_config.json").write_text("[" * 2000, encoding="utf-8")
+        with pytest.raises(Unmeasured, match="cannot be read"):
+            check_measurable(Question(model, "sft", ()))
+
 
 class TestProcess:
     """The process around the worker, with another program in its place."""

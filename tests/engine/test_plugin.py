@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import runpy
@@ -158,7 +159,7 @@ def test_the_plugin_registers_what_scores(make, monkeypatch, tmp_path):
     plugin = Path("runs/x/plugin.py")
     plugin.parent.mkdir(parents=True)
     plugin.write_text(plugin_text(plan, plugin), encoding="utf-8")
-    assert "b_short is my/rewards.py:short." in plugin.read_text(encoding="utf-8")
+    assert "# 'b_short' is 'my/rewards.py:short'\n" in plugin.read_text(encoding="utf-8")
     assert str(tmp_path) not in plugin.read_text(encoding="utf-8")
     monkeypatch.chdir("/")  # where ms-swift is started does not matter
     orms = loaded(tmp_path / plugin, monkeypatch)
@@ -172,7 +173,7 @@ def test_the_plugin_registers_what_scores(make, monkeypatch, tmp_path):
 def test_a_file_elsewhere_is_named_from_the_root(make, tmp_path_factory):
     file = tmp_path_factory.mktemp("else") / "r.py"
     plan = a_plan(make, Function(str(file), "right", "right"))
-    assert f'register("right", \'{file}\', "right")' in plugin_text(plan, Path("runs/x/plugin.py"))
+    assert f"register('right', '{file}', 'right')" in plugin_text(plan, Path("runs/x/plugin.py"))
 
 
 def test_the_users_file_is_not_run_before_training(make, monkeypatch):
@@ -238,7 +239,7 @@ def test_a_script_brings_what_it_needs():
     assert "# Needs go.plugin.py and my/rewards.py" in script
     argv = words_of(script.partition("pipefail")[2])
     assert flag(argv, "--external_plugins") == ["go.plugin.py"]
-    assert Path("go.plugin.py").read_text(encoding="utf-8").endswith('register("short", \'my/rewards.py\', "short")\n')
+    assert Path("go.plugin.py").read_text(encoding="utf-8").endswith("register('short', 'my/rewards.py', 'short')\n")
     (rows,) = flag(argv, "--dataset")
     assert json.loads(Path(rows).read_text(encoding="utf-8").splitlines()[0]) == QUESTION
     assert not Path("runs").exists()
@@ -349,3 +350,16 @@ def test_a_missing_weight_is_not_counted_for_a_model(make):
     rewards.check_weights(plan)
     with pytest.raises(TunekitError, match="the rewards are 1"):
         rewards.check_weights(make("grpo", reward_funcs=["format"], reward_weights=["1", "2"]))
+
+
+@pytest.mark.parametrize("file", ['o/x"+open("PWNED","w").name+".py', 'a\n\'""".py', "\u2028import os.py"])
+def test_no_name_of_a_file_becomes_code(make, file):
+    """Whatever a path says, the plugin holds it as a text."""
+    reward = Function(file, "f", 'x"+open("PWNED","w").name+"_f')
+    plan = replace(make(), rewards=(reward,))
+    tree = ast.parse(plugin_text(plan, Path("runs/x/plugin.py")))
+    call = tree.body[-1].value
+    assert [type(word) for word in call.args] == [ast.Constant] * 3
+    assert [call.args[0].value, call.args[2].value] == [reward.alias, "f"]
+    calls = [node for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    assert len(calls) == 1

@@ -1,11 +1,13 @@
 """Flags of ms-swift: exact names and right values only, before anything starts."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunekit.engine.command import build_command
 from tunekit.engine.flags import SNAPSHOT, from_json
 from tunekit.errors import TunekitError
 from tunekit.plan.settings import TUNEKIT, Setting, text
@@ -120,7 +122,7 @@ def test_every_word_of_a_list_with_choices_is_checked(flags):
     assert len(names) >= 10, "no choices were read from ms-swift"
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
+@given(st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
 def test_what_a_setting_renders_is_read_back_the_same(value):
     table = from_json(json.loads(SNAPSHOT.read_text(encoding="utf-8")), installed=False)
     name = {bool: "packing", int: "lora_rank", float: "learning_rate"}[type(value)]
@@ -132,3 +134,44 @@ def test_text_of_values():
     assert text(["q_proj", "v_proj"]) == "q_proj v_proj"
     assert text(2e-4) == "0.0002"
     assert Setting(["a b", "c"], TUNEKIT).render() == ["a b", "c"]
+
+
+@pytest.mark.parametrize("word", ["--gradient_accumulation_steps", "--external_plugins=x.py", "--", "-h"])
+@pytest.mark.parametrize("flag", ["modules_to_save", "system", "report_to", "model_type"])
+def test_no_value_is_a_flag(flags, flag, word):
+    assert "would read that as a flag" in refusal(flags, flag, [word]).message
+
+
+@pytest.mark.parametrize("place", ["preset", "config", "environment", "recipe"])
+def test_no_file_puts_a_flag_into_a_value(tunekit, monkeypatch, tmp_path, place):
+    """A list in a preset could set the accumulation, and break the promise of the batch."""
+    words = ["sft", "--model", "Qwen2.5-7B", "--dataset", "a/b", "--gpus", "24GB"]
+    line = 'modules_to_save = ["lm_head", "--gradient_accumulation_steps", "1"]\n'
+    if place == "preset":
+        (tmp_path / "p.toml").write_text(f'extends = "cpu"\n[train]\n{line}', encoding="utf-8")
+        words += ["--preset", "p.toml"]
+    elif place == "config":
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config/config.toml").write_text(f"[defaults]\n{line}", encoding="utf-8")
+    elif place == "environment":
+        monkeypatch.setenv("TUNEKIT_MODULES_TO_SAVE", "lm_head --gradient_accumulation_steps 1")
+    else:
+        text = f'[[stage]]\ntype = "sft"\nmodel = "Qwen2.5-7B"\ndataset = "a/b"\ngpus = "24GB"\n{line}'
+        (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+        words = ["run", "r.toml"]
+    ended = tunekit(*words, "--dry-run")
+    assert (ended.code, ended.out) == (2, "")
+    assert ("holds a flag" if place == "recipe" else "would read that as a flag") in ended.err
+
+
+def test_the_command_is_the_last_gate(make):
+    """What a plan holds may come from a run's folder, or a model's."""
+    with pytest.raises(TunekitError, match="would read that as a flag"):
+        build_command(make(template="--external_plugins"), Path("out"))
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "1e400", "9" * 5000])
+def test_numbers_that_cannot_be_computed_with(flags, word):
+    error = refusal(flags, "learning_rate", [word])
+    assert "takes a number" in error.message
+    assert len(error.message) < 200

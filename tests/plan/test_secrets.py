@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
-from tunekit.plan.secrets import VARIABLE_OF_FLAG, move_to_environment, of_plan, redact, secret_values
+from tunekit.plan.secrets import VARIABLE_OF_FLAG, is_secret, move_to_environment, of_plan, redact, secret_values
 
 TOKEN = "tk-planted-0123456789abcdef"
 VARIABLES = ("SWANLAB_API_KEY", "WANDB_API_KEY", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "MY_SECRET", "DB_PASSWORD")
@@ -228,3 +228,87 @@ def test_a_script_runs_where_the_tracker_logs_in_by_itself(make, tmp_path):
         [bash, "go.sh"], capture_output=True, text=True, check=False, env=environ | {"WANDB_API_KEY": "k"}
     )
     assert (ended.returncode, ended.stdout) == (0, "key k\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        *((name, True) for name in ("GITHUB_PAT", "DB_PASS", "PGPASSWORD", "MY_SECRET_VALUE", "AWS_ACCESS_KEY_ID")),
+        *((name, True) for name in ("openai_api_key", "APIKEY", "HF_TOKEN_2", "TOKEN", "SSH_KEY", "CREDENTIALS")),
+        *(
+            (name, False)
+            for name in ("PATH", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "HOME", "KEYBOARD", "SSH_KEY_FILE")
+        ),
+    ],
+)
+def test_names_of_secrets(name, secret):
+    assert is_secret(name) == secret
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("tk-0123456789\n", "login with tk-0123456789 failed"),
+        ("hunter2", "password=hunter2, user hunter2"),
+        ('a"b\\c-secret', r'{"x": "a\"b\\c-secret"}'),
+        ("p@ss/word+1", "https://host/?q=p%40ss%2Fword%2B1"),
+        ("-----BEGIN KEY-----\nMIIEowIBAAK", "line MIIEowIBAAK of it"),
+    ],
+)
+def test_a_secret_in_other_clothes(value, text):
+    cleaned = redact(text, secret_values({"MY_SECRET": value}))
+    assert "***" in cleaned
+    assert not any(form in cleaned for form in (value.split("\n")[-1] or value.strip(), "hunter2", "c-secret", "%2B1"))
+
+
+def test_a_short_secret_is_struck_out_as_a_word():
+    assert redact("abc abcd x.abc", secret_values({"DB_PASS": "abc"})) == "*** abcd x.***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fetching https://me:SECRETWORD@host/x",
+        "HTTPS_PROXY=http://user:SECRETWORD@proxy:3128",
+        '{"api_key": "SECRETWORD", "x": 1}',
+        "{'hub_token': 'SECRETWORD'}",
+        "GET /x?access_token=SECRETWORD&y=1",
+        "--wandb_api_key=SECRETWORD",
+        "Authorization: Bearer SECRETWORD0123456789",
+        "hf_SECRETWORDabcdefghij",
+    ],
+)
+def test_secrets_by_their_shape(text):
+    assert "SECRETWORD" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hub_token=None, swanlab_token=None, eos_token='<|im_end|>', max_new_tokens=64",
+        "{'loss': 1.2, 'token_acc': 0.5, 'num_input_tokens_seen': 9}",
+        "see https://host/path?x=1 and a@b.org; basic understanding of keys",
+    ],
+)
+def test_what_looks_like_a_secret_and_is_none(text):
+    assert redact(text) == text
+
+
+def test_a_long_line_takes_no_time():
+    for text in ("a-" * 200_000, "x" * 400_000, "--" * 200_000, "http://" * 50_000, '"secret"' * 40_000):
+        assert len(redact(text)) > 1000
+
+
+def test_no_error_repeats_a_secret(tunekit, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    (tmp_path / "p.toml").write_text(f'[train]\nhub_token = {{ a = "{TOKEN}" }}\n', encoding="utf-8")
+    for words in (
+        ["--preset", "p.toml"],
+        ["--swanlab_token", "first", TOKEN],
+        ["--max-length", TOKEN],
+        ["--model", f"https://me:{TOKEN}@host/x/y"],
+    ):
+        ended = tunekit("sft", *SFT, *words, "--dry-run")
+        assert ended.code == 2
+        assert TOKEN not in ended.out + ended.err
+    assert move_to_environment(["run", "x", "--dpo.hub_token", TOKEN], {})[0] == ["run", "x"]

@@ -13,6 +13,7 @@ from tunekit.cli.command import File, WordList, option, swift_flags
 from tunekit.cli.show.lines import print_document, print_table
 from tunekit.console import say
 from tunekit.errors import Exit, counted
+from tunekit.files import path_of
 
 if TYPE_CHECKING:
     from tunekit.runs.trained.scores import Score
@@ -64,7 +65,7 @@ def merge_command(
 
     job = prepare_job("merge", run, checkpoint, swift_flags(ctx))
     target = job.target
-    output = output_dir.expanduser() if output_dir else target.merged
+    output = path_of(str(output_dir)) if output_dir else target.merged
     check_free(output)
     if target.weights.quantized:
         say(

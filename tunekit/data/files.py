@@ -8,13 +8,14 @@ import json
 import re
 import stat
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import Exit, TunekitError, closest
+from tunekit.files import parse_json, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO, TextIO
 
 ROWS = 20
@@ -76,10 +77,7 @@ def local_file(name: str) -> Path | None:
 
 def _place_of(bare: str) -> tuple[Path, int | None]:
     """Where a dataset would be, and of what kind that is; None where nothing is there."""
-    try:
-        path = Path(bare).expanduser()
-    except RuntimeError:
-        raise TunekitError(f"dataset {shown(bare)}: there is no such user", code=Exit.DATA) from None
+    path = path_of(bare, Exit.DATA)
     with contextlib.suppress(OSError, ValueError):  # ValueError: a zero byte
         return path, path.stat().st_mode
     return path, None
@@ -164,8 +162,8 @@ def line_text(path: Path, number: int, line: bytes) -> str:
 def json_row(path: Path, where: str, text: str) -> dict[str, Any]:
     """The object in a text of JSON. Raises TunekitError where it is none."""
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(text)
+    except ValueError as error:
         hint = "one JSON object a line"
         raise TunekitError(f"{path} {where}: {_not_json(error)}", hint, Exit.DATA) from error
     return _object(path, where, row)

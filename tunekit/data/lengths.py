@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.files import local_file
 from tunekit.data.tokens import Lengths, Sequence
 from tunekit.errors import TunekitError
-from tunekit.files import cache_folder, keep_answer, read_object
+from tunekit.files import cache_folder, keep_answer, read_json, read_object
 from tunekit.stages import STAGES
 from tunekit.worker import WorkerFailed, ask_once
 
@@ -100,10 +100,31 @@ def check_measurable(question: Question) -> None:
     folder = question.folder
     if not any(any(folder.glob(name)) for name in TOKENIZERS):
         raise Unmeasured(f"there is no tokenizer in {folder}")
-    for name in ("config.json", "tokenizer_config.json"):
-        with contextlib.suppress(OSError):
-            if b'"auto_map"' in (folder / name).read_bytes():
-                raise Unmeasured("the model brings code of its own, which is not run to measure")
+    check_no_code(folder)
+
+
+def check_no_code(folder: Path) -> None:
+    """Raise Unmeasured where a model's folder names Python code to be run when it is loaded.
+
+    transformers looks for ``auto_map`` in the configurations of the model, its tokenizer and its processors.
+    """
+    for path in sorted(folder.glob("*config.json")):
+        try:
+            document = read_json(path)
+        except (OSError, ValueError):
+            raise Unmeasured(f"{path} cannot be read") from None
+        if _names_code(document):
+            raise Unmeasured("the model brings code of its own, which is not run to measure")
+
+
+def _names_code(document: Any) -> bool:
+    left = [document]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict) and "auto_map" in part:
+            return True
+        left += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return False
 
 
 def _asked(question: Question) -> dict[str, Any]:

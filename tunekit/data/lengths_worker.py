@@ -33,6 +33,7 @@ def answer_lengths(question: dict[str, Any]) -> dict[str, Any]:
     """The rows of the sample in tokens, or ``{"unknown": reason}``."""
     import swift.arguments  # noqa: F401 - where that fails, it is not the rows
 
+    run_no_code()
     try:
         return tokenize_sample(question)
     except Exception as error:  # noqa: BLE001 - whatever a tokenizer or a dataset does, it is not known then
@@ -40,11 +41,28 @@ def answer_lengths(question: dict[str, Any]) -> dict[str, Any]:
         return {"unknown": f"ms-swift cannot read them ({type(error).__name__}: {first})"}
 
 
+def run_no_code() -> None:
+    """Let no Python file of a model's folder be run in this process, whatever names it.
+
+    ms-swift loads every model with ``trust_remote_code`` (model/register.py, model/model_meta.py). All ways of
+    transformers to such a file end in one function (dynamic_module_utils.py).
+    """
+    from swift.model.register import ModelLoader
+    from transformers import dynamic_module_utils
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError("the model brings code of its own, which is not run to measure")
+
+    dynamic_module_utils.get_class_in_module = refuse
+    ModelLoader.default_trust_remote_code = False
+
+
 def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     """The rows of the sample in tokens, those that ms-swift leaves out, and the lengths of the largest ones."""
     from swift.arguments import BaseArguments
 
-    arguments = BaseArguments(model=question["model"], **question["flags"])
+    # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
+    arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
     template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
     if template.use_model:
         return {"unknown": f"the template {arguments.template} needs the weights of the model"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tunekit.engine.command import PROGRAM, Command
+from tunekit.engine.command import PROGRAM, Command, flag_words
 from tunekit.plan.settings import TUNEKIT, Setting
 from tunekit.stages import MODEL
 
@@ -144,5 +144,5 @@ def after_command(
     """The command of ms-swift for a line of the table."""
     argv = [*program, followup.swift]
     for flag, value in flags.items():
-        argv += [f"--{flag}", *Setting(value, TUNEKIT).render()]
+        argv += flag_words(flag, Setting(value, TUNEKIT))
     return Command(tuple(argv), dict(env))

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunekit.plan.flags import check_value
 from tunekit.plan.trackers import MISREAD, known_environment
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
+    from tunekit.plan.settings import Setting
 
 PROGRAM = ("swift",)
 """What ms-swift is called in text for people. A real run names the interpreter instead (`Installation.program`)."""
@@ -65,6 +67,14 @@ def child_environment(command: Command, environ: Mapping[str, str]) -> dict[str,
     return {name: value for name, value in known.items() if name not in taken} | dict(command.env)
 
 
+def flag_words(flag: str, setting: Setting) -> list[str]:
+    """A flag and its value as words of a command. Raises TunekitError where one of them would be read as a flag."""
+    words = setting.render()
+    for word in words:
+        check_value(flag, word)
+    return [f"--{flag}", *words]
+
+
 def build_command(
     plan: Plan, output_dir: Path, resume: Path | None = None, program: tuple[str, ...] = PROGRAM
 ) -> Command:
@@ -74,7 +84,7 @@ def build_command(
     """
     argv = [*program, plan.stage.command]
     for flag, setting in plan.settings.items():
-        argv += [f"--{flag}", *setting.render()]
+        argv += flag_words(flag, setting)
     argv += ["--output_dir", str(output_dir), "--add_version", "false"]
     if resume:
         argv += ["--resume_from_checkpoint", str(resume)]

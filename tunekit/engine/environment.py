@@ -17,6 +17,7 @@ from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import find_engine, find_package
 from tunekit.engine.probe import Import, try_imports
 from tunekit.errors import TunekitError
+from tunekit.files import path_of
 from tunekit.hardware import Gpu, detect
 
 if TYPE_CHECKING:
@@ -167,14 +168,14 @@ def is_own(program: Path, scripts: Path, python: Path) -> bool:
 
 def find_disks(environ: Mapping[str, str]) -> tuple[Disk, ...]:
     """The file systems of the current folder and of the two hubs' caches, each once."""
-    home = Path.home()
+    home = path_of("~")
     cache = environ.get("XDG_CACHE_HOME") or home / ".cache"
     hugging_face = environ.get("HF_HUB_CACHE") or environ.get("HF_HOME") or Path(cache, "huggingface")
     modelscope = environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope"
     holds: dict[int, list[str]] = {}
     free: dict[int, float] = {}
     for what, folder in ((HERE, Path.cwd()), (HUGGING_FACE, hugging_face), (MODELSCOPE, modelscope)):
-        path = Path(folder).expanduser().absolute()
+        path = path_of(str(folder)).absolute()
         path = next((place for place in (path, *path.parents) if place.exists()), path)
         try:
             device, left = path.stat().st_dev, shutil.disk_usage(path).free / 2**30

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 DATASETS = ("dataset", "val_dataset")
 
 HEAD = '''# Written by tunekit {version} for ms-swift {engine}, anew at every start: change the functions instead.
-"""Rewards for GRPO.
-
-{sources}
-"""
+"""Rewards for GRPO."""
 
 from __future__ import annotations
 
@@ -44,7 +41,6 @@ from typing import Any
 from swift.rewards import orms
 
 HERE = Path(__file__).resolve().parent
-
 
 '''
 
@@ -118,11 +114,11 @@ def bare(name: str) -> str:
 
 def plugin_text(plan: Plan, plugin: Path) -> str:
     """The text of the file `plugin`: a plan's rewards."""
-    sources = "\n".join(f"{reward.alias} is {reward.spec}." for reward in plan.rewards)
-    head = HEAD.format(version=tunekit.__version__, engine=plan.engine, sources=sources)
+    head = HEAD.format(version=tunekit.__version__, engine="".join(plan.engine.split()))
+    head += "".join(f"# {reward.alias!r} is {reward.spec!r}\n" for reward in plan.rewards) + "\n\n"
     parts = "\n\n".join(inspect.getsource(part) for part in PLUGIN).replace("  # noqa: D205", "")
     calls = [
-        f'register("{reward.alias}", {_reachable(reward, plugin)!r}, "{reward.name}")\n' for reward in plan.rewards
+        f"register({reward.alias!r}, {_reachable(reward, plugin)!r}, {reward.name!r})\n" for reward in plan.rewards
     ]
     return head + parts + TAIL + "".join(calls)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunekit.memory.spec import Unknown
+from tunekit.memory.spec import MOST, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +65,9 @@ UNSUPPORTED: Mapping[str, str] = {
     "is_encoder_decoder": "an encoder",
 }
 """Fields of a config.json that only shapes have which no formula here describes."""
+
+MOST_LAYERS = 10_000
+"""They are gone through one by one; the deepest model has some hundreds."""
 
 GATED = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_new")
 """Activations of a gated MLP; ``relu2`` and ``xielu`` stand in MLPs without a gate."""
@@ -173,10 +176,10 @@ def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -
     """The first of these fields that holds a whole number above 0."""
     for name in names:
         value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST:
             return value
     if default is None:
-        raise Unknown(f"config.json lacks {' or '.join(names)}, or it is no whole number above 0")
+        raise Unknown(f"config.json lacks {' or '.join(names)}, or it is no whole number from 1 to {MOST:,}")
     return default
 
 
@@ -189,6 +192,8 @@ def _moe_layers(config: Mapping[str, Any], layers: int) -> int:
 
 def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: bool) -> Geometry:
     hidden, layers = _whole(config, "hidden_size"), _whole(config, "num_hidden_layers")
+    if layers > MOST_LAYERS:
+        raise Unknown(f"config.json speaks of {layers:,} layers")
     heads, vocab = _whole(config, "num_attention_heads"), _whole(config, "vocab_size")
     kv_heads = _whole(config, "num_key_value_heads", default=heads)
     head_dim = _whole(config, "head_dim", default=hidden // heads)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.files import shortened
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -41,12 +42,35 @@ SWITCHES = (
 """Fields that are true or false."""
 
 
+MOST = 10**9
+"""The largest number that a configuration may hold: what is made of it stays within a float, and no loop is endless."""
+
+
+MOST_LENGTHS = 100_000
+"""Of `Spec.lengths`."""
+
+
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST
+
+
+def _words(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _several(value: object) -> bool:
-    return isinstance(value, tuple) and all(_number(item) and isinstance(item, int) and item >= 0 for item in value)
+    few = isinstance(value, tuple) and len(value) <= MOST_LENGTHS
+    return few and all(_number(item) and isinstance(item, int) and item >= 0 for item in value)  # type: ignore[attr-defined]
+
+
+def _shown(value: object) -> str:
+    """A value for a message; a long number has no text (`sys.set_int_max_str_digits`)."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        return shortened(repr(list(value) if isinstance(value, tuple) else value))
+    except (ValueError, RecursionError):
+        return f"this {type(value).__name__}"
 
 
 IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -57,6 +81,8 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "two whole numbers, as in [8, 0]",
     ),
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
+    ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
+    ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
 )
 """Other fields: when their value is wrong, and what it must be."""
@@ -150,21 +176,21 @@ class Spec:
             value = getattr(self, name)
             if value not in list(allowed) or isinstance(value, bool):
                 words = ", ".join("null" if word is None else str(word) for word in allowed)
-                raise TunekitError(f"{name} must be one of {words}, not {value!r}")
+                raise TunekitError(f"{name} must be one of {words}, not {_shown(value)}")
         for name in (*WHOLE, *SHARES):
             value, least = getattr(self, name), int(name in WHOLE)
             if not _number(value) or value < least:
-                raise TunekitError(f"{name} must be {least} or more, not {value!r}")
+                most = f" and {MOST:,} or less" if name in WHOLE else ""
+                raise TunekitError(f"{name} must be {least} or more{most}, not {_shown(value)}")
             if name in SHARES and value > 1:
                 raise TunekitError(f"{name} must be 1 or less, not {value!r}")
         for name in WHOLE:
             if not isinstance(getattr(self, name), int):
-                raise TunekitError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+                raise TunekitError(f"{name} must be a whole number, not {_shown(getattr(self, name))}")
         for name, wrong, words in IMPOSSIBLE:
             value = getattr(self, name)
             if wrong(value):
-                shown = list(value) if isinstance(value, tuple) else value
-                raise TunekitError(f"{name} must be {words}, not {shown!r}")
+                raise TunekitError(f"{name} must be {words}, not {_shown(value)}")
 
     @property
     def longest(self) -> int:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.files import number_of, shortened, whole_of
+from tunekit.plan import secrets
 from tunekit.plan.renamed import renamed_hint, renamed_value_hint
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class FlagTable:
         if not words and flag.kind == "bool":
             return True
         if len(words) != 1:
-            got = f"{len(words)} ({' '.join(words)})" if words else "none"
+            got = f"{len(words)} ({shown(name, ' '.join(words))})" if words else "none"
             raise TunekitError(f"--{name} takes one value, not {got}")
         (word,) = words
         _check_words(flag, [word])
@@ -95,15 +97,32 @@ class FlagTable:
         return _converted(flag, word)
 
 
+def shown(flag: str, word: str) -> str:
+    """A value as a message may repeat it: not that of a secret, and of a long one the beginning."""
+    return "what it was given" if secrets.is_secret_flag(flag) else shortened(word)
+
+
+def check_value(flag: str, word: str) -> None:
+    """Raise TunekitError for a value that ms-swift would read as a flag.
+
+    argparse takes every word that begins with two dashes for one, and ``-h`` for the call for help; a list would end
+    there and something else be set. It is asked of every value: as it is read, and once more as the command is made.
+    """
+    if word.startswith("--") or word == "-h":
+        problem = f"--{flag} cannot be {shown(flag, word)}: ms-swift would read that as a flag of its own"
+        raise TunekitError(problem, "a flag stands by itself; a value does not begin with --")
+
+
 def _check_words(flag: Flag, words: Sequence[str]) -> None:
     for word in words:
+        check_value(flag.name, word)
         if flag.name in MODULES and "," in word:
             names = " ".join(word.replace(",", " ").split())
             raise TunekitError(f"--{flag.name} takes words, not a list with commas", f"write --{flag.name} {names}")
         if hint := renamed_value_hint(flag.name, word):
-            raise TunekitError(f"--{flag.name} does not take {word}", hint)
+            raise TunekitError(f"--{flag.name} does not take {shown(flag.name, word)}", hint)
         if flag.choices and word not in flag.choices:
-            problem = f"--{flag.name} takes {', '.join(flag.choices)}, not {word}"
+            problem = f"--{flag.name} takes {', '.join(flag.choices)}, not {shown(flag.name, word)}"
             raise TunekitError(problem, did_you_mean(word, flag.choices))
 
 
@@ -112,11 +131,11 @@ def _converted(flag: Flag, word: str) -> Value:
         if flag.kind == "bool":
             return BOOLEANS[word.lower()]
         if flag.kind == "int":
-            return int(word)
+            return whole_of(word)
         if flag.kind == "float":
-            number = float(word)
+            number = number_of(word)
             return int(word) if re.fullmatch(r"[+-]?\d+", word) else number
     except (KeyError, ValueError):
         wanted, hint = WANTED[flag.kind]
-        raise TunekitError(f"--{flag.name} takes {wanted}, not {word}", hint) from None
+        raise TunekitError(f"--{flag.name} takes {wanted}, not {shown(flag.name, word)}", hint) from None
     return word

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.files import line_of, read_toml
+from tunekit.files import line_of, read_toml, shortened, whole_of
 from tunekit.plan import secrets
 from tunekit.plan.options import ALL, OPTIONS, RESERVED, TRAIN, WHOLE, WORDS, canonical
 from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Source
@@ -267,9 +267,9 @@ def whole_taken(said: Said) -> int:
     """The whole number of an option. Raises TunekitError where it is none."""
     word = " ".join(said.words)
     try:
-        return int(word)
+        return whole_of(word)
     except ValueError:
-        raise TunekitError(f"{said.label} takes a whole number, not {word}") from None
+        raise TunekitError(f"{said.label} takes a whole number, not {shortened(word)}") from None
 
 
 def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting]:

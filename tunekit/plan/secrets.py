@@ -6,8 +6,10 @@ program, so a token given as a flag is moved to the environment.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 from tunekit.errors import TunekitError
 
@@ -25,9 +27,45 @@ VARIABLE_OF_FLAG: Mapping[str, str | None] = {
 VARIABLE_OF_TRACKER = {"swanlab": "SWANLAB_API_KEY", "wandb": "WANDB_API_KEY"}
 """What a tracker in ``--report_to`` logs in with."""
 
-_SECRET_NAME = re.compile(r"(TOKEN|API_KEY|SECRET|PASSWORD|ACCESS_KEY)$")
-_SHORTEST = 8
-"""Shorter values are not searched for: they would strike ordinary words out of a log."""
+_NAME = re.compile(
+    r"SECRET|PASS(?!IV|E[SD]|ING)|TOKEN(?!IZ|_TYPE|_LIMIT|S$)|CREDENTIAL|API_?KEY|(^|_)(PAT|PWD|KEYS?)(_|$)|KEY$"
+)
+_NO_VALUE = ("_FILE", "_PATH", "_DIR")
+"""A variable's name has the first in it where its value is a secret, and does not end so, which names a place."""
+
+_KEY = (
+    r"(?:[\w-]{0,40}(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|passw(?:or)?d|passphrase|webhook_url)[\w-]{0,40}"
+    r"|(?:access|auth|hub|hf|api|bearer|refresh|session|swanlab|wandb|github|id)[_-]?token|token(?=[\"']))"
+)
+"""What stands before a secret in JSON, in arguments, in an address. Many a token is none (``eos_token``)."""
+
+_SHORTEST, _SHORTEST_WORD = 8, 3
+"""Characters: shorter values are struck out as whole words only, and the shortest not at all."""
+_ORDINARY = re.compile(r"(?i)true|false|none|null|yes|no|on|off|[\d.]{1,5}|auto|default|key|token|test")
+"""Values that are no secrets, whatever they are called: they would spoil a log."""
+
+_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@\"'<>]{1,500}@"), r"\1***@"),
+    (
+        re.compile(
+            rf"(?i)([\"']?\b{_KEY}\\?[\"']?\s{{0,4}}[:=]\s{{0,4}}\\?)([\"'])(?!\2)(?:\\.|(?!\2)[^\\]){{1,4000}}\2"
+        ),
+        r"\1\2***\2",
+    ),
+    (
+        re.compile(rf"(?i)((?:[?&;\s,({{]|^|--){_KEY}[=:]\s?)(?!None\b|True\b|False\b|\*)([^\s&,;'\"(){{}}]+)"),
+        r"\1***",
+    ),
+    (re.compile(r"(?i)\b(authorization[\"']?\s?[:=]\s?[\"']?(?:bearer |basic )?|bearer )[\w.~+/=-]{16,}"), r"\1***"),
+    (
+        re.compile(
+            r"\b(?:hf_[A-Za-z0-9]{16,}|sk-(?:proj-|ant-)?\w{20,}|gh[opsur]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
+            r"|glpat-[\w-]{16,}|AKIA[A-Z0-9]{12,}|xox[abprs]-[\w-]{8,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,})"
+        ),
+        "***",
+    ),
+)
+"""Secrets that are known by how they look: in an address, behind a key that says so, with a maker's mark."""
 
 
 def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -37,10 +75,12 @@ def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tupl
     """
     kept: list[str] = []
     moved: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
+    words, place = list(argv), 0
+    while place < len(words):
+        word = words[place]
+        place += 1
         name, equals, value = word.partition("=")
-        flag = name.removeprefix("--").replace("-", "_")
+        flag = name.removeprefix("--").replace("-", "_").rpartition(".")[2]  # of a recipe: --dpo.hub_token
         if not name.startswith("--") or flag not in VARIABLE_OF_FLAG:
             kept.append(word)
             continue
@@ -50,7 +90,13 @@ def move_to_environment(argv: Sequence[str], environ: Mapping[str, str]) -> tupl
                 f"--{flag} would show a secret to every user of this machine",
                 "ms-swift takes it by flag only; let the tracker's own configuration hold it",
             )
-        secret = value if equals else next(words, "")
+        given = [value] if equals else []
+        while not equals and place < len(words) and not words[place].startswith("--"):
+            given.append(words[place])
+            place += 1
+        if len(given) > 1:  # the rest of it must not be repeated as a word that belongs to no flag
+            raise TunekitError(f"--{flag} takes one word", f"set the environment variable {variable} instead")
+        secret = "".join(given).strip()
         if not secret or secret.startswith("--"):
             raise TunekitError(f"--{flag} has no value", f"set the environment variable {variable} instead")
         moved[variable] = secret
@@ -68,19 +114,45 @@ def refuse_secret(flag: str) -> None:
 
 def is_secret(variable: str) -> bool:
     """Whether a variable of that name holds a secret."""
-    return bool(_SECRET_NAME.search(variable))
+    name = variable.upper()
+    return bool(_NAME.search(name)) and not name.endswith(_NO_VALUE)
+
+
+def is_secret_flag(flag: str) -> bool:
+    """Whether a flag of that name holds a secret, of ms-swift or of another program."""
+    return flag in VARIABLE_OF_FLAG or bool(re.fullmatch(_KEY, flag, re.IGNORECASE))
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """The secret values in an environment, longest first, so that `redact` leaves no end of one."""
-    found = {value for name, value in environ.items() if is_secret(name) and len(value) >= _SHORTEST}
+    """The secret values in an environment, longest first, so that `redact` leaves no end of one.
+
+    They are also given as they look inside of JSON and of an address; of a text of several lines, each line.
+    """
+    found: set[str] = set()
+    for name, value in environ.items():
+        if is_secret(name):
+            for line in (value, *value.splitlines()):
+                bare = line.strip()
+                if len(bare) >= _SHORTEST_WORD and not _ORDINARY.fullmatch(bare):
+                    found |= {line if len(line) >= _SHORTEST and line.strip() else bare, *_disguises(bare)}
     return sorted(found, key=len, reverse=True)
 
 
-def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` with every secret replaced by ``***``."""
+def _disguises(secret: str) -> set[str]:
+    """How a secret looks inside of JSON, of a Python text, of an address."""
+    forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    return forms | {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+
+
+def redact(text: str, secrets: Sequence[str] = ()) -> str:
+    """`text` with every secret replaced by ``***``: these values, and what looks like one."""
     for secret in secrets:
-        text = text.replace(secret, "***")
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, "***")
+        elif secret in text:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    for shape, instead in _SHAPES:
+        text = shape.sub(instead, text)
     return text
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
+from tunekit.files import path_of
 from tunekit.plan.plan import in_order
 from tunekit.plan.request import Said
 from tunekit.plan.settings import Setting, Source, Value, text
@@ -23,6 +23,7 @@ from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tunekit.plan.plan import Plan
     from tunekit.plan.planner import Facts
@@ -175,7 +176,7 @@ def result_of(item: Step) -> Result:
 
 def result_in(folder: str, model: Value | None) -> Result:
     """What is in a folder that a stage names; `model` is the base of an adapter. Raises TunekitError."""
-    path = Path(folder).expanduser()
+    path = path_of(folder)
     if not is_adapter(folder):
         return Result(folder, path, "full", None, {})
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.files import line_of, read_toml
+from tunekit.files import line_of, path_of, read_toml
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN, canonical
 from tunekit.plan.renamed import renamed_hint
 from tunekit.plan.request import Said, words_of_value
@@ -17,6 +16,7 @@ from tunekit.stages import MODEL, REWARD_MODEL, STAGES, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tunekit.plan.flags import FlagTable
 
@@ -163,7 +163,7 @@ class _Document:
         if word in names[number:]:
             hint = "stages run from top to bottom: move it up"
             self._fail("from", f"{word} comes after this stage", "stage", hint, number)
-        if Path(word).expanduser().is_dir():
+        if path_of(word).is_dir():
             return word
         hint = did_you_mean(word, [*models, BASE]) or f"stages before it: {', '.join(models) or 'none'}"
         return self._fail("from", f"{word} is neither a stage of this recipe nor a folder", "stage", hint, number)

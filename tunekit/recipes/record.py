@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.data.files import local_file
 from tunekit.errors import TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import path_of, write_atomically
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import text
 from tunekit.runs.folder import RESULT
@@ -109,7 +109,7 @@ def files_of(item: Step) -> list[Path]:
     names = [name for flag in DATA_FLAGS for name in item.plan.words(flag)]
     functions = [*item.plan.rewards, *([item.plan.row_format] if item.plan.row_format else [])]
     found = [_local(name) for name in names] + [Path(function.file) for function in functions]
-    start = Path(item.part.start).expanduser()
+    start = path_of(item.part.start)
     if item.start.how != "base" and start.is_dir():
         found.append(start)
     paths: list[Path] = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.files import config_folder, shipped_recipes
+from tunekit.files import config_folder, path_of, shipped_recipes
 from tunekit.runs.folder import LONGEST_NAME, RUNS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tunekit.recipes.schema import Recipe
 
 
@@ -23,7 +24,7 @@ def recipe_files() -> dict[str, Path]:
 def find_recipe(name: str) -> Path:
     """The file of a recipe, by its path or name. Raises TunekitError."""
     if name.endswith(".toml") or "/" in name:
-        path = Path(name).expanduser()
+        path = path_of(name)
         if path.is_file():
             return path
         raise TunekitError(f"recipe file {name} does not exist")

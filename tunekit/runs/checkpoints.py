@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tunekit.engine.locate import package_version
 from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, TunekitError
-from tunekit.files import read_object
+from tunekit.files import path_of, read_object
 from tunekit.runs.folder import RESULT
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _ranks(path: Path) -> int:
 
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds an adapter, which needs its base model beside it."""
-    return (Path(folder).expanduser() / "adapter_config.json").is_file()
+    return (path_of(str(folder)) / "adapter_config.json").is_file()
 
 
 def has_weights(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import tunekit
 from tunekit.errors import TunekitError
-from tunekit.files import open_own, write_atomically
+from tunekit.files import open_own, path_of, write_atomically
 from tunekit.plan.plan import Plan
 from tunekit.runs.migrations import SCHEMA, migrate
 from tunekit.runs.trust import unsafe
@@ -319,7 +319,7 @@ def _same(descriptor: Path, file: os.stat_result) -> bool:
 def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
     """Name and folder of a new run. Raises TunekitError where those that the user chose are taken."""
     if output_dir:
-        path = Path(output_dir).expanduser()
+        path = path_of(output_dir)
         if path.exists() and (not path.is_dir() or not _free(path)):
             raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
         return name or path.name, path
@@ -384,10 +384,10 @@ def find_run(name: str) -> RunFolder:
 
     Raises TunekitError where there is none.
     """
-    for path in (RUNS / name, Path(name).expanduser()):
+    for path in (RUNS / name, path_of(name)):
         if (path / "run.json").is_file():
             return RunFolder(path)
-    given = Path(name).expanduser()
+    given = path_of(name)
     around = given.parent if given.name == "output" else given.parents[1] if given.parent.name == "output" else None
     if around and given.is_dir() and (around / "run.json").is_file():
         return RunFolder(around)

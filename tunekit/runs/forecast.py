@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from tunekit.console import say
 from tunekit.data import lengths
 from tunekit.data.lengths import Unmeasured
 from tunekit.errors import Exit, TunekitError, did_you_mean
+from tunekit.files import parse_json, read_text
 from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
@@ -211,9 +211,10 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
 def answers_of(path: Path) -> Iterator[dict[str, Any]]:
     """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TunekitError(f"{path} cannot be read: {error}", code=Exit.DATA) from error
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or error
+        raise TunekitError(f"{path} cannot be read: {why}", code=Exit.DATA) from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _answer(line, number)
@@ -221,7 +222,7 @@ def answers_of(path: Path) -> Iterator[dict[str, Any]]:
 
 def _answer(line: str, number: int) -> dict[str, Any]:
     try:
-        spec = Spec.from_json(json.loads(line))
+        spec = Spec.from_json(parse_json(line))
         return asdict(METHODS[spec.method](spec))
     except ValueError as error:
         return {"error": f"line {number}: not JSON: {error}"}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.data.files import NotHere
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError, counted
+from tunekit.files import path_of
 from tunekit.hardware import detect
 from tunekit.runs.data import check_rows
 from tunekit.runs.functions import check_rewards, settled
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tunekit.plan.plan import Plan
 
 LARGE_GIB = 1.0
@@ -40,7 +42,7 @@ def check_adapters(plan: Plan) -> None:
     """Raise TunekitError for a checkpoint that is not there: ms-swift would ask a hub for it, for half a minute."""
     for flag in ("adapters", "ref_adapters", "reward_adapters"):
         for name in plan.words(flag):
-            folder = Path(name).expanduser()
+            folder = path_of(name)
             if re.fullmatch(r"checkpoint-\d+", folder.name) and not folder.is_dir():
                 there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
                 hint = f"{folder.parent} has {', '.join(there)}" if there else None

@@ -37,8 +37,8 @@ def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
 
     Raises TunekitError where a file is there that tunekit did not write, or one cannot be written.
     """
-    files = Files.beside(path)
     _check_target(path)
+    files = Files.beside(path)
     if run.plan.rewards:
         _check_target(files.plugin)
     if run.plan.row_format and files.data.exists() and not path.exists():
@@ -68,11 +68,18 @@ def _needs(plan: Plan, files: Files) -> list[str]:
     return rewards + ([f"{files.data}: the rows that {plan.row_format.spec} made."] if plan.row_format else [])
 
 
+def _beginning(path: Path) -> bytes:
+    if not path.is_file():  # a pipe would wait for someone who writes
+        return b""
+    with path.open("rb") as file:
+        return file.read(200)
+
+
 def _check_target(path: Path) -> None:
     """A script may replace an older one of tunekit, and nothing else; a folder is not made for it."""
     if not path.parent.is_dir():
         raise TunekitError(f"the folder {path.parent} does not exist")
     if path.is_dir():
         raise TunekitError(f"{path} is a folder", "name a file in it")
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+    if path.exists() and MARK.encode() not in _beginning(path):
         raise TunekitError(f"{path} exists already, and tunekit did not write it", "take another name, or delete it")

@@ -7,11 +7,14 @@ dataset into one of ms-swift's, ``(row) -> row``.
 from __future__ import annotations
 
 import ast
+import re
+import warnings
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
 from tunekit.errors import TunekitError, closest, did_you_mean
+from tunekit.files import path_of, read_bytes
 
 REWARD, FORMAT = "reward", "format"
 EXAMPLES = {
@@ -45,6 +48,10 @@ class Signature:
     line: int  # of its file, where it is defined
     needed: tuple[str, ...] = ()  # names without a default
     known: bool = True  # False where it is not written down in its file: it is imported, or made by a call
+
+
+LONGEST = 2**22
+"""Bytes of a file of functions."""
 
 
 def is_function(word: str) -> bool:
@@ -97,7 +104,8 @@ def named_apart(functions: list[Function], taken: set[str]) -> list[Function]:
     apart: dict[str, Function] = {}
     for function in functions:
         file, name = function.file, function.name
-        aliases = chain((name, f"{Path(file).stem}_{name}"), (f"{name}_{number}" for number in count(2)))
+        stem = re.sub(r"\W", "_", Path(file).stem)
+        aliases = chain((name, f"{stem}_{name}"), (f"{name}_{number}" for number in count(2)))
         alias = next(alias for alias in aliases if alias not in taken and alias not in apart)
         apart[alias] = Function(file, name, alias)
     return list(apart.values())
@@ -108,7 +116,7 @@ def _split(spec: str, kind: str) -> tuple[str, str]:
     file, colon, name = spec.rpartition(":")
     if not colon:
         file, name = spec, ""
-    path = Path(file).expanduser()
+    path = path_of(file)
     module = Path(file.replace(".", "/") + ".py")
     if path.suffix != ".py" and "/" not in file and module.is_file():
         path = module
@@ -123,7 +131,11 @@ def _split(spec: str, kind: str) -> tuple[str, str]:
 
 def _parse(file: str) -> ast.Module:
     try:
-        return ast.parse(Path(file).read_bytes(), filename=file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(read_bytes(Path(file), LONGEST), filename=file)
+    except (RecursionError, MemoryError):
+        raise TunekitError(f"{file} is no Python that can be read: it is nested too deep") from None
     except FileNotFoundError:
         raise TunekitError(f"there is no file {file}", "write FILE.py:FUNCTION") from None
     except OSError as error:

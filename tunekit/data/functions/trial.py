@@ -10,6 +10,7 @@ from tunekit.data.check import row_problem
 from tunekit.data.files import local_file
 from tunekit.data.functions.find import EXAMPLES, FORMAT, REWARD, Function, signature
 from tunekit.errors import Exit, TunekitError
+from tunekit.files import number_of, shortened
 from tunekit.worker import WorkerFailed, ask_once
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def time_limit() -> float:
     """Seconds that a check may take. Raises TunekitError where the variable holds no number."""
     word = os.environ.get("TUNEKIT_FUNCTION_SECONDS", "")
     try:
-        return float(word or TIME_LIMIT)
+        return number_of(word or str(TIME_LIMIT))
     except ValueError:
-        raise TunekitError(f"TUNEKIT_FUNCTION_SECONDS must be a number, not {word}") from None
+        raise TunekitError(f"TUNEKIT_FUNCTION_SECONDS must be a number, not {shortened(word)}") from None
 
 
 def _ask(job: dict[str, Any], seconds: float | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, closest
+from tunekit.files import path_of, read_json, read_text, shortened
 from tunekit.plan.models.hub import cached_folder, kept_answer
 
 if TYPE_CHECKING:
@@ -140,11 +142,8 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
     is no such model, several have that name, or a folder holds none.
     """
-    try:
-        folder = Path(name).expanduser()
-        is_folder, is_file = folder.is_dir(), folder.is_file()
-    except (OSError, RuntimeError, ValueError):  # ~nobody, names that are too long
-        raise TunekitError(f"--model {name[:60]} is no folder and no model") from None
+    folder = path_of(name)
+    is_folder, is_file = folder.is_dir(), folder.is_file()
     if is_folder:
         return _local(folder)
     if is_file:
@@ -322,14 +321,15 @@ def _local(folder: Path) -> Model:
         hint = "it is an adapter: name its base model with --model and this folder with --adapters" if adapter else None
         raise TunekitError(f"{folder} holds no model: there is no config.json", hint)
     trained = _json(folder / "args.json") or {}
+    kind, template = (word if isinstance(word := trained.get(key), str) else None for key in ("model_type", "template"))
     model = _known_by_name(folder)
     if model is None:
-        model = _by_architecture(folder, config, trained.get("model_type"))
-        if trained.get("template"):
+        model = _by_architecture(folder, config, kind)
+        if template:
             left = tuple(item for item in model.undecided if item[0] != "template")
-            model = replace(model, template=trained["template"], undecided=left)
+            model = replace(model, template=template, undecided=left)
     inner = config.get("text_config")
-    text_config = inner if isinstance(inner, dict) else config
+    text_config = inner if isinstance(inner, dict) and inner else config
     return replace(
         model,
         id=str(folder),
@@ -352,10 +352,9 @@ def _known_by_name(folder: Path) -> Model | None:
 def _by_architecture(folder: Path, config: dict[str, Any], trained_type: str | None) -> Model:
     """Several model types may share an architecture: ms-swift refuses a plain Llama folder for that reason."""
     catalogue = _catalogue()
-    named_first = config.get("architectures")
-    architecture = str(named_first[0]) if isinstance(named_first, list) and named_first else "null"
+    architecture = _architecture(config)
     types = catalogue["architectures"].get(architecture, [])
-    named = trained_type or config.get("model_type")
+    named = trained_type or str(config.get("model_type"))
     family = types[0] if len(types) == 1 else named if named in types else None
     if family is None and types:
         reason = f"{architecture} may be any of {', '.join(types)}"
@@ -398,6 +397,13 @@ def template_traits(template: str | None) -> dict[str, str] | None:
     return known.get(template or "")
 
 
+def _architecture(config: dict[str, Any]) -> str:
+    """The first class that a config.json names; ``null`` where it names none."""
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named else None
+    return first if isinstance(first, str) and first else "null"
+
+
 def _template_with_images(family: str) -> str | None:
     """The template of a family that sees or hears: one for text would leave the images out, without a word."""
     known = {row[3] for row in _catalogue()["models"] if row[2] == family}
@@ -407,7 +413,9 @@ def _template_with_images(family: str) -> str | None:
 def chat_template(folder: Path) -> str | None:
     """ms-swift's name for the chat template in a model folder, by the marks that it writes; None where unknown."""
     jinja = folder / "chat_template.jinja"
-    written = jinja.read_text(encoding="utf-8") if jinja.is_file() else ""
+    written = ""
+    with contextlib.suppress(OSError, ValueError):
+        written = read_text(jinja)
     for name in ("tokenizer_config.json", "chat_template.json"):
         written += json.dumps((_json(folder / name) or {}).get("chat_template", ""), ensure_ascii=False)
     return next((template for mark, template in TEMPLATE_MARKERS if mark in written), None)
@@ -415,7 +423,7 @@ def chat_template(folder: Path) -> str | None:
 
 def _weights(folder: Path, config: dict[str, Any]) -> float | None:
     """Billions of weights in a folder, from the size of its safetensors files and their type."""
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "")
     if not size or dtype not in BYTES_PER_WEIGHT or "quantization_config" in config:
         return None
@@ -425,9 +433,10 @@ def _weights(folder: Path, config: dict[str, Any]) -> float | None:
 def _json(path: Path) -> dict[str, Any] | None:
     """A JSON object from a file; None where there is no such file. Raises TunekitError where it is not JSON."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise TunekitError(f"{path}: cannot be read as JSON: {error}") from error
+    except (OSError, ValueError) as error:
+        why = shortened(str(getattr(error, "strerror", "") or error), 200)
+        raise TunekitError(f"{path}: cannot be read as JSON: {why}") from error
     return document if isinstance(document, dict) else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.files import cache_folder
+from tunekit.files import cache_folder, path_of, read_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+SHORT = 4096
+"""Bytes of a file that holds one line."""
 
 
 def cached_folder(ids: Sequence[str]) -> Path | None:
@@ -25,7 +28,7 @@ def cached_folder(ids: Sequence[str]) -> Path | None:
 
 def _folders(ids: Sequence[str]) -> Iterator[Path]:
     """Where the clients of both hubs would have put a model (huggingface_hub 1, modelscope 1.9 to 1.40)."""
-    modelscope = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope").expanduser()
+    modelscope = path_of(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
     for hub_id in ids:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
             continue
@@ -40,16 +43,16 @@ def _folders(ids: Sequence[str]) -> Iterator[Path]:
 def _hugging_face_cache() -> Path:
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
-        return Path(named).expanduser()
+        return path_of(named)
     home = os.environ.get("HF_HOME")
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(home) if home else shared / "huggingface").expanduser() / "hub"
+    shared = path_of(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (path_of(home) if home else shared / "huggingface") / "hub"
 
 
 def _snapshots(repository: Path, branch: str) -> Iterator[Path]:
     """The snapshot that the branch points to, then the others, newest first."""
-    with contextlib.suppress(OSError):
-        yield repository / "snapshots" / (repository / "refs" / branch).read_text(encoding="utf-8").strip()
+    with contextlib.suppress(OSError, ValueError):
+        yield repository / "snapshots" / read_text(repository / "refs" / branch, SHORT).strip()
     with contextlib.suppress(OSError):
         folders = (repository / "snapshots").iterdir()
         yield from sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
@@ -58,7 +61,7 @@ def _snapshots(repository: Path, branch: str) -> Iterator[Path]:
 def kept_answer(hub_id: str) -> dict[str, Any] | None:
     """A config.json that `tunekit.runs.fetch` has brought before; None without one, or where it is damaged."""
     try:
-        document = json.loads(answer_place(hub_id).read_text(encoding="utf-8"))
+        document = read_json(answer_place(hub_id))
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None

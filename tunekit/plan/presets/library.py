@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.files import line_of, read_toml
+from tunekit.files import line_of, path_of, read_toml, shortened
 from tunekit.plan import secrets
 from tunekit.plan.presets.fits import KEYS as FITS_KEYS
 from tunekit.plan.presets.fits import Fits, problem
-from tunekit.plan.settings import TUNEKIT, Setting, Source, Value
+from tunekit.plan.settings import TUNEKIT, Setting, Source, Value, text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tunekit.plan.flags import FlagTable
 
 PRESET_KEYS = ("title", "extends", "batch", "train", "why", "auto", "fits")
 BATCH_KEYS = ("micro", "effective")
 AUTO_KEYS = {"params_b": (int, float), "gpu_gib": (int, float), "moe": (bool,)}
+DEEPEST = 20
+"""Presets that may extend one another in a row."""
 NOT_IN_TRAIN = {
     "per_device_train_batch_size": "write micro = … under [batch]",
     "gradient_accumulation_steps": "it is solved from [batch] effective and the number of GPUs",
@@ -114,18 +117,18 @@ class Library:
 
     def parent(self, name: str, folder: Path) -> Path:
         """The file that ``extends = name`` means in a preset of that folder: a preset, or a path from there."""
-        if name.endswith(".toml") and (folder / name).is_file():
-            return folder / name
+        if name.endswith(".toml") and (folder / path_of(name)).is_file():
+            return folder / path_of(name)
         return self._find(name, "", [*self.names(), "base"], "preset")
 
     def _find(self, name: str, below: str, known: list[str], kind: str) -> Path:
         if name.endswith(".toml") or "/" in name:
-            path = Path(name).expanduser()
+            path = path_of(name)
             if path.is_file():
                 return path
             raise TunekitError(f"{kind} file {name} does not exist")
         for folder in self._folders:
-            path = folder / below / f"{name}.toml"
+            path = folder / below / path_of(f"{name}.toml")
             if path.is_file():
                 return path
         if kind == "preset" and name in self.overlay_names():
@@ -140,6 +143,8 @@ def _stems(folders: list[Path]) -> list[str]:
 def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Preset:
     if path in seen:
         raise TunekitError(f"{path}: extends itself, by way of {' → '.join(step.stem for step in seen)}")
+    if len(seen) >= DEEPEST:
+        raise TunekitError(f"{path}: it is the end of {len(seen)} presets that extend one another")
     document = _Document(path, library.flags)
     name = path.stem
     parent_name = document.table.get("extends")
@@ -174,6 +179,15 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto(), document.fits())
 
 
+def _plain(value: Any) -> Value:
+    """A value as a flag may have one: a list holds words."""
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, (str, int, float, bool)) for item in items):
+        kind = "a list with something else in it" if isinstance(value, list) else type(value).__name__
+        raise TunekitError(f"it must be a text, number, true/false or a list of them, not {kind}")
+    return [text(item) for item in items] if isinstance(value, list) else value
+
+
 class _Document:
     """One preset file, checked key by key."""
 
@@ -198,7 +212,7 @@ class _Document:
         self._known(table, BATCH_KEYS, "batch")
         for key, value in table.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                self.fail(key, f"must be a whole number above 0, not {value!r}", "batch")
+                self.fail(key, f"must be a whole number above 0, not {shortened(repr(value))}", "batch")
             if key == "effective" and value < 32:
                 self.fail(key, f"must be 32 or more, not {value}", "batch", "smaller batches make the gradient noisy")
         return table
@@ -208,12 +222,9 @@ class _Document:
         for key, value in list(table.items()):
             if key in NOT_IN_TRAIN:
                 self.fail(key, "cannot be set under [train]", "train", NOT_IN_TRAIN[key])
-            if isinstance(value, list):
-                table[key] = [str(item) for item in value]
-            elif not isinstance(value, (str, int, float, bool)):
-                self.fail(key, f"must be a text, number, true/false or a list, not {value!r}", "train")
             try:
                 secrets.refuse_secret(key)
+                table[key] = _plain(value)
                 # rlhf takes the flags of sft and pt too.
                 table[key] = self._flags.parse(key, Setting(table[key], TUNEKIT).render(), "rlhf")
             except TunekitError as error:
@@ -224,7 +235,7 @@ class _Document:
         table = self._section("why")
         for key, value in table.items():
             if not isinstance(value, str):
-                self.fail(key, f"must be text in quotes, not {value!r}", "why")
+                self.fail(key, f"must be text in quotes, not {shortened(repr(value))}", "why")
         return dict(table)
 
     def auto(self) -> tuple[AutoRow, ...]:
@@ -236,7 +247,7 @@ class _Document:
             for key, value in row.items():
                 if type(value) not in AUTO_KEYS[key]:
                     line = line_of(self._text, key, "auto", number)
-                    raise TunekitError(f"{self.path} line {line}: {key} has the wrong type: {value!r}")
+                    raise TunekitError(f"{self.path} line {line}: {key} has the wrong type: {shortened(repr(value))}")
             if not {"params_b", "gpu_gib"} <= row.keys():
                 self.fail("auto", "needs params_b and gpu_gib")
         return tuple(AutoRow(**row) for row in rows)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunekit.files import path_of
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.stages import STAGES
 
@@ -38,7 +38,7 @@ def _full_at_the_rate_of_adapters(plan: Configuration) -> bool:
 
 def _scored_by_adapter(plan: Configuration) -> bool:
     """The model that scores the answers is an adapter, or a folder that holds one."""
-    folders = [Path(name).expanduser() for name in plan.words("reward_model")]
+    folders = [path_of(name) for name in plan.words("reward_model")]
     adapter = plan.get("reward_adapters") or any((folder / "adapter_config.json").is_file() for folder in folders)
     return plan.stage.scored_by == "model" and bool(adapter)
 

@@ -18,7 +18,7 @@ from tunekit.data.functions.trial import write_formatted
 from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import path_of, write_atomically
 from tunekit.runs.trained.use import ProgressLine, run_program
 from tunekit.stages import PROMPTS
 
@@ -112,12 +112,12 @@ def question_row(prompt: str, images: Sequence[str]) -> dict[str, Any]:
     if images and not prompt:
         raise TunekitError("--image needs --prompt", "in a chat, write <image> and it asks for the file")
     for name in images:
-        if not Path(name).expanduser().is_file() and "://" not in name:
+        if not path_of(name).is_file() and "://" not in name:
             raise TunekitError(f"--image {name} does not exist")
     missing = max(0, len(images) - prompt.count("<image>"))
     row: dict[str, Any] = {"messages": [{"role": "user", "content": "<image>" * missing + prompt}]}
     if images:
-        row["images"] = [name if "://" in name else str(Path(name).expanduser().resolve()) for name in images]
+        row["images"] = [name if "://" in name else str(path_of(name).resolve()) for name in images]
     return row
 
 

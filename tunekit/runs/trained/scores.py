@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.files import local_file
 from tunekit.engine.plugin import bare
 from tunekit.errors import TunekitError, closest
-from tunekit.files import read_object, write_atomically
+from tunekit.files import path_of, read_object, write_atomically
 from tunekit.plan.secrets import redact, secret_values
 from tunekit.runs.folder import now
 from tunekit.runs.supervisor import TICK, StopRequest
@@ -80,7 +80,7 @@ def pairs_of(words: Iterable[str]) -> list[Pair]:
             raise TunekitError(f"--pair {word} is no pair", "write DATA.jsonl:SCRIPT.py, or DATA.jsonl:ONE.py,TWO.py")
         local_file(data)
         for script in scripts.split(","):
-            path = Path(script).expanduser()
+            path = path_of(script)
             if not path.is_file():
                 near = closest(path.name, [item.name for item in path.parent.glob("*.py")])
                 hint = f"did you mean {path.parent / near[0]}?" if near else "a pair is DATA.jsonl:SCRIPT.py"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.engine.after import FLASH, PATHS, Weights, refusal, weights_of
 from tunekit.errors import TunekitError
-from tunekit.files import read_object
+from tunekit.files import path_of, read_object
 from tunekit.plan.models.find import resolve
 from tunekit.runs.checkpoints import best_checkpoint, has_weights, is_adapter, saved_checkpoints, step
 from tunekit.runs.folder import RUNS, RunFolder, find_run
@@ -71,7 +71,7 @@ def find_target(name: str, checkpoint: str = "", *, merged: bool = False) -> Tar
     `checkpoint` is ``best``, ``last`` or a number; empty takes the best one that is known, else the last. `merged`
     takes the merged model of that checkpoint. Raises TunekitError where there is no such thing, or it has no weights.
     """
-    path = Path(name).expanduser()
+    path = path_of(name)
     run = None if (RUNS / name / "run.json").is_file() else _run_around(path)
     if run is None and path.is_dir() and not (path / "run.json").is_file() and has_weights(path):
         target = _of_folder(path, checkpoint)
@@ -88,7 +88,7 @@ def find_target(name: str, checkpoint: str = "", *, merged: bool = False) -> Tar
 
 def _find(name: str) -> RunFolder:
     """The run of that name. Raises TunekitError where there is none, or several because it is a recipe's."""
-    for path in (RUNS / name, Path(name).expanduser()):
+    for path in (RUNS / name, path_of(name)):
         stages = sorted(str(stage.parent) for stage in path.glob("*/run.json")) if name else []
         if stages and not (path / "run.json").is_file() and path.resolve() != RUNS.resolve():
             raise TunekitError(f"{name} is a recipe of several runs", f"name one of them: {', '.join(stages)}")
