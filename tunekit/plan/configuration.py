@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tunekit.stages import Stage
 
 
-
 @dataclass(frozen=True)
 class FlashPackage:
     """A generation of flash attention.
