@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,7 @@ MOVED = "TUNEKIT_MOVED"
 def main() -> None:
     """Run the command line and exit with its code."""
     code: int = Exit.DONE
+    gc.set_threshold(50_000)  # a start makes some ten thousand objects that all stay: to look for garbage costs a tenth
     try:
         _hide_secrets()
         from tunekit.cli.app import app

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.request import Words
+    from tunekit.runs.folder import Run
 
 HELP = {
     **{stage.name: stage.learns for stage in STAGES.values()},
@@ -29,13 +30,8 @@ REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy 
 def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     """Plan a stage by the words that were typed, and train, show or write it by the options that were `given`."""
     from tunekit.cli.show import plan as show
-    from tunekit.cli.show.lines import print_document, show_lines
-    from tunekit.cli.show.run import show_end
-    from tunekit.cli.show.screen import make_screen
+    from tunekit.cli.show.lines import print_document
     from tunekit.runs import prepare
-    from tunekit.runs.folder import RunFolder
-    from tunekit.runs.script import write_script
-    from tunekit.runs.start import check_run, start_run
 
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
@@ -46,6 +42,8 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     elif "explain" in given:
         show.print_settings(run)
     elif "write" in given:
+        from tunekit.runs.script import write_script
+
         path = Path(given["write"])
         show.show_written(run, path, write_script(run, path))
     elif "dry_run" in given:
@@ -54,9 +52,20 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
         if "force" not in given:
             prepare.refuse_too_large(run, request, facts)
         show.show_plan(run)
-        check_run(run, show_lines)
-        report = start_run(run, show_lines, make_screen(run.name))
-        raise typer.Exit(show_end(RunFolder(run.path), report))
+        _start(run)
+
+
+def _start(run: Run) -> None:
+    """Train; what shows and supervises it is imported now, which a dry run does without."""
+    from tunekit.cli.show.lines import show_lines
+    from tunekit.cli.show.run import show_end
+    from tunekit.cli.show.screen import make_screen
+    from tunekit.runs.folder import RunFolder
+    from tunekit.runs.start import check_run, start_run
+
+    check_run(run, show_lines)
+    report = start_run(run, show_lines, make_screen(run.name))
+    raise typer.Exit(show_end(RunFolder(run.path), report))
 
 
 def resume(
