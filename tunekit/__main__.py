@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from tunekit.console import say, silence
+from tunekit.console import columns, say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -53,9 +53,19 @@ def report(error: TunekitError) -> None:
     """Print an error for people."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     word = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    say(f"{word} {error.message}")
-    if error.hint:
-        say(f"hint:  {error.hint}")
+    for head, message in ((word, f" {error.message}"), ("hint:", f"  {error.hint}" if error.hint else "")):
+        if message:
+            say(f"{head}{_wrapped(message)}")
+
+
+def _wrapped(message: str) -> str:
+    """A message behind its word of six columns, wrapped below itself in a terminal; words stay whole."""
+    wide = columns(sys.stderr)
+    if wide is None or len(message) + 6 <= wide:
+        return message
+    from textwrap import fill
+
+    return fill(message, max(40, wide - 6), subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False)
 
 
 def _hide_secrets() -> None:
