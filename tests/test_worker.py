@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -174,3 +176,19 @@ def test_one_worker_answers_many_questions(tmp_path: Path, monkeypatch: pytest.M
     assert gone(first[0]["pid"])
     assert gone(again["pid"])
     Worker("own:answer").__exit__()  # one that was never asked
+
+
+def test_it_ends_with_the_one_who_asks_however_that_one_ends(tmp_path: Path) -> None:
+    body = ("pathlib.Path(where).write_text(str(os.getpid()))", "time.sleep(600)")
+    text = "".join(f"    {line}\n" for line in body)
+    (tmp_path / "own.py").write_text(f"import os, pathlib, time\ndef answer(where):\n{text}", encoding="utf-8")
+    asking = f"from tunekit.worker import ask_once; ask_once('own:answer', {str(tmp_path / 'pid')!r})"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        (tmp_path / "pid").unlink(missing_ok=True)
+        with subprocess.Popen([sys.executable, "-c", asking], env=env) as process:
+            end = time.monotonic() + 60
+            while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()) and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(number)
+        assert gone(int((tmp_path / "pid").read_text()))
