@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -189,3 +191,19 @@ def test_one_that_floods_is_ended(ask: Any) -> None:
 def test_the_last_line_of_much_is_kept(ask: Any) -> None:
     body = "for n in range(40): print('x' * 1000000)\nprint('last words', flush=True); os._exit(4)"
     assert str(failure(ask, body, None, None)) == "last words"
+
+
+def test_it_ends_with_the_one_who_asks_however_that_one_ends(tmp_path: Path) -> None:
+    body = ("pathlib.Path(where).write_text(str(os.getpid()))", "time.sleep(600)")
+    text = "".join(f"    {line}\n" for line in body)
+    (tmp_path / "own.py").write_text(f"import os, pathlib, time\ndef answer(where):\n{text}", encoding="utf-8")
+    asking = f"from tunekit.worker import ask_once; ask_once('own:answer', {str(tmp_path / 'pid')!r})"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        (tmp_path / "pid").unlink(missing_ok=True)
+        with subprocess.Popen([sys.executable, "-c", asking], env=env) as process:
+            end = time.monotonic() + 60
+            while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()) and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(number)
+        assert gone(int((tmp_path / "pid").read_text()))

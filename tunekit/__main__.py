@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 
 from tunekit import leave
-from tunekit.console import prepare_streams, say, silence
+from tunekit.console import columns, prepare_streams, say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -17,6 +18,7 @@ MOVED = "TUNEKIT_MOVED"
 def main() -> None:
     """Run the command line and exit with its code."""
     code: int = Exit.DONE
+    gc.set_threshold(50_000)  # a start makes some ten thousand objects that all stay: to look for garbage costs a tenth
     try:
         prepare_streams()
         _hide_secrets()
@@ -82,14 +84,24 @@ def report(error: TunekitError) -> None:
     from tunekit.plan.secrets import redact, secret_values
 
     hidden = secret_values(os.environ)
-    say(f"{word} {redact(_short(error.message), hidden)}")
-    if error.hint:
-        say(f"hint:  {redact(_short(error.hint), hidden)}")
+    for head, message in ((word, f" {error.message}"), ("hint:", f"  {error.hint}" if error.hint else "")):
+        if message:
+            say(f"{head}{_wrapped(redact(_short(message), hidden))}")
 
 
 def _short(message: str, most: int = 4000) -> str:
     """A message that people can read: a file's name or a word may be longer than all the rest."""
     return message if len(message) <= most else f"{message[: most // 2]} … {message[-most // 2 :]}"
+
+
+def _wrapped(message: str) -> str:
+    """A message behind its word of six columns, wrapped below itself in a terminal; words stay whole."""
+    wide = columns(sys.stderr)
+    if wide is None or len(message) + 6 <= wide:
+        return message
+    from textwrap import fill
+
+    return fill(message, max(40, wide - 6), subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False)
 
 
 def _hide_secrets() -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import uuid
 from importlib import import_module
@@ -44,6 +45,9 @@ given up: whoever prints so much in seconds never ends."""
 
 LONGEST_ANSWER = 1 << 28
 """Characters of an answer."""
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether the one who asks is still there."""
 
 
 class WorkerFailed(Exception):  # noqa: N818 - named as what happened
@@ -219,6 +223,7 @@ def serve(target: str) -> None:
     questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     os.register_at_fork(after_in_child=answers.close)  # else a forked child would keep the one who asks waiting
     try:
         module, _, name = target.partition(":")
@@ -229,6 +234,13 @@ def serve(target: str) -> None:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)  # threads that are left would keep the process
+
+
+def _end_with(parent: int) -> None:
+    """End this process and all that it started once the one who asks is gone, by whatever signal."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY)
+    os.killpg(0, signal.SIGKILL)  # it leads a session of its own
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -17,6 +17,7 @@ from tunekit.engine import doctor, environment
 from tunekit.engine.environment import TOKENS, Disk, Environment, Unmet
 from tunekit.engine.probe import IMPORTS, Import
 from tunekit.hardware import Gpu
+from tunekit.plan.configuration import FLASH_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,9 @@ REPO = Path(__file__).parents[2]
 SECRET = "hf_planted0123456789abcdef"
 WORKS = Import("works")
 NMS = Import("broken", "RuntimeError: Failed to import\noperator torchvision::nms does not exist")
+T4 = Gpu("T4", 15, None, (7, 5))
 A100 = Gpu("A100-SXM4-80GB", 79.3, 78.9, (8, 0))
+H100 = Gpu("H100", 79.3, 78.9, (9, 0))
 ON_GPU = Import("works", found={"cuda": "12.8", "hip": "", "gpus": 1})
 CPU_BUILD = Import("works", found={"cuda": "", "hip": "", "gpus": 0})
 
@@ -192,6 +195,14 @@ def test_a_good_machine_has_only_ok_lines_and_nothing_to_mend() -> None:
         ("flash-attn", {"imports": importing(flash_attn=None)}, "warning", "no packing", '"tunekit[flash]"'),
         (
             "flash-attn",
+            {"imports": importing(flash_attn=None), "gpus": (H100,)},
+            "warning",
+            "no packing",
+            "flash-attn-4",
+        ),
+        ("flash-attn", {"imports": importing(flash_attn=None, flash_attn_4=WORKS)}, "warning", "no packing", "[flash]"),
+        (
+            "flash-attn",
             {"imports": importing(flash_attn=Import("slow"))},
             "warning",
             "120 s",
@@ -224,13 +235,13 @@ def test_what_is_wrong_is_said_with_what_mends_it(
     assert (found.level, said in found.found, fix in found.fix) == (level, True, True), found
 
 
-@pytest.mark.parametrize("companion", doctor.COMPANIONS, ids=lambda companion: companion.name)
+@pytest.mark.parametrize("companion", [*doctor.COMPANIONS, *doctor.FLASHES], ids=lambda companion: companion.name)
 def test_a_package_that_is_installed_but_broken_is_a_problem(companion: doctor.Package) -> None:
     broken = Import("broken", "ImportError: libfoo.so:\nundefined symbol: _ZN3c10")
     found = line(companion.name, imports=importing(**{companion.module: broken}))
     assert found.level == "problem"
     assert "undefined symbol: _ZN3c10" in found.found
-    assert found.fix.startswith("pip install")
+    assert found.fix.startswith(("pip install", "# flash-attn-3 is built from"))
 
 
 def test_optional_packages_may_be_absent() -> None:
@@ -238,6 +249,39 @@ def test_optional_packages_may_be_absent() -> None:
         assert line(name).level == "ok"
     bare = replace(GOOD, gpus=(), imports=importing(flash_attn=None, torch=CPU_BUILD))
     assert line("flash-attn", bare).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "here", "lines"),
+    [
+        (A100, ("flash_attn",), {"flash-attn": "2.8.3"}),
+        (H100, ("flash_attn_4",), {"flash-attn-4": "4.0.0b36"}),
+        (H100, ("flash_attn", "flash_attn_4"), {"flash-attn": "2.8.3", "flash-attn-4": "4.0.0b36"}),
+        (A100, ("flash_attn", "flash_attn_4"), {"flash-attn": "2.8.3", "flash-attn-4": "is not made for this GPU"}),
+        (T4, (), {"flash-attn": "of no use on this GPU"}),
+        (T4, ("flash_attn",), {"flash-attn": "is not made for this GPU"}),
+    ],
+)
+def test_flash_attentions_are_told_apart_and_held_against_the_card(
+    gpu: Gpu, here: tuple[str, ...], lines: dict[str, str]
+) -> None:
+    imports = {**importing(flash_attn=None), **dict.fromkeys(here, WORKS)}
+    facts = replace(GOOD, gpus=(gpu,), imports=imports, versions={**GOOD.versions, "flash-attn-4": "4.0.0b36"})
+    found = {check.name: check for check in doctor.check_environment(facts) if check.name.startswith("flash")}
+    assert found.keys() == lines.keys()
+    assert all(said in found[name].found and found[name].level == "ok" for name, said in lines.items())
+
+
+def test_without_deep_nothing_is_claimed_that_was_not_tried() -> None:
+    untried = Import("untried")
+    imports = dict.fromkeys(GOOD.imports, untried) | {"torch": Import("untried", found={"cuda": "12.8", "hip": ""})}
+    checks = {check.name: check for check in doctor.check_environment(replace(GOOD, imports=imports))}
+    assert {check.level for check in checks.values()} == {"ok"}
+    assert checks["torch"].found == "2.13.0+cu128, built for CUDA 12.8"
+    assert "starts" not in checks["ms-swift"].found
+    assert "starts" in line("ms-swift").found
+    imports["torch"] = Import("untried", found={"cuda": "", "hip": ""})
+    assert line("torch", imports=imports).level == "problem", "a CPU build on a machine with a GPU"
 
 
 def test_only_the_root_of_several_broken_imports_is_a_problem() -> None:
@@ -296,16 +340,18 @@ def _bare(text: str) -> str:
 def test_the_exit_code_is_1_where_there_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, facts: Environment, code: int, verdict: str
 ) -> None:
-    monkeypatch.setattr(environment, "find_environment", lambda: facts)
+    monkeypatch.setattr(environment, "find_environment", lambda **_: facts)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == code
-    assert result.stdout.endswith(verdict)
+    assert verdict in result.stdout
+    assert "tunekit doctor --deep" in result.stdout
+    assert "--deep" not in CliRunner().invoke(app, ["doctor", "--deep"]).stdout.partition("\n\n")[2]
     assert "\x1b" not in result.stdout
 
 
 def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        environment, "find_environment", lambda: replace(GOOD, engine=None, versions=without("transformers"))
+        environment, "find_environment", lambda **_: replace(GOOD, engine=None, versions=without("transformers"))
     )
     result = CliRunner().invoke(app, ["doctor", "--json"])
     document = json.loads(result.stdout)
@@ -318,8 +364,9 @@ def test_json_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
 def fake_site(tmp_path: Path) -> Path:
     """A folder for PYTHONPATH with an empty package for all that doctor imports: no real one is loaded."""
     for name in IMPORTS:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").touch()
+        if name not in FLASH_PACKAGES:  # these are known by their distributions
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").touch()
     torch = "class version:\n    cuda = None\nclass cuda:\n    is_available = staticmethod(lambda: False)\n"
     (tmp_path / "torch" / "__init__.py").write_text(torch)
     (tmp_path / "bitsandbytes" / "cextension.py").touch()
@@ -355,7 +402,7 @@ def test_a_broken_import_is_found_and_shows_no_token(fake_site: Path) -> None:
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
     tokens = dict.fromkeys(TOKENS, SECRET)
-    ended, checks = real(fake_site, "--json", **tokens)
+    ended, checks = real(fake_site, "--json", "--deep", **tokens)
     assert checks["swanlab"].level == "problem"
     assert checks["swanlab"].found.endswith("RuntimeError: bad version")
     assert (checks["torchvision"].level, checks["torchvision"].fix.endswith("uninstall torchvision")) == (
@@ -365,7 +412,7 @@ def test_a_broken_import_is_found_and_shows_no_token(fake_site: Path) -> None:
     assert checks["deepspeed"].level == "ok"
     assert all(f"{name} set" in checks["tokens"].found for name in TOKENS)
     assert ended.returncode == 1
-    for run in (ended, real(fake_site, **tokens)[0]):
+    for run in (ended, real(fake_site, "--deep", **tokens)[0]):
         for length in range(8, len(SECRET)):
             assert SECRET[:length] not in run.stdout + run.stderr
 
@@ -375,8 +422,20 @@ def test_nothing_heavy_is_imported_into_this_process(fake_site: Path) -> None:
         "import sys\n"
         "from tunekit.engine.doctor import check_environment\n"
         "from tunekit.engine.environment import find_environment\n"
-        f"check_environment(find_environment()); sys.exit(bool(set({list(IMPORTS)}) & set(sys.modules)))"
+        f"check_environment(find_environment(deep=True)); sys.exit(bool(set({list(IMPORTS)}) & set(sys.modules)))"
     )
     paths = os.pathsep.join([str(fake_site), str(REPO)])
     ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False)
     assert ended.returncode == 0
+
+
+def test_without_deep_no_package_is_imported_at_all(fake_site: Path) -> None:
+    for name in IMPORTS:
+        if name not in FLASH_PACKAGES:
+            (fake_site / name / "__init__.py").write_text(f"open({str(fake_site / 'ran')!r}, 'w'); raise SystemExit(9)")
+    (fake_site / "torch" / "version.py").write_text("cuda: Optional[str] = '12.8'\nhip = None\n")
+    _, checks = real(fake_site, "--json")
+    assert checks["torch"].found.endswith("built for CUDA 12.8")
+    assert not (fake_site / "ran").exists()
+    real(fake_site, "--json", "--deep")
+    assert (fake_site / "ran").exists()

@@ -125,6 +125,24 @@ def test_the_table_of_the_installed_engine_is_cached(sources, tmp_path):
         _uncached()
 
 
+@pytest.mark.parametrize("other", ["transformers", "trl"])
+def test_another_version_of_a_package_that_ms_swift_inherits_from_is_read_anew(sources, tmp_path, monkeypatch, other):
+    from tunekit.engine import flags as reader
+
+    base = tmp_path / "site" / other
+    base.mkdir()
+    (base / "__init__.py").write_text("__version__ = '1'", encoding="utf-8")
+    roots = {"swift": sources, other: base}
+    monkeypatch.setattr(reader, "find_package", roots.get)
+    before = flag_table()
+    changed = (sources / "arguments/base.py").read_text(encoding="utf-8").replace("maybe", "perhaps")
+    (sources / "arguments/base.py").write_text(changed, encoding="utf-8")
+    assert "perhaps" not in _uncached().by_command["sft"], "nothing was installed since"
+    (base / "__init__.py").write_text("__version__ = '1.1'", encoding="utf-8")
+    assert "perhaps" in _uncached().by_command["sft"]
+    assert "perhaps" not in before.by_command["sft"]
+
+
 def _uncached():
     from tunekit.engine import flags as reader
 

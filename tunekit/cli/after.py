@@ -126,12 +126,14 @@ def predict_command(
     if dry_run:
         print(job.to_answer(names, output or Path("answers.jsonl")).shell())
         return
-    made = answer_rows(job, names, "predict")
+    made = answer_rows(job, names, "predict", partly=True)
     if output is None:
-        print("\n".join(made.lines))
-        return
-    made.write(output)
-    say(f"wrote {output}: {counted(len(made.lines), 'row')}")
+        print("\n".join(made.lines), flush=True)
+    else:
+        made.write(output)
+        say(f"wrote {output}: {counted(len(made.lines), 'row')}")
+    if made.failure:
+        raise made.failure
 
 
 def eval_command(

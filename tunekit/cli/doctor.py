@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunekit.cli.show.lines import print_document
+from tunekit.console import columns
 from tunekit.errors import counted
 
 if TYPE_CHECKING:
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 WIDEST = 100
 LEVEL = max(len(level) for level in COLOURS) + 2
-WAIT = "Importing torch and its companions, some seconds …"
+SHALLOW = "Packages were found, not imported: tunekit doctor --deep tries each one."
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
+def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Import torch, ms-swift and the others, and try the GPUs.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
     """Is this machine ready to train? Each line says what mends it; exit code 1 where there is a problem."""
     from tunekit.engine.doctor import check_environment
     from tunekit.engine.environment import find_environment
 
-    waiting = sys.stderr.isatty()
-    if waiting:
-        typer.echo(WAIT, err=True, nl=False)
     try:
-        checks = check_environment(find_environment())
+        checks = check_environment(find_environment(deep=deep, watch=_watch))
     finally:
-        if waiting:
-            typer.echo(f"\r{' ' * len(WAIT)}\r", err=True, nl=False)
+        _watch("")
     problems = sum(check.level == "problem" for check in checks)
     warnings = sum(check.level == "warning" for check in checks)
     if as_json:
@@ -45,8 +47,18 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         for line in doctor_lines(checks, min(shutil.get_terminal_size().columns, WIDEST)):
             typer.echo(line, color=colour)
         typer.echo(f"\n  {_verdict(problems, warnings)}", color=colour)
+        if not deep:
+            typer.echo(f"  {SHALLOW}")
     if problems:
         raise typer.Exit(1)
+
+
+def _watch(what: str) -> None:
+    """What is waited for, in a line that is written over; nothing where stderr is no terminal."""
+    wide = columns(sys.stderr)
+    if wide:
+        line = f"  {what} …" if what else ""
+        typer.echo(f"\r\x1b[K{line if len(line) < wide else line[: wide - 2] + '…'}", err=True, nl=False)
 
 
 def doctor_lines(checks: list[Check], width: int) -> list[str]:

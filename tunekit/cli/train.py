@@ -36,7 +36,6 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     from tunekit.cli.show.lines import print_document
     from tunekit.runs import prepare
     from tunekit.runs.preflight import data_problems
-    from tunekit.runs.script import write_script
 
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
@@ -50,6 +49,8 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     elif "explain" in given:
         show.print_settings(run)
     elif "write" in given:
+        from tunekit.runs.script import write_script
+
         path = Path(given["write"])
         show.show_written(run, path, data_problems(run.plan), write_script(run, path))
     elif "dry_run" in given:

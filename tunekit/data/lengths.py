@@ -8,7 +8,6 @@ dataset, a tokenizer or a setting that changes asks anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -173,6 +172,8 @@ def _file(name: str) -> dict[str, Any]:
 
 def _place(asked: Mapping[str, Any]) -> Path:
     """Where the answer is kept: named after all that decides it."""
+    import hashlib  # loads OpenSSL, which a dry run can do without
+
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     folder = Path(asked["model"])
     tokenizer = sorted(path for path in folder.iterdir() if path.suffix in TOKENIZER_FILES) if folder.is_dir() else []

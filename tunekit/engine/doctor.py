@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Environment
 from tunekit.engine.locate import release_of
-from tunekit.engine.probe import TIME_LIMIT
+from tunekit.engine.probe import TIME_LIMIT, Import
 from tunekit.errors import counted
 from tunekit.hardware import Hardware
+from tunekit.plan.configuration import FLASH_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ ROOMY, FULL = 20.0, 2.0
 TRAIN = 'pip install "tunekit[train]"'
 MEND_ENGINE = 'pip install "ms-swift>=4.6,<5"'
 MEND_TORCH = "pip uninstall torch && pip install torch"
-AGAIN = "tunekit doctor  # once more: the second import is faster"
+AGAIN = "tunekit doctor --deep  # once more: the second import is faster"
 PYTORCH = "https://pytorch.org/get-started/locally"
 
 MOVES = {
@@ -71,7 +72,6 @@ class Package:
     mend: str = ""
     broken: str = "but the import fails"
     roots: tuple[str, ...] = ROOTS
-    gpu_only: bool = False
 
 
 TORCH = Package("torch", "torch", install=TRAIN, level="problem", mend=MEND_TORCH, roots=())
@@ -83,15 +83,16 @@ TORCHVISION = Package(
 )
 ENGINE = Package("ms-swift", "swift", mend=MEND_ENGINE, broken="but it cannot start")
 
-FLASH = "not installed: no packing, slower attention (sdpa instead)"
+FLASH_MENDS = {
+    # It imports torch while it is built. A cached wheel is what no longer fits after torch was changed.
+    "flash_attn": "pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall flash-attn",
+    "flash_attn_3": f"# flash-attn-3 is {FLASH_PACKAGES['flash_attn_3'].install}",
+    "flash_attn_4": f"{FLASH_PACKAGES['flash_attn_4'].install} --force-reinstall",
+}
+FLASHES = tuple(Package(FLASH_PACKAGES[name].distribution, name, mend=mend) for name, mend in FLASH_MENDS.items())
+NO_FLASH = "not installed: no packing, slower attention (sdpa instead)"
 QLORA = "not installed: no QLoRA (4-bit base models)"
 COMPANIONS = (
-    Package(
-        *("flash-attn", "flash_attn", FLASH, 'pip install --no-build-isolation "tunekit[flash]"', "warning"),
-        # It imports torch while it is built. A cached wheel is what no longer fits after torch was changed.
-        mend="pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall flash-attn",
-        gpu_only=True,
-    ),
     Package("bitsandbytes", "bitsandbytes", QLORA, 'pip install "tunekit[qlora]"', "warning"),
     Package("deepspeed", "deepspeed", "not installed, optional (ZeRO over several GPUs)"),
     Package("liger-kernel", "liger_kernel", "not installed, optional (less memory for the loss)"),
@@ -119,19 +120,19 @@ def _fault(here: Environment, package: Package) -> Check | None:
     """The line of a package that is missing, slow or broken; None where it works."""
     name, state, version = package.name, here.imports.get(package.module), _version(here, package.name)
     if state is None:
-        if package.gpu_only and not here.gpus:
-            return Check(name, "ok", "not installed, and of no use without a GPU")
         return Check(name, package.level, package.missing, package.install)
     if state.status == "slow":
         found = f"{version}; its import was ended after {TIME_LIMIT:.0f} s, so nothing is known"
         return Check(name, "warning", found, AGAIN)
-    if state.status == "works":
+    if state.status in ("works", "untried"):
         return None
     found = f"{version}, {package.broken}"
     for root in package.roots:  # where one of them fails, that one has the line to act on
         status = here.imports[root].status if root in here.imports else "missing"
         if status == "broken" or (root, status) == ("torch", "missing"):
-            return Check(name, "warning", f"{found}: {root} is {status}", f"tunekit doctor  # once {root} is mended")
+            return Check(
+                name, "warning", f"{found}: {root} is {status}", f"tunekit doctor --deep  # once {root} is mended"
+            )
     mend = package.mend or f"pip install --no-deps --force-reinstall {name}"
     return Check(name, "problem", f"{found}: {state.line}", mend)
 
@@ -170,6 +171,7 @@ def _torch(here: Environment) -> Iterator[Check]:
 
 def _torch_build(here: Environment) -> Check:
     torch, seen = here.imports["torch"].found, _seen_by_torch(here)
+    tried = here.imports["torch"].status == "works"
     cuda, hip, error = torch.get("cuda"), torch.get("hip"), str(torch.get("gpu_error", ""))
     build = f"built for CUDA {cuda}" if cuda else f"built for ROCm {hip}" if hip else "CPU build"
     found = f"{_version(here, 'torch')}, {build}"
@@ -179,7 +181,12 @@ def _torch_build(here: Environment) -> Check:
     return _first(
         "torch",
         (here.gpus and not cuda, "problem", f"{found}: it cannot use the GPU of this machine", MEND_TORCH),
-        (here.gpus and not seen, "problem", f"{found}, but it sees no GPU: the driver is too old for it", update),
+        (
+            here.gpus and tried and not seen,
+            "problem",
+            f"{found}, but it sees no GPU: the driver is too old for it",
+            update,
+        ),
         ("OutOfMemory" in error, "warning", full, "nvidia-smi"),
         (error, "problem", f"{found}, but it does not compute on {error}", other),
         (seen, "ok", f"{found}, computes on {counted(seen, 'GPU')}", ""),
@@ -206,7 +213,8 @@ def _engine(here: Environment) -> Iterator[Check]:
     elif here.flags_error:
         yield Check("ms-swift", "problem", here.flags_error, MEND_ENGINE)
     else:
-        found = f"{here.engine}, starts, {here.flags} flags read from it"
+        tried = here.imports.get(ENGINE.module, Import("untried")).status == "works"
+        found = f"{here.engine}, {'starts, ' if tried else ''}{here.flags} flags read from it"
         yield _fault(here, ENGINE) or Check("ms-swift", "ok", found)
 
 
@@ -238,6 +246,29 @@ def _companions(here: Environment) -> Iterator[Check]:
         yield Check("msgspec", "ok", found) if found else Check("msgspec", "warning", missing, "pip install msgspec")
     for package in COMPANIONS:
         yield _line(here, package)
+
+
+def _flash(here: Environment) -> Iterator[Check]:
+    """Each flash attention that is here, and whether it is for these GPUs; else which one to get."""
+    capability = Hardware(here.gpus).capability
+    fit = [name for name, package in FLASH_PACKAGES.items() if here.gpus and package.runs_on(capability)]
+    for package in FLASHES:
+        if package.module not in here.imports:
+            continue
+        line = _line(here, package)
+        if line.level == "ok" and here.gpus and package.module not in fit:
+            major, minor = capability or (0, 0)
+            found = f"{line.found} is not made for this GPU (compute capability {major}.{minor}) and is not used"
+            line = replace(line, found=found)
+        yield line
+    usable, installed = here.imports.keys() & set(fit), here.imports.keys() & FLASH_PACKAGES.keys()
+    if fit and not usable:
+        best = "flash_attn_4" if capability and "flash_attn_4" in fit else "flash_attn"
+        yield Check("flash-attn", "warning", NO_FLASH, FLASH_PACKAGES[best].install)
+    elif not installed:
+        yield Check(
+            "flash-attn", "ok", f"not installed, and of no use {'on this GPU' if here.gpus else 'without a GPU'}"
+        )
 
 
 def _swift_on_path(here: Environment) -> Iterator[Check]:
@@ -273,6 +304,7 @@ CHECKS: tuple[Callable[[Environment], Iterator[Check]], ...] = (
     _torchvision,
     _engine,
     _requirements,
+    _flash,
     _companions,
     _swift_on_path,
     _disks,

@@ -8,20 +8,23 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import find_engine, find_package
-from tunekit.engine.probe import Import, try_imports
+from tunekit.engine.probe import Import, find_packages, try_imports
 from tunekit.errors import TunekitError
 from tunekit.files import path_of
 from tunekit.hardware import Gpu, detect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tunekit.engine.probe import Watch
 
 TOKENS = ("HF_TOKEN", "MODELSCOPE_API_TOKEN", "SWANLAB_API_KEY", "WANDB_API_KEY")
 """What hubs and trackers log in with. Their values are never read, only whether there is one."""
@@ -56,7 +59,7 @@ class Environment:
         versions: installed distributions, by lower-case name with dashes.
         declared: how many requirements ms-swift declares; 0 where its metadata is missing.
         unmet: those that are not met; None where that could not be compared.
-        imports: how the import of each installed package went, by import name.
+        imports: how the import of each installed package went, by the name that plans know it by.
         driver: whether there is an ``nvidia-smi``; `gpus` is what it shows, after ``CUDA_VISIBLE_DEVICES`` (`visible`).
         scripts: the folder of this interpreter's programs.
         swift: the one on ``PATH``; `swift_is_own` where it is this interpreter's.
@@ -84,8 +87,22 @@ class Environment:
     pip: str = "pip"
 
 
-def find_environment() -> Environment:
-    """Look at this interpreter and this machine. Imports packages in processes of their own: seconds."""
+def find_environment(*, deep: bool = False, watch: Watch = lambda _: None) -> Environment:
+    """Look at this interpreter and this machine; `deep` imports the packages, in processes of their own: seconds.
+
+    What takes time is done side by side; `watch` is told what is waited for.
+    """
+    with ThreadPoolExecutor() as pool:
+        watch("looking at GPUs and packages")
+        asked = pool.submit(detect)
+        imports = pool.submit(try_imports, watch) if deep else pool.submit(find_packages)
+        found = _look_around()
+        gpus = tuple(asked.result())
+        return replace(found, gpus=gpus, imports=imports.result())
+
+
+def _look_around() -> Environment:
+    """All but GPUs and packages."""
     engine = find_engine()
     try:
         table = flag_table()
@@ -107,9 +124,7 @@ def find_environment() -> Environment:
         versions=versions,
         declared=len(declared),
         unmet=None if missed is None else tuple(missed),
-        imports=try_imports(),
         driver=shutil.which("nvidia-smi") is not None,
-        gpus=tuple(detect()),
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         scripts=scripts,
         swift=Path(swift) if swift else None,

@@ -7,7 +7,9 @@ and Python's method resolution order, on empty stand-in classes, says which defi
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import zlib
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ from tunekit.files import cache_folder, keep_answer
 from tunekit.plan.flags import Flag, FlagTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
 
 SNAPSHOT = Path(__file__).with_name("flags-4.6.0.json")
 """The flags of ms-swift 4.6.0, used where ms-swift is not installed. ``scripts/snapshots`` writes it."""
@@ -37,24 +40,41 @@ AFTER_CLASSES = {
 }
 """The same of the commands that use what was trained: a table of their own, for a flag of these is none of a run."""
 
+BASES = ("transformers", "trl")
+"""Packages whose dataclasses those of ms-swift inherit from."""
+
 
 def flag_table(classes: Mapping[str, tuple[str, str]] = ARGUMENT_CLASSES) -> FlagTable:
-    """The flags of the installed ms-swift (cached by version and change), or of the shipped snapshot.
+    """The flags of the installed ms-swift (cached by its state and that of `BASES`), or of the shipped snapshot.
 
     `classes` are those of the commands: `ARGUMENT_CLASSES` or `AFTER_CLASSES`.
     """
     engine = find_engine()
     if engine is None:
         return _load(SNAPSHOT, classes)
-    stamp = int((engine.root / "version.py").stat().st_mtime)
     family = "after" if classes is AFTER_CLASSES else "flags"
-    cached = cache_folder() / f"{family}-{engine.version}-{stamp}.json"
+    cached = cache_folder() / f"{family}-{engine.version}-{_state(engine)}.json"
     try:
         return _load(cached, classes)
     except (OSError, ValueError, KeyError):  # not cached yet, or written by another version of tunekit
         table = read_flags(engine, classes)
         keep_answer(cached, to_json(table))  # without it a call costs 0.2 s more, nothing else
         return table
+
+
+def _state(engine: Installation) -> str:
+    """What tells one ms-swift with its `BASES` from another: the fields of both are its flags."""
+    others = [root / "__init__.py" for name in BASES if (root := find_package(name))]
+    marks = [
+        (str(path), state.st_mtime_ns, state.st_size) for path, state in _states(engine.root / "version.py", *others)
+    ]
+    return f"{zlib.crc32(json.dumps(marks).encode()):08x}"
+
+
+def _states(*paths: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield path, path.stat()
 
 
 def _load(path: Path, classes: Mapping[str, tuple[str, str]]) -> FlagTable:

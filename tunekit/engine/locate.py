@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tunekit.plan.configuration import FLASH_PACKAGES
+
 OPTIONAL_PACKAGES = (
-    *("flash_attn", "flash_attn_3", "bitsandbytes", "liger_kernel", "deepspeed", "swanlab", "wandb", "vllm"),
+    *("bitsandbytes", "liger_kernel", "deepspeed", "swanlab", "wandb", "vllm"),
     *("torchvision", "qwen_vl_utils"),
 )
 """Packages that decide what a plan may use, by import name."""
@@ -55,8 +57,41 @@ def find_engine() -> Installation | None:
 
 
 def installed_packages() -> frozenset[str]:
-    """Which of `OPTIONAL_PACKAGES` are installed here (present, not proven to work: `tunekit doctor` imports them)."""
-    return frozenset(name for name in OPTIONAL_PACKAGES if find_package(name))
+    """Which of `OPTIONAL_PACKAGES` and `FLASH_PACKAGES` are here (not proven to work: `tunekit doctor` does that)."""
+    return frozenset(name for name in OPTIONAL_PACKAGES if find_package(name)) | installed_flash()
+
+
+@cache
+def installed_flash() -> frozenset[str]:
+    """Which of `FLASH_PACKAGES` are installed, by their distributions as transformers finds them."""
+    found = {name for name, package in FLASH_PACKAGES.items() if _has_folder(package.module.partition(".")[0])}
+    found = {name for name in found if _is_distribution(FLASH_PACKAGES[name].distribution)}
+    return frozenset(found if "flash_attn_4" not in found or _knows_flash_4() else found - {"flash_attn_4"})
+
+
+def _has_folder(name: str) -> bool:
+    """Whether a top-level package or namespace is there: flash-attn-4 brings ``flash_attn`` without an __init__.py."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _is_distribution(name: str) -> bool:
+    from importlib import metadata  # only where a package of that name was found: it takes some milliseconds
+
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _knows_flash_4() -> bool:
+    """Whether the transformers here can use flash-attn-4: old ones cannot. Without any, nothing runs anyway."""
+    root = find_package("transformers")
+    used = root / "modeling_flash_attention_utils.py" if root else None
+    return used is None or not used.is_file() or "flash_attention_4" in used.read_text(encoding="utf-8")
 
 
 def package_version(distribution: str) -> tuple[int, ...] | None:

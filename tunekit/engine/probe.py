@@ -1,19 +1,27 @@
-"""Import packages for real, each in an interpreter of its own: it may hang, crash or print, and gets no tokens."""
+"""What of the packages is here, and whether it works.
+
+Imports are real ones, each in an interpreter of its own: a package may hang, crash or print, and gets no tokens.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunekit.engine.locate import find_package
+from tunekit.engine.locate import find_package, installed_flash
 from tunekit.plan import secrets
+from tunekit.plan.configuration import FLASH_PACKAGES
 from tunekit.worker import WorkerFailed, ask_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TIME_LIMIT = 120.0
 """Seconds that one import may take. From a local disk it is 2 to 12; from a cold network disk far more."""
@@ -45,22 +53,27 @@ IMPORTS: Mapping[str, str] = {
     "torch": TORCH,
     "torchvision": "import torchvision",
     "flash_attn": "import flash_attn",
+    "flash_attn_3": "import flash_attn_interface",
+    "flash_attn_4": "import flash_attn.cute",
     "bitsandbytes": BITSANDBYTES,
     "liger_kernel": "import liger_kernel.transformers",
     "deepspeed": "import deepspeed",
     "swanlab": "import swanlab",
 }
-"""What is run to see whether a package works, by import name. The slowest comes first."""
+"""What is run to see whether a package works, by the name that plans know it by. The slowest comes first."""
+
+Watch = Callable[[str], None]
+"""Is told in a few words what is being done."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """How the import of an installed package went: ``slow`` where the time limit ended it.
+    """How the import of an installed package went: ``slow`` where the time limit ended it, ``untried`` without one.
 
     `error` is the whole text of a broken one, `found` what the code in `IMPORTS` found out.
     """
 
-    status: Literal["works", "broken", "slow"]
+    status: Literal["works", "broken", "slow", "untried"]
     error: str = ""
     found: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,14 +88,51 @@ class Import:
         return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def try_imports() -> dict[str, Import]:
+def find_packages() -> dict[str, Import]:
+    """What is installed of `IMPORTS`, without an import: of torch, its files say for which GPUs it was built."""
+    found: dict[str, Import] = {name: Import("untried") for name in _present()}
+    if "torch" in found:
+        found["torch"] = Import("untried", found=_torch_build(find_package("torch")))
+    return found
+
+
+def try_imports(watch: Watch) -> dict[str, Import]:
     """Import what is installed of `IMPORTS`, several at a time; what is not installed is left out."""
-    present = [name for name in IMPORTS if find_package(name)]
-    if not present:
+    names = _present()
+    left = dict.fromkeys(names)
+    lock = threading.Lock()
+
+    def tell() -> None:
+        watch(f"importing {', '.join(left)}" if left else "")
+
+    def attempt(name: str) -> Import:
+        result = try_import(IMPORTS[name])
+        with lock:
+            del left[name]
+            tell()
+        return result
+
+    if not names:
         return {}
+    tell()
     # More at a time than there are cores would only bring all of them nearer to the limit.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
-        return dict(zip(present, pool.map(try_import, [IMPORTS[name] for name in present]), strict=True))
+        return dict(zip(names, pool.map(attempt, names), strict=True))
+
+
+def _present() -> list[str]:
+    flash = installed_flash()
+    return [name for name in IMPORTS if (name in flash if name in FLASH_PACKAGES else find_package(name))]
+
+
+def _torch_build(root: Path | None) -> dict[str, str]:
+    """The CUDA or ROCm that a torch was built for, as its version.py says."""
+    try:
+        text = (root / "version.py").read_text(encoding="utf-8", errors="replace") if root else ""
+    except OSError:
+        text = ""
+    rows = {name: re.search(rf"^{name}(?:: [^=]*)? = '([^']*)'", text, re.MULTILINE) for name in ("cuda", "hip")}
+    return {name: row.group(1) if row else "" for name, row in rows.items()}
 
 
 def try_import(code: str, limit: float = TIME_LIMIT) -> Import:

@@ -17,8 +17,52 @@ if TYPE_CHECKING:
     from tunekit.plan.settings import Setting, Value
     from tunekit.stages import Stage
 
-FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
-"""Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free)."""
+
+@dataclass(frozen=True)
+class FlashPackage:
+    """A generation of flash attention.
+
+    Attributes:
+        distribution: as pip names it.
+        module: as Python imports it.
+        install: how to get one.
+        since: the compute capability that it needs; `before`: the first that it is not for.
+    """
+
+    distribution: str
+    module: str
+    install: str
+    since: tuple[int, int]
+    before: tuple[int, int] = (99, 0)
+
+    def runs_on(self, capability: tuple[int, int] | None) -> bool:
+        """Whether a GPU can compute it; one whose capability is not known is taken to."""
+        return capability is None or self.since <= capability < self.before
+
+
+BUILD_3 = "built from the folder hopper/ of https://github.com/Dao-AILab/flash-attention"
+FLASH_PACKAGES = {
+    "flash_attn": FlashPackage(
+        *("flash-attn", "flash_attn", 'pip install --no-build-isolation "tunekit[flash]"'), since=(8, 0)
+    ),
+    "flash_attn_3": FlashPackage("flash-attn-3", "flash_attn_interface", BUILD_3, since=(9, 0), before=(10, 0)),
+    # All its versions but a withdrawn one are pre-releases, which pip installs only where one is named.
+    "flash_attn_4": FlashPackage(
+        *("flash-attn-4", "flash_attn.cute", 'pip install "flash-attn-4>=4.0.0b4"'), since=(9, 0)
+    ),
+}
+"""By the names that plans know them by. Two share the import name ``flash_attn``: only distributions tell them apart
+(transformers import_utils.py, is_flash_attn_4_available). https://github.com/Dao-AILab/flash-attention says for which
+GPUs each one is."""
+
+FLASH = {
+    "flash_attn": "flash_attn",
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_3",
+    "flash_attention_4": "flash_attn_4",
+}
+"""Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free), and what each needs
+of `FLASH_PACKAGES`."""
 
 BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
@@ -98,6 +142,22 @@ class Configuration:
     def flash(self) -> bool:
         """Whether attention is a flash implementation."""
         return self.get("attn_impl") in FLASH
+
+    @property
+    def flash_runs(self) -> bool:
+        """Whether that is installed, as far as it is known, and made for these GPUs."""
+        return self._flash_runs(self.text("attn_impl"))
+
+    def other_flash(self) -> str | None:
+        """Another flash attention that is installed and made for these GPUs; None where there is none."""
+        names = ("flash_attention_2", "flash_attention_4", "flash_attention_3")
+        return next((name for name in names if self.packages is not None and self._flash_runs(name)), None)
+
+    def _flash_runs(self, name: str) -> bool:
+        package = FLASH.get(name)
+        if package is None or self.missing(package):
+            return False
+        return FLASH_PACKAGES[package].runs_on(self.hardware.capability)
 
     @property
     def packed(self) -> bool:

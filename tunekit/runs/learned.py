@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
@@ -32,6 +31,8 @@ def learned_correction(hardware: Hardware) -> float:
     """Measured ÷ predicted on this machine's kind of GPU: the median of the runs so far, 1 where there were none."""
     if not hardware.gpus:
         return 1.0
+    import statistics  # brings fractions and decimal numbers with it, which a dry run without a GPU can do without
+
     ratios = [row["measured"] / row["predicted"] for row in _rows() if row.get("card") == hardware.gpus[0].name]
     return min(max(statistics.median(ratios), BOUNDS[0]), BOUNDS[1]) if ratios else 1.0
 

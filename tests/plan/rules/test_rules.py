@@ -12,7 +12,7 @@ from tunekit.engine.locate import OPTIONAL_PACKAGES
 from tunekit.errors import TunekitError
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
-from tunekit.plan.configuration import FLASH
+from tunekit.plan.configuration import FLASH, FLASH_PACKAGES
 from tunekit.plan.models.find import Model
 from tunekit.plan.plan import Change, Plan
 from tunekit.plan.rules.stages import PACKABLE
@@ -21,11 +21,13 @@ from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.stages import STAGES
 
 A100 = Hardware((Gpu("A100", 80, None, (8, 0)),))
+H100 = Hardware((Gpu("H100", 80, None, (9, 0)),))
+B200 = Hardware((Gpu("B200", 180, None, (10, 0)),))
 T4 = Hardware((Gpu("T4", 15, None, (7, 5)),))
 UNKNOWN = Hardware((Gpu("a card", 24),))
 TWO = Hardware((Gpu("A100", 80, None, (8, 0)),) * 2)
 CPU = Hardware()
-EVERYTHING = frozenset(OPTIONAL_PACKAGES)
+EVERYTHING = frozenset((*OPTIONAL_PACKAGES, *FLASH_PACKAGES))
 PLAIN = Model("Qwen/Qwen2.5-7B", 7, "qwen2")
 GPT_OSS = Model("openai/gpt-oss-20b", 20, "gpt_oss", moe=True)
 PRESET = Source("preset", "test")
@@ -85,6 +87,15 @@ CASES = [
     Case("flash-old-gpu", FLASHY, {"attn_impl": "sdpa"}, T4),
     Case("flash-missing", FLASHY, {"attn_impl": "sdpa"}, packages=without("flash_attn")),
     Case("flash-missing", {"attn_impl": "flash_attention_2"}, {"attn_impl": "sdpa"}, packages=frozenset()),
+    Case("flash-missing-hopper", FLASHY, {"attn_impl": "sdpa"}, H100, packages=frozenset()),
+    Case("flash-3-missing", {"attn_impl": "flash_attention_3"}, {"attn_impl": "sdpa"}, H100, packages=frozenset()),
+    Case("flash-4-missing", {"attn_impl": "flash_attention_4"}, {"attn_impl": "sdpa"}, H100, packages=frozenset()),
+    Case("flash-3-gpu", {"attn_impl": "flash_attention_3"}, {"attn_impl": "sdpa"}, B200, packages=None),
+    Case("flash-4-gpu", {"attn_impl": "flash_attention_4"}, {"attn_impl": "sdpa"}, packages=without("flash_attn")),
+    Case("flash-other", FLASHY, {"attn_impl": "flash_attention_4"}, H100, packages=frozenset({"flash_attn_4"})),
+    Case("flash-other", FLASHY, {"attn_impl": "flash_attention_4"}, B200, packages=frozenset({"flash_attn_4"})),
+    Case("flash-other", FLASHY, {"attn_impl": "flash_attention_3"}, H100, packages=frozenset({"flash_attn_3"})),
+    Case("flash-other", {"attn_impl": "flash_attention_4"}, {"attn_impl": "flash_attention_2"}),
     Case("packing-needs-flash", {"attn_impl": "sdpa", "packing": True}, {"packing": False}),
     Case("packing-needs-flash", {"packing": True}, {"packing": False}),
     *(
@@ -120,8 +131,15 @@ FINE = [
     Case("flash-old-gpu", FLASHY, hardware=UNKNOWN),
     Case("flash-missing", FLASHY),
     Case("flash-missing", FLASHY, packages=None),
-    Case("flash-missing", {"attn_impl": "flash_attention_3"}, packages=frozenset()),
-    *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}) for name in FLASH),
+    Case("flash-missing-hopper", FLASHY, hardware=H100),
+    Case("flash-4-missing", {"attn_impl": "flash_attention_4"}, hardware=H100),
+    Case("flash-4-missing", {"attn_impl": "flash_attention_4"}, hardware=H100, packages=None),
+    Case("flash-3-missing", {"attn_impl": "flash_attention_3"}, hardware=H100),
+    Case("flash-3-gpu", {"attn_impl": "flash_attention_3"}, hardware=H100),
+    Case("flash-4-gpu", {"attn_impl": "flash_attention_4"}, hardware=B200),
+    Case("flash-4-gpu", {"attn_impl": "flash_attention_4"}, hardware=UNKNOWN),
+    Case("flash-other", FLASHY, hardware=H100),
+    *(Case("packing-needs-flash", {"attn_impl": name, "packing": True}, hardware=H100) for name in FLASH),
     *(Case("packing-rlhf", PACKED | {"rlhf_type": loss, "reward_model": ["r"]}, packages=None) for loss in PACKABLE),
     Case("packing-rlhf", PACKED),
     Case("packing-lazy", {"packing": False, "lazy_tokenize": True}),
@@ -341,6 +359,31 @@ def test_every_rule_has_a_case_on_either_side():
     adding = {"no-hub-ping", "hugging-face", "cpu-float32", "quant-method", "ddp-backend-cpu"}  # to what is not set
     adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate", "nothing-to-evaluate"}
     assert {case.rule for case, _ in CONTESTED} == {case.rule for case in CHANGING} - adding
+
+
+@pytest.mark.parametrize(
+    ("hardware", "packages", "taken"),
+    [
+        (A100, {"flash_attn", "flash_attn_3", "flash_attn_4"}, "flash_attn"),
+        (A100, {"flash_attn_3", "flash_attn_4"}, "sdpa"),
+        (H100, {"flash_attn_3", "flash_attn_4"}, "flash_attention_4"),
+        (H100, {"flash_attn_3"}, "flash_attention_3"),
+        (H100, {"flash_attn", "flash_attn_4"}, "flash_attn"),
+        (B200, {"flash_attn_3"}, "sdpa"),
+        (B200, {"flash_attn_4"}, "flash_attention_4"),
+        (T4, {"flash_attn", "flash_attn_3", "flash_attn_4"}, "sdpa"),
+    ],
+)
+def test_the_flash_attention_that_is_installed_and_made_for_the_card_is_taken(hardware, packages, taken):
+    plan = apply_rules(Case("", PACKED, hardware=hardware, packages=frozenset(packages)).plan())
+    assert (plan.get("attn_impl"), plan.packed) == (taken, taken != "sdpa")
+
+
+def test_a_typed_flash_attention_must_be_there_and_how_to_get_one_is_said():
+    typed = Case("", {"attn_impl": "flash_attention_4"}, hardware=H100, packages=frozenset()).plan(["attn_impl"])
+    with pytest.raises(TunekitError, match=r'flash-attn-4 is not installed: pip install "flash-attn-4>=4') as caught:
+        apply_rules(typed)
+    assert "sdpa" in caught.value.hint
 
 
 def test_every_rule_is_complete():

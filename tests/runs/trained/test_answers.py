@@ -48,6 +48,24 @@ def test_answers_are_written_to_a_file_that_is_not_replaced_by_chance(tmp_path):
     assert [path.name for path in Path("out").iterdir()] == ["answers.jsonl"]
 
 
+def test_answers_before_a_row_that_fails_are_kept_and_the_row_is_named(tmp_path):
+    make_run()
+    rows = [{"messages": [{"role": "user", "content": str(number)}], "id": number} for number in range(4)]
+    make_rows(Path("data.jsonl"), *rows)
+    typed = ("predict", "kit", "--dataset", "data.jsonl")
+    ended = tunekit(tmp_path, *typed, fake={"fail_at": 2})
+    assert ended.code == Exit.TRAINING_FAILED
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == [0, 1]
+    assert ", at row 3, failed (exit status 1): ValueError: the image of this row cannot be opened" in ended.err
+    assert "2 answers before it are kept" in ended.err
+    assert tunekit(tmp_path, *typed, "--output", "a.jsonl", fake={"fail_at": 3}).code == Exit.TRAINING_FAILED
+    assert len(Path("a.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+    batched = tunekit(tmp_path, *typed, "--max_batch_size", "2", fake={"fail_at": 1})
+    assert ", at one of the rows 2 to 3, failed" in batched.err
+    first = tunekit(tmp_path, *typed, fake={"fail_at": 0})
+    assert (first.code, first.out) == (Exit.TRAINING_FAILED, "")
+
+
 def test_rows_that_got_no_answer_are_counted_and_do_not_shift_the_others(tmp_path):
     make_run()
     rows = [{"messages": [{"role": "user", "content": str(number)}], "id": number} for number in range(4)]

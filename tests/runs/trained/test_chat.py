@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -65,8 +66,10 @@ def test_a_chat_has_the_terminal_and_gives_it_back(keys, code, tmp_path):
     make_run()
     terminal = Terminal(tmp_path, "chat", "kit", fake={"say": ["noise of ms-swift"]})
     terminal.shows("<<< ")
+    assert re.search(r"loading kit · checkpoint-15 ….*ready after \d+ s.*<<< ", terminal.text, re.DOTALL)
     terminal.types("Hello\r")
     terminal.shows("checkpoint-15 heard: Hello")
+    assert terminal.text.count("ready after") == 1
     terminal.types(keys)
     assert terminal.ends() == code
     assert "Traceback" not in terminal.text

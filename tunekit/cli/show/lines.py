@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from tunekit.console import columns, say
+from tunekit.memory.search import FITS, NOT, TIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,8 +22,11 @@ INDENT = 11
 """Columns that the title of a line takes."""
 
 GAP = "  "
-NARROWEST = 24
+NARROWEST = 32
 """Columns that the last column of a table needs to stand beside the others; with fewer it goes to lines of its own."""
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+VERDICT_COLOURS = {FITS: "green", TIGHT: "yellow", NOT: "red"}
 
 
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:
@@ -42,9 +47,12 @@ def show_line(title: str, message: str, colour: str | None = None, *, wrap: bool
         say(" " * INDENT + line)
 
 
-def style(words: str, colour: str | None = "") -> str:
-    """Bold, in a colour where one is named; None and a stderr that is no terminal leave `words` as they are."""
-    plain = colour is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ
+def style(words: str, colour: str | None = "", stream: TextIO | None = None) -> str:
+    """Bold, in a colour where one is named. None leaves `words` as they are, and so does a stream that is no terminal.
+
+    The stream is stderr where none is given.
+    """
+    plain = colour is None or not (stream or sys.stderr).isatty() or "NO_COLOR" in os.environ
     return words if plain else typer.style(words, fg=colour or None, bold=True)
 
 
@@ -68,7 +76,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     room = wide - indent if wide else None
     for *cells, last in rows:
         left = "".join(f"{cell:<{width}}{GAP}" for cell, width in zip(cells, widths, strict=True))
-        if not last or room is None or len(last) <= room:
+        if not last or room is None or len(COLOURS.sub("", last)) <= room:
             print(f"{left}{last}".rstrip())
         elif room >= NARROWEST:
             print(textwrap.fill(last, indent + room, initial_indent=left, subsequent_indent=" " * indent))

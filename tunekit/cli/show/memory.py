@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show.lines import print_document, print_table
-from tunekit.cli.show.picture import draw_prediction, draw_what_if
+from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, style
+from tunekit.cli.show.picture import PARTS, draw_prediction, draw_what_if
 from tunekit.console import say
 from tunekit.errors import Exit
-from tunekit.memory.search import NOT
+from tunekit.memory.search import FITS, NOT
 from tunekit.stages import USUAL
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def show_prediction(made: Forecast, *, as_json: bool, picture: Path | None = Non
     if picture:
         share = f"{made.loss_share:.0%} of the tokens carry loss"
         about = f"{configuration(made.spec)} · preset {made.plan.preset} · {share} · {made.prediction.method}"
-        draw_prediction(picture, f"{made.plan.model.id} on one GPU", about, list(made.alternatives()), made.card_gib)
+        draw_prediction(picture, f"{made.plan.model.named} on one GPU", about, list(made.alternatives()), made.card_gib)
     if as_json:
         print_document(made.document())
     else:
@@ -38,14 +39,16 @@ def show_prediction(made: Forecast, *, as_json: bool, picture: Path | None = Non
 
 def _print_prediction(made: Forecast) -> None:
     prediction, card = made.prediction, made.card_gib
-    print(f"{made.plan.model.id} · {configuration(made.spec)} · preset {made.plan.preset}")
-    print(f"{bar_of(prediction, card)}  {made.verdict} {card:.1f} GiB\n")
+    print(f"{made.plan.model.named} · {configuration(made.spec)} · preset {made.plan.preset}")
+    verdict = style(made.verdict, VERDICT_COLOURS[made.verdict], sys.stdout)
+    print(f"{bar_of(prediction, card)}  {verdict} {card:.1f} GiB\n")
     print_table(_parts(prediction, card))
     print(f"\npeak: {prediction.peak_at}" if prediction.peak_at else "")
     print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
     if made.levers:
         print("\nwhat helps")
-        marks = ["← fits" if item.needs_gib <= card else "" for item in made.levers]
+        fits = style("← fits", VERDICT_COLOURS[FITS], sys.stdout)
+        marks = [fits if item.needs_gib <= card else "" for item in made.levers]
         savings = [(f"saves {item.saves_gib:.1f}", f"then needs {item.needs_gib:.1f} GiB") for item in made.levers]
         print_table([(item.name, *row, mark) for item, row, mark in zip(made.levers, savings, marks, strict=True)])
     say(f"\n{prediction.method}: {_share(made)}")
@@ -59,9 +62,10 @@ def _parts(prediction: Prediction, card_gib: float) -> list[list[str]]:
     parts = sorted(prediction.breakdown.items(), key=lambda part: -part[1])
     drawn = [(name, gib) for name, gib in parts if gib >= 0.005]
     drawn.append(("fragmentation", prediction.reserved_gib - prediction.allocated_gib))
-    table = [[name, f"{gib:8.2f} GiB", "█" * round(scale * gib)] for name, gib in drawn]
+    table = [[PARTS[name].label, f"{gib:8.2f} GiB", "█" * round(scale * gib)] for name, gib in drawn]
     context = prediction.process_gib - prediction.reserved_gib
-    return [*table, ["context", f"{context:8.2f} GiB", ""], ["all", f"{prediction.process_gib:8.2f} GiB", ""]]
+    last = [(PARTS["context"].label, context), ("all", prediction.process_gib)]
+    return [*table, *([name, f"{gib:8.2f} GiB", ""] for name, gib in last)]
 
 
 def configuration(asked: Spec) -> str:
@@ -96,14 +100,14 @@ def show_what_if(made: Forecast, picture: Path | None = None, *, as_json: bool =
     kinds = list(next(iter(table.values())))
     what = f"{made.spec.seq_len} tokens a row, {made.loss_share:.0%} of them with loss"
     if picture:
-        title = f"{made.plan.model.id}: the largest micro-batch that fits"
+        title = f"{made.plan.model.named}: the largest micro-batch that fits"
         cells = [list(row.values()) for row in table.values()]
         draw_what_if(picture, title, f"{what} · estimate", kinds, [f"{size} GB" for size in table], cells)
     if as_json:
         rows = [{"gpu_gb": size, "largest_micro_batch": row} for size, row in table.items()]
         print_document({"seq_len": made.spec.seq_len, "loss_share": made.loss_share, "table": rows})
         return
-    print(f"{made.plan.model.id}: largest micro-batch at {what}\n")
+    print(f"{made.plan.model.named}: largest micro-batch at {what}\n")
     lines = [[str(size), *(str(largest or "–") for largest in row.values()), ""] for size, row in table.items()]
     print_table([["GB", *kinds, ""], *lines])
 

@@ -44,16 +44,16 @@ class Look:
 
 
 PARTS: Mapping[str, Look] = {
-    "weights": Look("weights", "#2b3a55"),
-    "adapter": Look("adapter", "#e69f00", "..."),
+    "weights": Look("the model", "#2b3a55"),
+    "adapter": Look("the adapter", "#e69f00", "..."),
     "gradients": Look("gradients", "#56b4e9"),
     "optimizer": Look("optimizer", "#117755", "xxx"),
-    "checkpoints": Look("kept activations", "#f0e442"),
-    "layer": Look("one layer, recomputed", "#0072b2", "\\\\\\"),
-    "logits": Look("logits and loss", "#d55e00", "///"),
+    "checkpoints": Look("kept for the way back", "#f0e442"),
+    "layer": Look("computing a layer", "#0072b2", "\\\\\\"),
+    "logits": Look("word scores and loss", "#d55e00", "///"),
     "other": Look("other", "#cc79a7", "---"),
-    "fragmentation": Look("fragmentation", "#bdbdbd", "..."),
-    "context": Look("CUDA context", "#ffffff", "|||", "#808080"),
+    "fragmentation": Look("gaps between blocks", "#bdbdbd", "..."),
+    "context": Look("CUDA itself", "#ffffff", "|||", "#808080"),
 }
 """Parts of a prediction's breakdown, and what PyTorch and CUDA take beside it, from left to right."""
 

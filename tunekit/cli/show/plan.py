@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show.lines import print_table, show_line, show_lines, style
+from tunekit.cli.show.lines import VERDICT_COLOURS, print_table, show_line, show_lines, style
 from tunekit.console import say
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import counted
+from tunekit.memory.search import FITS, NOT
 from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
 from tunekit.plan.schedule import steps_in_words
@@ -30,11 +32,15 @@ ENV_WHY = {
 
 
 def print_command(run: Run) -> None:
-    """The plan on stderr, the command on stdout."""
+    """The plan on stderr, the command on stdout. In a terminal the plan is last: it would be pushed away."""
+    command = command_for(run).shell()
+    if sys.stdout.isatty():
+        print(command, flush=True)
     show_plan(run)
     _show_missing(run)
     _show_problems(data_problems(run.plan))
-    print(command_for(run).shell())
+    if not sys.stdout.isatty():
+        print(command)
 
 
 def plan_document(run: Run) -> dict[str, Any]:
@@ -76,8 +82,9 @@ def plan_document(run: Run) -> dict[str, Any]:
 
 
 def print_settings(run: Run) -> None:
-    """Every setting on stdout: its value, where it comes from, why."""
-    show_plan(run)
+    """Every setting on stdout: its value, where it comes from, why; in a terminal the plan comes last."""
+    if not sys.stdout.isatty():
+        show_plan(run)
     settings = with_files(run.plan, Files.of_run(run.path)).settings
     rows = [(flag, text(setting.value), str(setting.source), setting.why) for flag, setting in settings.items()]
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in run.plan.env.items()]
@@ -88,6 +95,9 @@ def print_settings(run: Run) -> None:
     dropped = [change for change in run.plan.changes if change.after is None]
     rows += [(change.flag, "(dropped)", str(change.by), change.why) for change in dropped]
     print_table(rows)
+    if sys.stdout.isatty():
+        sys.stdout.flush()
+        show_plan(run)
 
 
 def show_written(run: Run, path: Path, problems: list[str], lines: list[tuple[str, str]]) -> None:
@@ -103,10 +113,10 @@ def show_written(run: Run, path: Path, problems: list[str], lines: list[tuple[st
 def show_plan(run: Run) -> None:
     """The plan in a few lines, on stderr."""
     plan, model = run.plan, run.plan.model
-    size = f" {model.size}" if not model.params_b or f"{model.params_b:g}b" not in model.id.lower() else ""
+    size = model.named.removeprefix(model.shown)
     presets = " + ".join((plan.preset, *plan.overlays))
     say("")
-    say(f"  {style(model.id)}{size} · {_tuner(plan)} · preset {presets}")
+    say(f"  {style(model.shown)}{size} · {_tuner(plan)} · preset {presets}")
     if plan.preset_reason:
         show_line("Preset", f"{plan.preset}, because {plan.preset_reason}")
     show_lines(_parts(plan))
@@ -114,9 +124,9 @@ def show_plan(run: Run) -> None:
     show_line("Batch", _batch(run))
     if run.schedule:
         show_line("Steps", steps_in_words(plan, run.schedule))
-    memory, fits = _memory(plan)
+    memory, judged = _memory(plan)
     if memory:
-        show_line("Memory", memory, None if fits else "yellow")
+        show_line("Memory", memory, VERDICT_COLOURS[judged])
     show_lines(_functions(plan))
     for line in plan.changed_lines():
         show_line("Changed", line, "yellow")
@@ -145,23 +155,23 @@ def _show_missing(run: Run) -> None:
         show_line("Note", note, "yellow")
 
 
-def _memory(plan: Plan) -> tuple[str, bool]:
-    """What the run will take of a GPU, as far as it is known, and whether that fits; empty where nothing is known."""
+def _memory(plan: Plan) -> tuple[str, str]:
+    """What the run will take of a GPU, as far as it is known, and the verdict; empty where nothing is known."""
     card, peak = plan.hardware.gpu_gib, plan.peak
     if not card:
-        return "", True
+        return "", FITS
     if peak is None:
         weights = plan.weights_gib
         if weights is None or weights < card:
-            return "", True
-        return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", False
+            return "", FITS
+        return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", NOT
     source = "assumed" if plan.loss_share is None else "from your data"
     language = "; of the language model alone" if plan.model.multimodal else ""
     share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}"
     share += f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
     share += f"; vLLM takes {plan.vllm_share:.0%} of the GPU beside it" if plan.vllm_share else ""
     more = "" if peak.fits else "; tunekit fit says what helps"
-    return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", peak.fits
+    return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", peak.verdict
 
 
 def _functions(plan: Plan) -> list[tuple[str, str]]:

@@ -56,6 +56,9 @@ SENSES = re.compile(
 )
 """Words in the lower-case name of a model that sees or hears."""
 
+SMALLEST_B = 0.1
+"""Billions of parameters below which they are counted in millions."""
+
 BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -98,9 +101,22 @@ class Model:
         return (Path(self.id).resolve() if self.local else Path(self.id)).name.lower()
 
     @property
+    def shown(self) -> str:
+        """For people: the id at a hub, the name of a folder."""
+        return (Path(self.id).resolve().name or self.id) if self.local else self.id
+
+    @property
     def size(self) -> str:
-        """For people: ``7B``, or that it is not known."""
-        return f"{self.params_b:.3g}B" if self.params_b else "size unknown"
+        """For people: ``7B``, ``3.2M``, or that it is not known."""
+        if not self.params_b:
+            return "size unknown"
+        return f"{self.params_b:.3g}B" if self.params_b >= SMALLEST_B else f"{1000 * self.params_b:.2g}M"
+
+    @property
+    def named(self) -> str:
+        """Name and size for people, where the name does not say the size."""
+        told = self.params_b and f"{self.params_b:g}b" in self.shown.lower()
+        return self.shown if told else f"{self.shown} · {self.size}"
 
 
 @cache

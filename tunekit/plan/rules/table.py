@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.plan.configuration import FLASH
 from tunekit.plan.rules.evaluation import EVALUATION_RULES, EVALUATION_WARNINGS
+from tunekit.plan.rules.flash import FLASH_RULES
 from tunekit.plan.rules.idle import IDLE_RULES
 from tunekit.plan.rules.model import MODEL_RULES, MODEL_WARNINGS
 from tunekit.plan.rules.rule import Rule, Warn
@@ -99,20 +99,7 @@ RULES = (
         why="gpt-oss has attention sinks, which sdpa and flash-attn 2 cannot compute",
         source="transformers 5 modeling_gpt_oss.py: _supports_sdpa, _compatible_flash_implementations",
     ),
-    Rule(
-        "flash-old-gpu",
-        when=lambda plan: plan.flash and plan.weaker_than((8, 0)),
-        change={"attn_impl": "sdpa"},
-        why="flash-attn 2 needs an Ampere GPU (compute capability 8.0) or newer",
-        source="https://github.com/Dao-AILab/flash-attention#nvidia-cuda-support",
-    ),
-    Rule(
-        "flash-missing",
-        when=lambda plan: plan.get("attn_impl") in FLASH[:2] and plan.missing("flash_attn"),
-        change={"attn_impl": "sdpa"},
-        why='flash-attn is not installed: pip install --no-build-isolation "tunekit[flash]"',
-        source="transformers raises ImportError when the model is loaded",
-    ),
+    *FLASH_RULES,
     Rule(
         "packing-needs-flash",
         when=lambda plan: plan.flag("packing") and not plan.flash,

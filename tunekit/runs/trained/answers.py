@@ -17,9 +17,10 @@ from tunekit.data.files import local_file, read_rows
 from tunekit.data.functions.trial import write_formatted
 from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
 from tunekit.engine.plugin import bare
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import path_of, write_atomically
-from tunekit.runs.trained.use import ProgressLine, run_program
+from tunekit.plan.settings import whole_number
+from tunekit.runs.trained.use import ProgressLine, program_error, try_program
 from tunekit.stages import PROMPTS
 
 if TYPE_CHECKING:
@@ -48,10 +49,16 @@ GIVEN = ("messages", "response", "labels")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows with their answers, as JSON; `rows` is how many there were to answer, 0 where they were not counted."""
+    """Rows with their answers, as JSON.
+
+    Attributes:
+        rows: how many there were to answer, 0 where they were not counted.
+        failure: why there are no more, naming the row; None where all were asked.
+    """
 
     lines: list[str]
     rows: int
+    failure: TunekitError | None = None
 
     @property
     def left_out(self) -> int:
@@ -76,11 +83,12 @@ def check_answering(names: Sequence[str], output: Path | None, *, overwrite: boo
         raise TunekitError(f"{output} exists already", "--overwrite replaces it")
 
 
-def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predictions:
+def answer_rows(job: Job, names: list[str], log: str, what: str = "", *, partly: bool = False) -> Predictions:
     """Answer every row of datasets, given as ``--dataset`` takes them; rows that got no answer are counted on stderr.
 
-    `log` names the file that gets the messages of ms-swift; `what` says to people what is done. Raises TunekitError
-    with exit code 4 where the rows cannot be used, with exit code 1 where ms-swift failed.
+    `log` names the file that gets the messages of ms-swift; `what` says to people what is done. Where ms-swift failed
+    behind some answers, `partly` keeps them, with the failure. Raises TunekitError with exit code 4 where the rows
+    cannot be used, with exit code 1 where ms-swift failed.
     """
     target, messages = job.target, job.target.log(log)
     trained_with = target.plan.get("columns") if target.plan else None
@@ -92,16 +100,36 @@ def answer_rows(job: Job, names: list[str], log: str, what: str = "") -> Predict
         # Of a sample (`data.jsonl#100`) it is not known how many rows it has.
         total = 0 if any(bare(name) != name for name in names) else len(rows)
         progress = ProgressLine(what or f"answering {', '.join(names)} with {target.name}", _Lines(result), total)
-        run_program(job.to_answer(words, result, columns, real=True), messages, progress)
+        failed = try_program(job.to_answer(words, result, columns, real=True), messages, progress)
         lines = [json.dumps(row, ensure_ascii=False) for row in _joined(result, rows)]
+        stopped = _stopped_at(result, total, whole_number(job.typed.get("max_batch_size", 1))) if failed else ""
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if failed:
+        return _part_of(lines, total, program_error(f"{progress.what}{stopped}", failed, messages), keep=partly)
     if not lines:
         raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {messages}", Exit.DATA)
     made = Predictions(lines, total)
     if made.left_out:
         say(f"note: {made.left_out} of {made.rows} rows got no answer: ms-swift could not read them")
     return made
+
+
+def _part_of(lines: list[str], total: int, failure: TunekitError, *, keep: bool) -> Predictions:
+    """The answers before a failure. Raises it where there are none, or they are not to be kept."""
+    if not keep or not lines:
+        raise failure
+    kept = f"{counted(len(lines), 'answer')} before it {'is' if len(lines) == 1 else 'are'} kept; {failure.hint}"
+    return Predictions(lines, total, TunekitError(failure.message, kept, failure.code))
+
+
+def _stopped_at(result: Path, total: int, at_once: int) -> str:
+    """At which row ms-swift stopped: it answers and writes them in order. Empty where it is not known."""
+    numbers = [int(row[ROW]) for row in _written(result) if ROW in row]
+    if not total or not numbers or max(numbers) + 1 >= total:
+        return ""
+    first, last = max(numbers) + 2, min(max(numbers) + 1 + at_once, total)
+    return f", at row {first}," if first >= last else f", at one of the rows {first} to {last},"
 
 
 def question_row(prompt: str, images: Sequence[str]) -> dict[str, Any]:
@@ -179,19 +207,25 @@ def _formatted(target: Target, path: Path, made: Path) -> Path:
 
 
 def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for answered in _written(result):
+        number = answered.pop(ROW, None)
+        if not isinstance(answered["response"], str):  # a score, which ms-swift adds as a turn of the conversation
+            answered["messages"] = answered["messages"][:-1]
+        given = {key: answered[key] for key in GIVEN if answered.get(key) is not None}
+        if answered.get("logprobs"):
+            given["logprobs"] = answered["logprobs"]
+        own = {key: value for key, value in answered.items() if value is not None}
+        yield {**(own if number is None else rows[int(number)]), **given}
+
+
+def _written(result: Path) -> Iterator[dict[str, Any]]:
+    """The rows that ms-swift wrote; a last line that was cut off is none."""
     if not result.is_file():
         return
     with result.open(encoding="utf-8") as file:
         for line in file:
-            answered = json.loads(line)
-            number = answered.pop(ROW, None)
-            if not isinstance(answered["response"], str):  # a score, which ms-swift adds as a turn of the conversation
-                answered["messages"] = answered["messages"][:-1]
-            given = {key: answered[key] for key in GIVEN if answered.get(key) is not None}
-            if answered.get("logprobs"):
-                given["logprobs"] = answered["logprobs"]
-            own = {key: value for key, value in answered.items() if value is not None}
-            yield {**(own if number is None else rows[int(number)]), **given}
+            if line.endswith("\n"):
+                yield json.loads(line)
 
 
 class _Lines:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from tunekit.runs.trained.job import Job
 
 TALK = """
-import runpy, sys
+import builtins, runpy, sys, time
+began, ask = time.monotonic(), builtins.input
+def first(*words):
+    builtins.input = ask
+    print(f"ready after {time.monotonic() - began:.0f} s: write to it", flush=True)
+    return ask(*words)
+builtins.input = first
 sys.path[:] = filter(None, sys.path)
 try:
     import readline
@@ -36,8 +42,9 @@ try:
 except (EOFError, KeyboardInterrupt):
     print(flush=True)
 """
-"""Runs ms-swift's own chat. Ctrl-C and Ctrl-D end it without a traceback; without readline its prompt would be written
-to stderr, which is the log; and the current folder is taken from the path: a torch.py there is not torch."""
+"""Runs ms-swift's own chat, and says when it first asks for words: then the model is loaded. Ctrl-C and Ctrl-D end it
+without a traceback; without readline its prompt would be written to stderr, which is the log; and the current folder is
+taken from the path: a torch.py there is not torch."""
 
 ENDS_ITSELF = 1.0
 """Seconds that a chat gets after a Ctrl-C, which has reached it too."""

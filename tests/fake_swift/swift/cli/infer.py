@@ -43,6 +43,8 @@ def dataset(flags: dict[str, str]) -> None:
         print("columns:", *json.loads(lines[-1]), flush=True)
     with Path(flags["result_path"]).open("w", encoding="utf-8") as file:
         for number, line in enumerate(lines):
+            if number == TOLD.get("fail_at"):
+                raise ValueError("the image of this row cannot be opened")
             if number not in TOLD.get("drop", []):
                 file.write(json.dumps(answered(flags, json.loads(line))) + "\n")
     print("the answers are written", flush=True)
