@@ -115,10 +115,8 @@ EVALUATION_RULES = (
 EVALUATION_WARNINGS = (
     Warn(
         lambda plan: bool(_asked(plan)),
-        lambda plan: (
-            f"{' and '.join(f'--{flag}' for flag in _asked(plan))}: there is nothing to evaluate on, so nothing is "
-            f"evaluated; add {VALIDATION}"
-        ),
+        f"{{flags}}: there is nothing to evaluate on, so nothing is evaluated; add {VALIDATION}",
+        lambda plan: {"flags": " and ".join(f"--{flag}" for flag in _asked(plan))},
     ),
 )
 

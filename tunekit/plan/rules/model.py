@@ -59,9 +59,8 @@ def _other_bases(plan: Configuration) -> list[tuple[str, str]]:
     return list(dict.fromkeys(names))
 
 
-def _other_base(plan: Configuration) -> str:
-    named = "; ".join(f"{name} has the base model {base}" for name, base in _other_bases(plan))
-    return f"{named}, and --model is {plan.model.id}: if that is another model, ms-swift fails after loading it"
+def _named_bases(plan: Configuration) -> str:
+    return "; ".join(f"{name} has the base model {base}" for name, base in _other_bases(plan))
 
 
 def _reaches(plan: Configuration, *words: str) -> bool:
@@ -165,12 +164,18 @@ MODEL_WARNINGS = (
     ),
     Warn(
         _beyond_positions,
-        lambda plan: (
-            f"--max_length {plan.whole('max_length', 0):,} is beyond the {positions_of(plan.model):,} positions that "
-            "the model was made for: --rope_scaling yarn with --max_model_len stretches them"
-        ),
+        "--max_length {length} is beyond the {positions} positions that the model was made for: --rope_scaling yarn "
+        "with --max_model_len stretches them",
+        lambda plan: {
+            "length": f"{plan.whole('max_length', 0):,}",
+            "positions": f"{positions_of(plan.model):,}",
+        },
     ),
-    Warn(lambda plan: bool(_other_bases(plan)), _other_base),
+    Warn(
+        lambda plan: bool(_other_bases(plan)),
+        "{adapters}, and --model is {model}: if that is another model, ms-swift fails after loading it",
+        lambda plan: {"adapters": _named_bases(plan), "model": plan.model.id},
+    ),
 )
 
 

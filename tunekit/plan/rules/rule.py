@@ -39,11 +39,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Warn:
-    """What a plan says without changing anything."""
+    """What a plan says without changing anything.
+
+    Attributes:
+        when: whether it says it.
+        message: a line, with a place in braces for each of `values`.
+        values: what stands in those places.
+    """
 
     when: Callable[[Configuration], bool]
-    message: str | Callable[[Configuration], str]
+    message: str
+    values: Callable[[Configuration], Mapping[str, object]] = lambda _: {}
 
     def line(self, plan: Configuration) -> str:
         """What it says of a plan."""
-        return self.message if isinstance(self.message, str) else self.message(plan)
+        return self.message.format_map(self.values(plan))
