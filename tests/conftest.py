@@ -107,7 +107,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         micro: Setting | None = None,
         effective: Setting | None = None,
         layers: Sequence[Layer] = (),
-        packages: frozenset[str] = frozenset(OPTIONAL_PACKAGES),
+        packages: frozenset[str] = frozenset({*OPTIONAL_PACKAGES, "flash_attn"}),
         environ: Mapping[str, str] | None = None,
         shelf: Library | None = None,
         tuning: Tuning | None = None,

@@ -236,7 +236,7 @@ def test_debugging_shows_where(before: tuple[str, ...], variable: str, place: Pa
         (("--micro_batch", "4"), "per_device_train_batch_size", 4),
         (("--adam_beta1", "-1"), "adam_beta1", -1),
         (("--system", "You are a = b, --so"), "system", "You are a = b, --so"),
-        (("--system=--x=y",), "system", "--x=y"),
+        (("--system=-x=y",), "system", "-x=y"),
     ],
     ids=lambda item: " ".join(item) if isinstance(item, tuple) else "",
 )

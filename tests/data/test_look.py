@@ -86,7 +86,7 @@ def test_a_large_array_takes_little_memory() -> None:
         ('[{"a": 1}', "row 2: not JSON: the list has no end"),
         ('[{"a": 1}, {"b": "never', "row 2: not JSON: Unterminated string"),
         ('[{"a": 1}, [2]]', "row 2: must be an object, not a list"),
-        ("[" * 5000, "row 1: not JSON: it is nested too deeply"),
+        ("[" * 5000, "row 1: not JSON: it is nested too deep"),
         ('[{"a": ' + "1" * 5000 + "}]", "row 1: not JSON: "),
     ],
 )
@@ -109,7 +109,7 @@ def test_arrays_of_any_spacing_and_length(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_deep_rows_and_lines_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.jsonl").write_text('{"a": ' * 5000, encoding="utf-8")
-    with pytest.raises(TunekitError, match="line 1: not JSON: it is nested too deeply"):
+    with pytest.raises(TunekitError, match="line 1: not JSON: it is nested too deep"):
         seen("a.jsonl")
     monkeypatch.setattr(files, "LONGEST", 100)
     Path("b.jsonl").write_text(json.dumps({"a": "x" * 200}), encoding="utf-8")

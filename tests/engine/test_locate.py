@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment without any package."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for name in (*locate.OPTIONAL_PACKAGES, "flash_attn", "flash_attn_interface", "transformers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # another test may have imported it
     for known in (locate.find_package, locate.installed_flash):
         known.cache_clear()
     return tmp_path

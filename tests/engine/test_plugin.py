@@ -21,7 +21,7 @@ from tunekit.data.functions.find import Function
 from tunekit.engine import rewards
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, formatted_rows, plugin_text, with_files
-from tunekit.errors import TunekitError
+from tunekit.errors import Exit, TunekitError
 from tunekit.plan.plan import Plan
 from tunekit.plan.settings import COMMAND_LINE, Setting
 from tunekit.runs import functions
@@ -266,7 +266,7 @@ def test_what_a_dry_run_can_tell(words: tuple[str, ...], data: list[dict[str, An
         file.write("\ndef by_answer(prompts, responses, answer): ...\n")
     make_rows(place / "data.jsonl", *data)
     result = call(*GRPO, *words, "--dry-run")
-    assert result.code == 0
+    assert result.code == Exit.DATA
     assert message in " ".join(result.err.split())
 
 

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from running import KNOWN, Started, environment, fake_engine, make_rows, make_run, read_json, tunekit, until
+from running import KNOWN, Started, environment, fake_engine, make_rows, make_run, read_json, tensors, tunekit, until
 
 from tunekit.errors import Exit
 
@@ -70,7 +70,7 @@ def test_answers_are_made_once_for_the_same_weights_and_rows(judged):
     assert answered in tunekit(judged, *typed, "--checkpoint", "5").err
     make_rows(Path("same.jsonl"), KNOWN)
     assert answered in tunekit(judged, *typed).err
-    (Path("runs/kit/output/checkpoint-15") / "adapter_model.safetensors").write_text("other", encoding="utf-8")
+    (Path("runs/kit/output/checkpoint-15") / "adapter_model.safetensors").write_bytes(tensors("other"))
     assert answered in tunekit(judged, *typed).err
     kept = read_json(Path("runs/kit/eval/scores.json"))["scores"]
     assert [(score["checkpoint"], score["rows"]) for score in kept] == [("checkpoint-5", 2), ("checkpoint-15", 1)]
