@@ -209,7 +209,7 @@ def test_a_recipe_is_found_by_name_or_file(place):
     behind = call("run", "--dry-run", "mine.toml")
     assert behind.code == Exit.DATA, "the recipe may stand behind an option; its data is not here"
     assert "error: stage sft: dataset data/sft.jsonl does not exist" in behind.err
-    assert call("run", "--gpus", "80GB", "--dry-run", "mine.toml").code == 0, "it may be on the machine of those GPUs"
+    assert call("run", "mine.toml", "--gpus", "80GB", "--dry-run").code == 0, "it may be on the machine of those GPUs"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes").glob("*.toml")))
