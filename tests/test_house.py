@@ -74,6 +74,7 @@ CLI_OF_PLAN = {
     "tunekit.plan.settings": "a setting's value as words",
     "tunekit.plan.images": "a bound of pixels in words",
     "tunekit.plan.parts": "the trained parts in words",
+    "tunekit.plan.schedule.steps_in_words": "rows and steps in words",
     "tunekit.plan.options": "the options of the commands, their panels and help",
     "tunekit.plan.request.Said": "one word that was typed",
     "tunekit.plan.request.Words": "the words that were typed, handed down",

@@ -23,7 +23,7 @@ FOOTER = bytes.fromhex("1504193c4806736368656d6115040015042502180161001504250218
 """FileMetaData of a table with the columns a and b and 7 rows, up to the number of rows."""
 
 
-def seen(name: str, stage: str = "sft") -> look.Look:
+def seen(name: str, stage: str = "sft") -> look.Survey:
     found = look_at(name, STAGES[stage].rows, STAGES[stage])
     assert found
     return found

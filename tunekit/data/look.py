@@ -72,7 +72,7 @@ class Fault:
 
 
 @dataclass
-class Look:
+class Survey:
     """What was seen of a file.
 
     Attributes:
@@ -124,7 +124,7 @@ class Look:
         return f"{self.looked:,} rows looked at, of {'' if self.exact else 'about '}{self.total:,}"
 
 
-def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Look | None:
+def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Survey | None:
     """What is in a dataset, named as ``--dataset`` takes it; None for an id on a hub, a folder, or an unknown kind.
 
     Rows are judged by `shape`; without one only whether they can be read. Raises TunekitError, exit code 4, where the
@@ -139,7 +139,7 @@ def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Loo
 
 def first_rows(path: Path) -> list[dict[str, Any]]:
     """The first rows of a file, as far as they can be read without PyArrow; of Parquet one that stands for all."""
-    look = Look(path)
+    look = Survey(path)
     if path.suffix == ".arrow":
         return []
     with readable(path):
@@ -147,7 +147,7 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
         return [row for _, row in islice(rows, ROWS)]
 
 
-def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: str = "") -> list[Look]:
+def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: str = "") -> list[Survey]:
     """`look_at` each dataset. Raises TunekitError, exit code 4, where too many rows of one will not do, too."""
     found = []
     for look in (look_at(name, shape, stage, task) for name in names):
@@ -161,8 +161,8 @@ def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: st
 
 
 @lru_cache(maxsize=32)
-def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str) -> Look:
-    look, stage = Look(path), STAGES[name]
+def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str) -> Survey:
+    look, stage = Survey(path), STAGES[name]
     if path.suffix == ".arrow":
         look.exact = False
         return look
@@ -182,7 +182,7 @@ def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, n
 
 
 def _judge(
-    look: Look, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, *, pictured: bool
+    look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, *, pictured: bool
 ) -> None:
     problem = row_problem(row, shape, task or stage.name) if shape else None
     absent = None
@@ -197,7 +197,7 @@ def _judge(
         look.first = Fault(line, problem, hint, elsewhere=absent is not None)
 
 
-def _tally(look: Look, row: dict[str, Any], *, pictured: bool) -> None:
+def _tally(look: Survey, row: dict[str, Any], *, pictured: bool) -> None:
     label = row.get("label")
     if isinstance(label, (bool, int)):
         look.labels.add(bool(label))
@@ -229,7 +229,7 @@ def _thinks(answer: Any) -> bool:
     return isinstance(answer, str) and "think>" in answer and THOUGHT.search(answer) is not None
 
 
-def _rows(look: Look) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows that are looked at; afterwards it is known how many there are."""
     path = look.path
     size = path.stat().st_size
@@ -265,7 +265,7 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _lines(look: Look, file: BinaryIO, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(look: Survey, file: BinaryIO, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
     number = rows = blank = 0
     stride = max(0, min(size, COUNTED) - READ_WHOLE) // SPREAD
     while True:
@@ -292,7 +292,7 @@ def _row(path: Path, number: int, text: str) -> dict[str, Any]:
     return {"text": text} if path.suffix == ".txt" else json_row(path, f"line {number}", text)
 
 
-def _columns_of(look: Look) -> Iterator[tuple[int, dict[str, Any]]]:
+def _columns_of(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:
     """A row that stands for those of a Parquet file, of which the columns are known and not the values."""
     names, look.total = parquet_shape(look.path)
     if not look.total:

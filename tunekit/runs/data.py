@@ -15,7 +15,7 @@ from tunekit.plan.schedule import few_steps, late_flags, schedule_of
 from tunekit.stages import TASK_OF_FAMILY, USUAL_TASK
 
 if TYPE_CHECKING:
-    from tunekit.data.look import Look
+    from tunekit.data.look import Survey
     from tunekit.plan.plan import Plan
     from tunekit.plan.schedule import Schedule
     from tunekit.stages import Shape
@@ -89,7 +89,7 @@ def schedule_notes(plan: Plan, schedule: Schedule) -> list[str]:
     return [line for line in (few_steps(plan, schedule), late_flags(plan, schedule)) if line]
 
 
-def _notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
+def _notes(plan: Plan, look: Survey, shape: Shape) -> list[str]:
     lines = []
     if look.bad:
         lines.append(f"{look.in_words()}: ms-swift leaves such rows out, or learns nothing from them")
@@ -104,7 +104,7 @@ def _notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
     return lines + _picture_notes(plan, look) + _thought_notes(plan, look, shape)
 
 
-def _picture_notes(plan: Plan, look: Look) -> list[str]:
+def _picture_notes(plan: Plan, look: Survey) -> list[str]:
     lines = []
     blind = not plan.model.multimodal and (plan.model.local or plan.model.family is not None)
     if look.pictures and blind:
@@ -120,7 +120,7 @@ def _picture_notes(plan: Plan, look: Look) -> list[str]:
     return lines
 
 
-def _thought_notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
+def _thought_notes(plan: Plan, look: Survey, shape: Shape) -> list[str]:
     """Answers without a thought teach a model that thinks not to."""
     traits = template_traits(plan.text("template") or template_of(plan.model)) or {}
     if "thinks" not in traits or not (shape.asked and shape.answered) or look.thinks or not look.answers:
@@ -136,7 +136,7 @@ def _thought_notes(plan: Plan, look: Look, shape: Shape) -> list[str]:
     ]
 
 
-def _check_classes(plan: Plan, look: Look) -> None:
+def _check_classes(plan: Plan, look: Survey) -> None:
     """Refuse a class beyond the last one; with one label a value is learned, not a class."""
     shape, task = shape_of(plan)
     labels = plan.whole("num_labels")
@@ -145,7 +145,7 @@ def _check_classes(plan: Plan, look: Look) -> None:
         raise TunekitError(message, f"--num_labels {look.classes + 1}, with --task_type {task}", Exit.DATA)
 
 
-def _check_tools(plan: Plan, look: Look) -> None:
+def _check_tools(plan: Plan, look: Survey) -> None:
     """Ask for an agent template where the model's own template has none: ms-swift raises at every such row."""
     if not look.tools or plan.get("agent_template") is not None or plan.row_format:
         return
