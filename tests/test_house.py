@@ -78,6 +78,7 @@ CLI_OF_PLAN = {
     "tunekit.plan.options": "the options of the commands, their panels and help",
     "tunekit.plan.request.Said": "one word that was typed",
     "tunekit.plan.request.Words": "the words that were typed, handed down",
+    "tunekit.plan.request.Request": "what was asked for, handed down",
     "tunekit.plan.request.gather_words": "what makes them of what Typer read",
     "tunekit.memory.spec.Prediction": "what tunekit fit draws",
     "tunekit.memory.spec.Spec": "the configuration in words",

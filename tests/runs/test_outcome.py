@@ -9,7 +9,7 @@ import pytest
 from running import a_plan
 
 from tunekit.engine.logs import Progress, Rows
-from tunekit.runs.outcome import Ending, Watch, judge, results, shown
+from tunekit.runs.outcome import Ending, Watch, in_digits, judge, results
 from tunekit.stages import METRICS, STAGES
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_the_evaluation_is_told() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(-1e-9, "0"), (2e-8, "0"), (0.12345, "0.1235"), (NAN, "not a number")])
 def test_numbers_for_people(value: float, text: str) -> None:
-    assert shown(value) == text
+    assert in_digits(value) == text
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)

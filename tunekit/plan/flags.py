@@ -88,7 +88,7 @@ class FlagTable:
         if not words and flag.kind == "bool":
             return True
         if len(words) != 1:
-            got = f"{len(words)} ({shown(name, ' '.join(words))})" if words else "none"
+            got = f"{len(words)} ({quoted(name, ' '.join(words))})" if words else "none"
             raise TunekitError(f"--{name} takes one value, not {got}")
         (word,) = words
         _check_words(flag, [word])
@@ -97,7 +97,7 @@ class FlagTable:
         return _converted(flag, word)
 
 
-def shown(flag: str, word: str) -> str:
+def quoted(flag: str, word: str) -> str:
     """A value as a message may repeat it: not that of a secret, and of a long one the beginning."""
     return "what it was given" if secrets.is_secret_flag(flag) else shortened(word)
 
@@ -109,7 +109,7 @@ def check_value(flag: str, word: str) -> None:
     there and something else be set. It is asked of every value: as it is read, and once more as the command is made.
     """
     if word.startswith("--") or word == "-h":
-        problem = f"--{flag} cannot be {shown(flag, word)}: ms-swift would read that as a flag of its own"
+        problem = f"--{flag} cannot be {quoted(flag, word)}: ms-swift would read that as a flag of its own"
         raise TunekitError(problem, "a flag stands by itself; a value does not begin with --")
 
 
@@ -120,9 +120,9 @@ def _check_words(flag: Flag, words: Sequence[str]) -> None:
             names = " ".join(word.replace(",", " ").split())
             raise TunekitError(f"--{flag.name} takes words, not a list with commas", f"write --{flag.name} {names}")
         if hint := renamed_value_hint(flag.name, word):
-            raise TunekitError(f"--{flag.name} does not take {shown(flag.name, word)}", hint)
+            raise TunekitError(f"--{flag.name} does not take {quoted(flag.name, word)}", hint)
         if flag.choices and word not in flag.choices:
-            problem = f"--{flag.name} takes {', '.join(flag.choices)}, not {shown(flag.name, word)}"
+            problem = f"--{flag.name} takes {', '.join(flag.choices)}, not {quoted(flag.name, word)}"
             raise TunekitError(problem, did_you_mean(word, flag.choices))
 
 
@@ -137,5 +137,5 @@ def _converted(flag: Flag, word: str) -> Value:
             return int(word) if re.fullmatch(r"[+-]?\d+", word) else number
     except (KeyError, ValueError):
         wanted, hint = WANTED[flag.kind]
-        raise TunekitError(f"--{flag.name} takes {wanted}, not {shown(flag.name, word)}", hint) from None
+        raise TunekitError(f"--{flag.name} takes {wanted}, not {quoted(flag.name, word)}", hint) from None
     return word

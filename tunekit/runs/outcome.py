@@ -168,13 +168,13 @@ def results(stage: Stage, progress: Progress) -> list[str]:
     for title, key in told:
         series = progress.series(key)
         steps = sorted(series) if key == "eval_loss" else progress.whole_steps(key)
-        values = [shown(series[step]) for step in steps if step not in wrong]
+        values = [in_digits(series[step]) for step in steps if step not in wrong]
         if values:
             found.append(f"{title} {values[0]}" + (f" → {values[-1]}" if len(values) > 1 else ""))
     return found
 
 
-def shown(value: float) -> str:
+def in_digits(value: float) -> str:
     """A number for people: what is 0 but for the rounding of floats is 0."""
     return f"{round(value, 6) + 0.0:.4g}" if math.isfinite(value) else "not a number"
 

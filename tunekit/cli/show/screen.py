@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tunekit.console import say, tolerant_stderr
-from tunekit.runs.outcome import shown
+from tunekit.runs.outcome import in_digits
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def numbers(progress: Progress, stage: Stage | None = None) -> list[str]:
         series = progress.series(key)
         value = progress.loss if key == "loss" else series[max(series)] if series else None
         if value is not None:
-            text = f"{value:.4f}" if key == "loss" else shown(value)
+            text = f"{value:.4f}" if key == "loss" else in_digits(value)
             found.append(f"{METRICS[key]} {text} {'' if found else sparkline(list(series.values()))}".rstrip())
     if progress.grad_norms and not math.isfinite(progress.grad_norms[max(progress.grad_norms)]):
         found.append("gradient not a number")
