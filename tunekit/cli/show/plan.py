@@ -33,12 +33,13 @@ ENV_WHY = {
 
 def print_command(run: Run) -> None:
     """The plan on stderr, the command on stdout. In a terminal the plan is last: it would be pushed away."""
+    problems = data_problems(run.plan)  # what a start would refuse gets no command
     command = command_for(run).shell()
     if sys.stdout.isatty():
         print(command, flush=True)
     show_plan(run)
     _show_missing(run)
-    _show_problems(data_problems(run.plan))
+    _show_problems(problems)
     if not sys.stdout.isatty():
         print(command)
 
