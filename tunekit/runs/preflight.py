@@ -33,9 +33,13 @@ def check_launch(plan: Plan, path: Path) -> None:
 def check_data(plan: Plan) -> None:
     """Check the datasets of a plan. Raises TunekitError with exit code 4."""
     check_rows(plan)
-    if plan.get("dataset") is None and plan.get("cached_dataset") is None:
-        raise TunekitError("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
+    if not _names_data(plan):
+        raise NotHere("there is no --dataset", "give a file of JSON lines, or a hub id", Exit.USAGE)
     check_rewards(plan)
+
+
+def _names_data(plan: Plan) -> bool:
+    return plan.get("dataset") is not None or plan.get("cached_dataset") is not None
 
 
 def check_adapters(plan: Plan) -> None:
@@ -100,7 +104,7 @@ def check_machine(plan: Plan) -> None:
 
 
 def data_problems(plan: Plan, whose: str = "") -> list[str]:
-    """What a dry run cannot find here of the datasets and adapters of a plan for another machine.
+    """What a dry run cannot find here: files of a plan for another machine, or a dataset that was not named yet.
 
     Raises TunekitError for all else that a start would refuse, as it would; `whose` begins its message.
     """
@@ -109,7 +113,7 @@ def data_problems(plan: Plan, whose: str = "") -> list[str]:
         try:
             check(plan)
         except TunekitError as error:
-            if not (isinstance(error, NotHere) and plan.hardware.described):
+            if not (isinstance(error, NotHere) and (plan.hardware.described or not _names_data(plan))):
                 raise TunekitError(f"{whose}{error.message}", error.hint, error.code) from error
             problems.append(error.message)
     return problems
