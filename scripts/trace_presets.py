@@ -32,7 +32,7 @@ from tunekit.plan.models.find import config_of, resolve  # noqa: E402
 from tunekit.plan.planner import Facts, make_plan  # noqa: E402
 from tunekit.plan.predict import SPARE, spec_of  # noqa: E402
 from tunekit.plan.presets.fits import MARKS, Fits, by_model, with_fits  # noqa: E402
-from tunekit.plan.presets.library import Library  # noqa: E402
+from tunekit.plan.presets.shelf import Library  # noqa: E402
 from tunekit.plan.request import Request  # noqa: E402
 from tunekit.plan.settings import COMMAND_LINE, Setting  # noqa: E402
 from tunekit.runs.forecast import CLASSES  # noqa: E402

@@ -19,7 +19,7 @@ from tunekit.engine.locate import OPTIONAL_PACKAGES, find_engine
 from tunekit.hardware import choose_hardware
 from tunekit.plan.models.find import Model, resolve
 from tunekit.plan.planner import Facts, make_plan
-from tunekit.plan.presets.library import Library
+from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request
 from tunekit.plan.settings import COMMAND_LINE, Setting
 from tunekit.plan.strategies import Tuning

@@ -20,7 +20,7 @@ from tunekit.memory.spec import Spec
 from tunekit.plan.models.find import config_of, resolve
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.predict import peak_of
-from tunekit.plan.presets.library import Library
+from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Said, gather_words, read_request, user_words
 from tunekit.plan.settings import COMMAND_LINE
 from tunekit.stages import STAGES

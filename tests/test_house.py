@@ -84,7 +84,7 @@ CLI_OF_PLAN = {
     "tunekit.memory.spec.Spec": "the configuration in words",
     "tunekit.memory.search": "the words of a verdict",
     "tunekit.plan.presets.fits": "the table of a preset in words, and its copy without it",
-    "tunekit.plan.presets.library.Preset": "what presets list and show draw",
+    "tunekit.plan.presets.shelf.Preset": "what presets list and show draw",
 }
 """All that the command line may import of the rooms that decide and predict."""
 

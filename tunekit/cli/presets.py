@@ -15,7 +15,7 @@ from tunekit.plan.settings import text
 
 if TYPE_CHECKING:
     from tunekit.plan.presets.fits import Fits
-    from tunekit.plan.presets.library import Preset
+    from tunekit.plan.presets.shelf import Preset
 
 app = typer.Typer(help="List, show and copy presets.", no_args_is_help=True)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunekit.plan.models.find import Model
     from tunekit.plan.plan import Plan
     from tunekit.plan.predict import Peak
-    from tunekit.plan.presets.library import Library
+    from tunekit.plan.presets.shelf import Library
     from tunekit.plan.savings import Packages
     from tunekit.plan.settings import Value
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tunekit.hardware import Hardware
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.models.find import Model
-    from tunekit.plan.presets.library import Library, Preset
+    from tunekit.plan.presets.shelf import Library, Preset
     from tunekit.plan.request import Request
 
 ABOVE_ZERO = (

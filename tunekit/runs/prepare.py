@@ -21,7 +21,7 @@ from tunekit.memory.search import FITS
 from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, default_name, make_plan
-from tunekit.plan.presets.library import Library
+from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of

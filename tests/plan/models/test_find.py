@@ -284,7 +284,7 @@ def test_a_chat_template_that_nobody_knows(tmp_path, make):
 
 def test_a_template_in_a_preset_is_stronger_than_a_guess(tmp_path, make, flags, library):
     """Somebody wrote it down; the marks in a chat template are a guess."""
-    from tunekit.plan.presets.library import Library
+    from tunekit.plan.presets.shelf import Library
 
     own = tmp_path / "own"
     own.mkdir()

@@ -10,7 +10,7 @@ from tunekit.errors import TunekitError
 from tunekit.hardware import GIB_PER_GB
 from tunekit.plan.predict import SPARE
 from tunekit.plan.presets.fits import MARKS, Fits, in_short, with_fits, without_fits
-from tunekit.plan.presets.library import Library
+from tunekit.plan.presets.shelf import Library
 from tunekit.plan.settings import Source
 
 SHARED = {
