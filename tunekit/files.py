@@ -222,3 +222,14 @@ def keep_answer(place: Path, answer: Mapping[str, Any]) -> None:
     """Write a JSON object that `read_object` finds next time. A cache that cannot be written is no error."""
     with contextlib.suppress(OSError):
         write_atomically(place, json.dumps(answer))
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits; it is read piece by piece."""
+    import hashlib  # loads OpenSSL, which a dry run can do without
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

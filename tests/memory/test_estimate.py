@@ -1,12 +1,11 @@
 """The closed form agrees with traces, and moves the way memory does."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shapes import CONFIGS
 
 from tunekit.memory.activations import targeted
 from tunekit.memory.card import MIB, cublas_workspace, cuda_context
@@ -16,18 +15,6 @@ from tunekit.memory.spec import CHOICES, GIB, Spec, Unknown, loss_tokens
 from tunekit.memory.states import OPTIMIZERS
 from tunekit.stages import PAIRS, STAGES, Stage
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "tunekit/plan/models/configs.json").read_text())
-CONFIGS["dense-20b"] = {
-    "model_type": "llama",
-    "hidden_size": 6144,
-    "intermediate_size": 16384,
-    "num_hidden_layers": 44,
-    "num_attention_heads": 48,
-    "num_key_value_heads": 8,
-    "vocab_size": 100352,
-    "tie_word_embeddings": False,
-    "head_dim": 128,
-}
 QWEN, LLAMA, QWEN3 = "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B"
 GPT, DENSE = "openai/gpt-oss-20b", "dense-20b"
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -1,25 +1,11 @@
 """Parameter counts are exact, and what is unknown is said."""
 
-import json
-from pathlib import Path
-
 import pytest
+from shapes import CONFIGS
 
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import Unknown
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "tunekit/plan/models/configs.json").read_text())
-CONFIGS["dense-20b"] = {
-    "model_type": "llama",
-    "hidden_size": 6144,
-    "intermediate_size": 16384,
-    "num_hidden_layers": 44,
-    "num_attention_heads": 48,
-    "num_key_value_heads": 8,
-    "vocab_size": 100352,
-    "tie_word_embeddings": False,
-    "head_dim": 128,
-}
 QWEN = CONFIGS["Qwen/Qwen2.5-7B"]
 COUNTS = {  # of the published safetensors, or of the model that transformers 5 builds from the config
     "Qwen/Qwen2.5-0.5B": 494_032_768,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tunekit.engine.environment import HERE, HUGGING_FACE, MODELSCOPE, TOKENS, Environment
-from tunekit.engine.locate import release_of
+from tunekit.engine.locate import RESTORES_BATCH_BELOW, release_of
 from tunekit.engine.probe import TIME_LIMIT, Import
 from tunekit.errors import counted
 from tunekit.hardware import Hardware
@@ -21,8 +21,6 @@ Level = Literal["ok", "warning", "problem"]
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_ENGINE, NEXT_ENGINE = (4, 6), (5,)
-RESUMES_NEW_BATCH = (5, 2)
-"""The first transformers that does not restore the micro-batch of a checkpoint (see `runs.checkpoints`)."""
 ROOTS = ("torch", "torchvision")
 """Packages that take the imports of others down with them."""
 ROOMY, FULL = 20.0, 2.0
@@ -239,7 +237,7 @@ def _companions(here: Environment) -> Iterator[Check]:
     if version := here.versions.get("transformers"):  # a missing one is said among the requirements of ms-swift
         resume = f"{version} restores the old batch on resume; tunekit resumes from a copied checkpoint instead"
         old = Check("transformers", "warning", resume, 'pip install -U "transformers>=5.2"')
-        yield Check("transformers", "ok", version) if release_of(version) >= RESUMES_NEW_BATCH else old
+        yield Check("transformers", "ok", version) if release_of(version) >= RESTORES_BATCH_BELOW else old
     if here.engine is not None:  # else msgspec comes with the extra that the line of ms-swift names
         missing = "not installed: GRPO and GKD import it, and ms-swift does not declare it"
         found = here.versions.get("msgspec")

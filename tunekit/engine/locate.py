@@ -20,6 +20,11 @@ OPTIONAL_PACKAGES = (
 )
 """Packages that decide what a plan may use, by import name."""
 
+RESTORES_BATCH_BELOW = (5, 2)
+"""transformers before 5.2 takes the old micro-batch from ``trainer_state.json`` on resume, whatever the flags say:
+the run would be out of memory again, at a doubled effective batch
+(https://github.com/huggingface/transformers/pull/43770)."""
+
 
 @dataclass(frozen=True)
 class Installation:

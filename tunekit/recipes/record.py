@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.data.files import local_file
 from tunekit.errors import TunekitError
-from tunekit.files import path_of, write_atomically
+from tunekit.files import digest_of, path_of, write_atomically
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import text
 from tunekit.runs.folder import RESULT
@@ -131,11 +130,7 @@ def _content(path: Path, known: tuple[int, int, str] | None) -> tuple[int, int, 
     stat = path.stat()
     if known and known[:2] == (stat.st_size, stat.st_mtime_ns):
         return known
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return stat.st_size, stat.st_mtime_ns, digest.hexdigest()
+    return stat.st_size, stat.st_mtime_ns, digest_of(path)
 
 
 def version(folder: Path) -> str:

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.engine.locate import package_version
+from tunekit.engine.locate import RESTORES_BATCH_BELOW, package_version
 from tunekit.engine.logs import read_summary
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import path_of, read_object
@@ -18,11 +18,6 @@ from tunekit.runs.folder import RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-
-RESTORES_BATCH_BELOW = (5, 2)
-"""transformers before 5.2 takes the old micro-batch from ``trainer_state.json`` on resume, whatever the flags say:
-the run would be out of memory again, at a doubled effective batch
-(https://github.com/huggingface/transformers/pull/43770)."""
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
 SHARDS = "model.safetensors.index.json"

@@ -68,25 +68,14 @@ FLASH_RULES = (
         why=f"flash-attn is not installed: {FLASH_PACKAGES['flash_attn_4'].install}",
         source=NO_SDPA_FALLBACK,
     ),
-    Rule(
-        "flash-missing",
-        when=_lacks("flash_attn"),
-        change={"attn_impl": "sdpa"},
-        why=f"flash-attn is not installed: {FLASH_PACKAGES['flash_attn'].install}",
-        source=NO_SDPA_FALLBACK,
-    ),
-    Rule(
-        "flash-3-missing",
-        when=_lacks("flash_attn_3"),
-        change={"attn_impl": "sdpa"},
-        why=f"flash-attn-3 is not installed: {FLASH_PACKAGES['flash_attn_3'].install}",
-        source=NO_SDPA_FALLBACK,
-    ),
-    Rule(
-        "flash-4-missing",
-        when=_lacks("flash_attn_4"),
-        change={"attn_impl": "sdpa"},
-        why=f"flash-attn-4 is not installed: {FLASH_PACKAGES['flash_attn_4'].install}",
-        source=NO_SDPA_FALLBACK,
+    *(
+        Rule(
+            f"{name.replace('_attn', '').replace('_', '-')}-missing",
+            when=_lacks(name),
+            change={"attn_impl": "sdpa"},
+            why=f"{package.distribution} is not installed: {package.install}",
+            source=NO_SDPA_FALLBACK,
+        )
+        for name, package in FLASH_PACKAGES.items()
     ),
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.files import local_file
 from tunekit.engine.plugin import bare
 from tunekit.errors import TunekitError, closest
-from tunekit.files import path_of, read_object, write_atomically
+from tunekit.files import digest_of, path_of, read_object, write_atomically
 from tunekit.plan.secrets import redact, secret_values
 from tunekit.runs.folder import now
 from tunekit.runs.supervisor import TICK, StopRequest
@@ -109,11 +109,7 @@ def _content(path: Path) -> str:
     there = path.stat()
     if there.st_size > BY_CONTENT:
         return f"{there.st_size} {there.st_mtime_ns}"
-    mark = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            mark.update(piece)
-    return mark.hexdigest()
+    return digest_of(path)
 
 
 def run_script(python: str, script: Path, predictions: Path) -> tuple[dict[str, Any], str, str]:
