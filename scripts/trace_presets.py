@@ -28,7 +28,8 @@ from tunekit.hardware import GIB_PER_GB, choose_hardware  # noqa: E402
 from tunekit.memory.estimate import estimate  # noqa: E402
 from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
 from tunekit.memory.trace.client import trace, trace_worker  # noqa: E402
-from tunekit.plan.models.find import config_of, resolve  # noqa: E402
+from tunekit.plan.models.config import config_of  # noqa: E402
+from tunekit.plan.models.find import resolve  # noqa: E402
 from tunekit.plan.planner import Facts, make_plan  # noqa: E402
 from tunekit.plan.predict import SPARE, spec_of  # noqa: E402
 from tunekit.plan.presets.fits import MARKS, Fits, by_model, with_fits  # noqa: E402

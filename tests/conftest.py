@@ -17,7 +17,7 @@ from tunekit import __main__
 from tunekit.engine.flags import SNAPSHOT, from_json
 from tunekit.engine.locate import OPTIONAL_PACKAGES, find_engine
 from tunekit.hardware import choose_hardware
-from tunekit.plan.models.find import Model, resolve
+from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tunekit.plan.flags import FlagTable
+    from tunekit.plan.models.model import Model
     from tunekit.plan.plan import Plan
     from tunekit.plan.settings import Layer, Value
 

@@ -24,7 +24,7 @@ from unittest import mock
 from tunekit.engine.flags import SNAPSHOT
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.plan.plan import Plan, batch_values
 from tunekit.plan.settings import Setting, Source
 from tunekit.runs.folder import RunFolder, RunState

@@ -17,7 +17,8 @@ from tunekit.hardware import choose_hardware
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import Spec
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.find import resolve
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.shelf import Library

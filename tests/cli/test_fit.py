@@ -11,7 +11,8 @@ from tokenized import make_tokenized, row, write_lines
 
 from tunekit.errors import TunekitError
 from tunekit.memory.search import FITS, TIGHT
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.find import resolve
 
 CONFIG = config_of(resolve("Qwen2.5-7B"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from tunekit.engine.flags import AFTER_CLASSES, SNAPSHOT, read_flags, to_json
 from tunekit.engine.locate import find_engine
-from tunekit.plan.models.find import CATALOGUE
+from tunekit.plan.models.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "snapshots"

@@ -14,7 +14,8 @@ from tunekit.memory.estimate import estimate
 from tunekit.plan.auto import choose_preset
 from tunekit.plan.batch import Batch
 from tunekit.plan.configuration import BATCH_FLAGS
-from tunekit.plan.models.find import Model, resolve
+from tunekit.plan.models.find import resolve
+from tunekit.plan.models.model import Model
 from tunekit.plan.plan import FIRST, Plan
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.predict import SPARE

@@ -8,7 +8,8 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan import images
-from tunekit.plan.models.find import Model, resolve
+from tunekit.plan.models.find import resolve
+from tunekit.plan.models.model import Model
 from tunekit.plan.models.parameters import STEMS, Layers, check_prefix, layers_of
 from tunekit.plan.parts import ALIGNER, FREEZES, FULL, LLM, RANGES, RATES, VIT, describe_parts, trained_parts
 from tunekit.plan.settings import COMMAND_LINE, Source, layer_of

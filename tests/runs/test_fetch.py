@@ -8,7 +8,8 @@ from typing import ClassVar
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.find import resolve
 from tunekit.runs.fetch import find_config
 
 STRANGER = "someone/New-Model-3B"

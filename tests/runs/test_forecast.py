@@ -10,7 +10,8 @@ from tunekit.hardware import choose_hardware
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import levers, verdict
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.find import resolve
 from tunekit.runs import forecast as module
 from tunekit.runs.forecast import Forecast
 

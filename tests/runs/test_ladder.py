@@ -15,7 +15,7 @@ from tunekit.engine.failures import Kind
 from tunekit.hardware import Hardware, choose_hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.configuration import BATCH_FLAGS
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.plan.predict import peak_of
 from tunekit.plan.settings import Source
 from tunekit.runs import ladder

@@ -10,7 +10,7 @@ import pytest
 from running import SFT, a_plan, make_checkpoint, make_rows, make_workplace, tunekit
 
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.runs import preflight
 from tunekit.runs.preflight import check_adapters, check_data, check_disk, check_launch, checkpoint_gib
 

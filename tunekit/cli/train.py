@@ -77,7 +77,8 @@ def _start(run: Run) -> int:
     from tunekit.cli.show.lines import show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
-    from tunekit.runs.folder import RunFolder, claim
+    from tunekit.runs.folder import RunFolder
+    from tunekit.runs.places import claim
     from tunekit.runs.start import check_run, start_run
 
     check_run(run, show_lines)
@@ -95,7 +96,8 @@ def resume(
     force: Annotated[bool, option(FURTHER, "Although its data or its model were changed since it began.")] = False,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
-    from tunekit.runs.folder import RunFolder, checkpoint_named, find_run
+    from tunekit.runs.folder import RunFolder
+    from tunekit.runs.places import checkpoint_named, find_run
     from tunekit.runs.start import Onward
 
     folder = RunFolder(find_run(run).path.resolve())

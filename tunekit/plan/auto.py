@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunekit.hardware import Hardware
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.plan import Plan
     from tunekit.plan.predict import Peak
     from tunekit.plan.presets.shelf import Library

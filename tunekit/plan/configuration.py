@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tunekit.hardware import Hardware
     from tunekit.plan.batch import Batch
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.settings import Setting, Value
     from tunekit.stages import Stage
 

@@ -9,7 +9,7 @@ from tunekit.plan.predict import DEFAULT_LENGTH
 from tunekit.plan.settings import TUNEKIT, Setting
 
 if TYPE_CHECKING:
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.plan import Plan
 
 FLAG = "max_pixels"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.data.lengths import Question, Unmeasured
-from tunekit.plan.models.find import cached_model
+from tunekit.plan.models.config import cached_model
 
 if TYPE_CHECKING:
     from tunekit.data.tokens import Lengths

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tunekit.data.functions.find import Function
     from tunekit.hardware import Hardware
     from tunekit.plan.flags import FlagTable
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.presets.shelf import Library, Preset
     from tunekit.plan.request import Request
 

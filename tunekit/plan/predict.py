@@ -11,7 +11,7 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import NOT, largest_micro_batch, verdict
 from tunekit.memory.spec import GIB, Spec
-from tunekit.plan.models.find import config_of
+from tunekit.plan.models.config import config_of
 from tunekit.plan.parts import in_part
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tunekit.memory.spec import Prediction
     from tunekit.plan.configuration import Configuration
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
 
 PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 

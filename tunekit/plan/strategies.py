@@ -15,7 +15,7 @@ from tunekit.plan.settings import Layer, Source, Value, layer_of, text
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.settings import Setting
     from tunekit.stages import Stage
 

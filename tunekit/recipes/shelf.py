@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import config_folder, path_of, shipped_recipes
-from tunekit.runs.folder import LONGEST_NAME, RUNS
+from tunekit.runs.folder import RUNS
+from tunekit.runs.places import LONGEST_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path

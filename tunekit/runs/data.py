@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunekit.data.files import local_file
 from tunekit.data.look import check_datasets, look_at
 from tunekit.errors import Exit, TunekitError
-from tunekit.plan.models.find import template_of, template_traits
+from tunekit.plan.models.catalogue import template_of, template_traits
 from tunekit.plan.schedule import few_steps, late_flags, schedule_of
 from tunekit.stages import TASK_OF_FAMILY, USUAL_TASK
 

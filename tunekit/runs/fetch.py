@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.files import keep_answer
-from tunekit.plan.models.find import config_of, hub_ids, kept_config, shipped_config, unknown_shape, usable_config
+from tunekit.plan.models.catalogue import hub_ids
+from tunekit.plan.models.config import config_of, kept_config, shipped_config, unknown_shape, usable_config
 from tunekit.plan.models.hub import answer_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.request import Request
 
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
 
 TIMEOUT = 3.0
 """Seconds a hub may take; whoever waits longer downloads the model anyway."""

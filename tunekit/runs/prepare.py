@@ -27,8 +27,9 @@ from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
 from tunekit.runs.data import data_notes, schedule_for, schedule_notes
 from tunekit.runs.fetch import find_config
-from tunekit.runs.folder import Run, new_place
+from tunekit.runs.folder import Run
 from tunekit.runs.learned import learned_correction
+from tunekit.runs.places import new_place
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,8 @@ from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import NOT, levers, verdict
 from tunekit.memory.spec import Prediction, Spec
-from tunekit.plan.models.find import config_of, resolve
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.find import resolve
 
 CONFIG = config_of(resolve("Qwen2.5-7B"))
 SPEC = Spec(CONFIG, micro_batch=8, seq_len=3072, packing=True, attn="flash", loss_share=0.25, expandable_segments=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from running import environment, make_workplace
 
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan.models.adapter import Adapter, adapter_in, check_base, other_base
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 
 QWEN = Model("Qwen/Qwen2.5-7B-Instruct", 7.0, "qwen2")
 OWN = Model("/data/my-model", 7.0, "qwen2", local=True)

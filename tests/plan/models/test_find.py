@@ -6,18 +6,10 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.memory.geometry import Geometry
-from tunekit.plan.models.find import (
-    CONFIGS,
-    _catalogue,
-    _configs,
-    cached_model,
-    chat_template,
-    config_of,
-    parameters,
-    resolve,
-    template_names,
-    type_names,
-)
+from tunekit.plan.models.catalogue import read_catalogue, template_names, type_names
+from tunekit.plan.models.config import CONFIGS, _configs, cached_model, config_of
+from tunekit.plan.models.find import chat_template, resolve
+from tunekit.plan.models.model import parameters
 from tunekit.plan.planner import default_name
 from tunekit.plan.settings import Source
 
@@ -226,16 +218,16 @@ def test_parameters_by_name(name, billions):
 
 
 def test_most_of_the_catalogue_tells_its_size():
-    ids = [row[0] or row[1] for row in _catalogue()["models"]]
+    ids = [row[0] or row[1] for row in read_catalogue()["models"]]
     assert len(ids) > 1000
     assert sum(parameters(hub_id) is not None for hub_id in ids) > 0.8 * len(ids)
 
 
 def test_every_model_of_the_catalogue_is_found_by_its_own_ids():
-    for modelscope, hugging_face, family, _ in _catalogue()["models"]:
+    for modelscope, hugging_face, family, _ in read_catalogue()["models"]:
         for hub_id in filter(None, (modelscope, hugging_face)):
             model = resolve(hub_id)
-            assert family in _catalogue()["types"]
+            assert family in read_catalogue()["types"]
             assert model.id.lower() in {str(modelscope).lower(), str(hugging_face).lower()}
             assert model.family
 
@@ -314,7 +306,7 @@ def test_chat_templates_by_their_marks(tmp_path, written, template, file):
     (tmp_path / file).write_text(content, encoding="utf-8")
     assert chat_template(tmp_path) == template
     if template:
-        assert template in {row[3] for row in _catalogue()["models"]}
+        assert template in {row[3] for row in read_catalogue()["models"]}
 
 
 def test_an_adapter_is_not_a_model(tmp_path):

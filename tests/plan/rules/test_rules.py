@@ -13,7 +13,7 @@ from tunekit.errors import TunekitError
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.configuration import FLASH, FLASH_PACKAGES
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.plan.plan import Change, Plan
 from tunekit.plan.rules.stages import PACKABLE
 from tunekit.plan.rules.table import RULES, WARNINGS, apply_rules

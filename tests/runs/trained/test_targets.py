@@ -9,7 +9,7 @@ import pytest
 from running import make_checkpoint, make_model, make_run
 
 from tunekit.errors import TunekitError
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.runs.trained.targets import find_target
 from tunekit.stages import STAGES
 

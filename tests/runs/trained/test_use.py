@@ -12,7 +12,7 @@ from running import ASKED, SECRET_KEY, Started, make_rows, make_run, tunekit, un
 from tunekit.engine.after import FOLLOWUPS
 from tunekit.errors import Exit
 from tunekit.hardware import Gpu, Hardware
-from tunekit.plan.models.find import Model
+from tunekit.plan.models.model import Model
 from tunekit.runs.trained.job import Job
 from tunekit.runs.trained.targets import find_target
 from tunekit.runs.trained.use import devices_for

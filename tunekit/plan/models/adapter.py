@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.plan.models.find import hub_ids, hub_names, parameters
+from tunekit.plan.models.catalogue import hub_ids, hub_names
+from tunekit.plan.models.model import parameters
 
 if TYPE_CHECKING:
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
 
 FILE = "adapter_config.json"
 LARGEST = 1_000_000

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
-from tunekit.plan.models.find import config_of
+from tunekit.plan.models.config import config_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
 
 STEMS = {
     "model.": (

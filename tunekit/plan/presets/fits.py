@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunekit.plan.models.find import parameters
+from tunekit.plan.models.model import parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.adapter import adapter_in, check_base, other_base
-from tunekit.plan.models.find import positions_of, template_names, type_names
+from tunekit.plan.models.catalogue import template_names, type_names
+from tunekit.plan.models.config import positions_of
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.settings import UNSET
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from tunekit.plan.configuration import Configuration
     from tunekit.plan.models.adapter import Adapter
-    from tunekit.plan.models.find import Model
+    from tunekit.plan.models.model import Model
     from tunekit.plan.settings import Setting, Value
 
 QUANTIZES = ("quant_method", "quant_bits", "bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")

@@ -11,7 +11,8 @@ from tunekit.errors import TunekitError
 from tunekit.files import path_of, read_object
 from tunekit.plan.models.find import resolve
 from tunekit.runs.checkpoints import best_checkpoint, has_weights, is_adapter, saved_checkpoints, step
-from tunekit.runs.folder import RUNS, RunFolder, find_run
+from tunekit.runs.folder import RUNS, RunFolder
+from tunekit.runs.places import find_run
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
