@@ -488,7 +488,7 @@ def test_a_dry_run_reads_each_preset_and_computes_each_peak_once(tunekit, monkey
     from tunekit.memory import estimate as memory
     from tunekit.plan import plan as plans
     from tunekit.plan import predict
-    from tunekit.plan.presets import library as shelf
+    from tunekit.plan.presets import shelf
 
     def counted(module, name):
         """What a function of a module is given first, call by call."""

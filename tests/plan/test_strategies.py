@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from running import make_rows
 
 from tunekit.errors import TunekitError
 from tunekit.plan import images
@@ -402,7 +403,7 @@ def test_text_models_get_none(make):
 
 
 def test_the_command_line(tunekit, isolated):
-    (isolated / "data.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n')
+    make_rows(isolated / "data.jsonl")
     same = ("sft", "--model", VL, "--dataset", "data.jsonl", "--gpus", BIG, "--preset", "7b")
     words = ("--tuning-strategy", "partial_llm_full_vit", "--llm-frozen-layers", "2", "--learning-rate-vit", "2e-4")
     plan = tunekit(*same, *words, "--max-pixels", "401408", "--json").json
