@@ -81,6 +81,12 @@ def _doctor(name: str) -> Any:
     return _command(doctor.doctor, name, KNOW)
 
 
+def _export(name: str) -> Any:
+    from tunekit.cli import export
+
+    return _command(export.export_command, name, AFTER, help=export.HELP, cls=SwiftCommand)
+
+
 def _after(name: str) -> Any:
     from tunekit.cli import after
 
@@ -104,6 +110,7 @@ COMMANDS: Mapping[str, Callable[[str], Any]] = {
     "augment": _augment,
     "doctor": _doctor,
     **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),
+    "export": _export,
 }
 """What builds each command, in the order of the help."""
 
