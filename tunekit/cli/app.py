@@ -87,6 +87,12 @@ def _export(name: str) -> Any:
     return _command(export.export_command, name, AFTER, help=export.HELP, cls=SwiftCommand)
 
 
+def _serve(name: str) -> Any:
+    from tunekit.cli import serve
+
+    return _command(serve.serve_command, name, AFTER, help=serve.HELP, cls=SwiftCommand)
+
+
 def _after(name: str) -> Any:
     from tunekit.cli import after
 
@@ -111,6 +117,7 @@ COMMANDS: Mapping[str, Callable[[str], Any]] = {
     "doctor": _doctor,
     **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),
     "export": _export,
+    "serve": _serve,
 }
 """What builds each command, in the order of the help."""
 

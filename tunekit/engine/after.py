@@ -44,6 +44,7 @@ FOLLOWUPS: Mapping[str, Followup] = {
         Followup("predict", "infer", "infer", rewards=True),
         Followup("eval", "eval", "eval"),
         Followup("export", "merge-lora", "export", rewards=True),
+        Followup("serve", "deploy", "deploy"),
     )
 }
 """By the command of tunekit, in the order in which they are suggested."""

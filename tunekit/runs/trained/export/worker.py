@@ -46,9 +46,11 @@ def _prompts(question: dict[str, Any]) -> dict[str, Any]:
         name: _text(getattr(meta, name) or [], template.tokenizer)
         for name in ("prefix", "system_prefix", "prompt", "chat_sep", "suffix")
     }
+    begin = _begin(template.tokenizer) if meta.auto_add_bos else ""
+    parts |= {name: begin + parts[name] for name in ("prefix", "system_prefix")}
     system = meta.default_system or ""
     stops = [_text([word], template.tokenizer) for word in meta.stop_words]
-    plain = not meta.auto_add_bos and "{{SYSTEM}}" not in parts["prompt"] and "{{ROUND" not in parts["prompt"]
+    plain = not any(mark in parts["prompt"] for mark in ("{{SYSTEM}}", "{{ROUND"))
     return {
         "pairs": pairs,
         "parts": {**parts, "system": system},
@@ -129,6 +131,13 @@ def _text(prompt: list[Any], tokenizer: Any) -> str:
             named = getattr(tokenizer, token[: -len("_id")], None) or "" if isinstance(token, str) else ""
             words.append(named if isinstance(token, str) else tokenizer.decode([token]))
     return "".join(words)
+
+
+def _begin(tokenizer: Any) -> str:
+    """What a tokenizer puts before a text by itself, as ms-swift finds it (template/base.py, auto_add_bos)."""
+    (single,) = tokenizer.encode("a", add_special_tokens=False)
+    every = tokenizer.encode("a")
+    return str(tokenizer.decode(every[: every.index(single)]))
 
 
 def _answer(model: Any, prompt: list[int], most: int, end: int | None) -> list[int]:
