@@ -14,8 +14,6 @@ from tunekit.runs.trained.merge import merge_adapter, merged_gib
 from tunekit.runs.trained.use import ProgressLine, program_error, run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tunekit.runs.trained.export.formats import Quantization
     from tunekit.runs.trained.export.tools import LlamaCpp
     from tunekit.runs.trained.job import Job
@@ -102,12 +100,12 @@ def ggufs(llama: LlamaCpp, merged: Path, file: Path, quantization: Quantization,
     first = file.with_name("whole.gguf") if quantization.quantized else file
     convert = Command((*llama.converter, str(merged), "--outtype", quantization.outtype, "--outfile", str(first)), {})
     _run(convert, job, "converting to GGUF", first)
-    commands = [_named(convert, merged, first)]
+    commands = [_named(convert)]
     if quantization.quantized:
         shrink = Command((llama.quantizer, str(first), str(file), quantization.quantized), {})
         _run(shrink, job, f"quantizing to {quantization.quantized}", file)
         first.unlink()
-        commands.append(_named(shrink, first, file))
+        commands.append(_named(shrink))
     return commands
 
 
@@ -115,7 +113,7 @@ def to_fp8(python: str, merged: Path, result: Path, job: Job) -> str:
     """Write a merged model with weights in FP8 to `result`. Gives the command."""
     command = Command((python, "-c", SHRINK, str(merged), str(result)), {})
     _run(command, job, "quantizing to FP8", result / "config.json")
-    return _named(Command((python, "fp8_dynamic.py", str(merged), str(result)), {}), merged, result)
+    return _named(Command((python, "fp8_dynamic.py", str(merged), str(result)), {}))
 
 
 def _run(command: Command, job: Job, what: str, product: Path) -> None:
@@ -125,7 +123,6 @@ def _run(command: Command, job: Job, what: str, product: Path) -> None:
         raise TunekitError(f"{what}: it ended well and wrote nothing", f"full log: {log}", Exit.TRAINING_FAILED)
 
 
-def _named(command: Command, *paths: Path) -> str:
+def _named(command: Command) -> str:
     """A command for people and for papers: of paths the names alone."""
-    words: Sequence[str] = [next((path.name for path in paths if str(path) == word), word) for word in command.argv]
-    return " ".join([Path(words[0]).name, *words[1:]])
+    return " ".join(Path(word).name if word.startswith("/") else word for word in command.argv)

@@ -81,7 +81,7 @@ def find_uploader(hub: str) -> str:
     """The program that uploads to a hub: ``hf`` or ``modelscope``. Raises TunekitError with what gets it."""
     name = "hf" if hub == "huggingface" else "modelscope"
     beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
+    found = shutil.which(name) or (str(beside) if beside.is_file() else None)
     if not found:
         raise TunekitError(f"{name} is not here", GET_HF)
     return found
