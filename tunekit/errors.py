@@ -44,5 +44,5 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | Non
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 step``, ``2 steps``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A number of things in words: ``1 step``, ``2,000 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
