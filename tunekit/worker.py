@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 START = """
 import sys
-here, target = sys.argv[1:]
+here, target, asker = sys.argv[1:]
 del sys.argv[1:]
 sys.path[:] = [here, *filter(None, sys.path)]
 import tunekit
 sys.path.append(sys.path.pop(0))
 from tunekit.worker import serve
-serve(target)
+serve(target, int(asker))
 """
 """What the process runs. Python puts the current folder first on the path, and a torch.py there is not torch: it is
 taken away. This tunekit is imported, even where another one is installed; what stands beside it comes last."""
@@ -136,7 +136,16 @@ class Worker:
         self._mark, self._said = uuid.uuid4().hex, Tail()
         try:
             return subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", START, str(Path(__file__).parents[1]), self._target],
+                [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-c",
+                    START,
+                    str(Path(__file__).parents[1]),
+                    self._target,
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said.pipe,
@@ -214,8 +223,10 @@ def ask_once(
         return worker.ask(question, seconds)
 
 
-def serve(target: str) -> None:
+def serve(target: str, asker: int) -> None:
     """The other side of a `Worker`: answer each line of standard input, and end the process after the last one.
+
+    It ends, whatever it is doing, once the process `asker` has: that may be before this one first looks.
 
     Answers alone reach standard output: what the function and its libraries print there goes to standard error, and
     nothing but this reads the questions.
@@ -223,7 +234,7 @@ def serve(target: str) -> None:
     questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(asker,), daemon=True).start()
     os.register_at_fork(after_in_child=answers.close)  # else a forked child would keep the one who asks waiting
     try:
         module, _, name = target.partition(":")
