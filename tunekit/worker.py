@@ -9,17 +9,14 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-import traceback
-import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping
 
 START = """
@@ -91,6 +88,8 @@ class Worker:
         After so many seconds the process is ended; None waits for as long as it takes. Raises WorkerFailed where there
         is no answer; the next question gets a new process.
         """
+        import threading
+
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -133,7 +132,9 @@ class Worker:
         raise WorkerFailed(reason, late=late.is_set(), status=status, printed=printed)
 
     def _start(self) -> subprocess.Popen[str]:
-        self._mark, self._said = uuid.uuid4().hex, Tail()
+        import subprocess
+
+        self._mark, self._said = os.urandom(16).hex(), Tail()
         try:
             return subprocess.Popen(
                 [
@@ -180,6 +181,8 @@ class Tail:
     """The last that a process prints; the rest is read and forgotten, so that it may print for ever."""
 
     def __init__(self) -> None:
+        import threading
+
         self._read, self.pipe = os.pipe()
         self._kept, self._count = bytearray(), 0
         self._flood: Callable[[], None] | None = None
@@ -231,6 +234,8 @@ def serve(target: str, asker: int) -> None:
     Answers alone reach standard output: what the function and its libraries print there goes to standard error, and
     nothing but this reads the questions.
     """
+    import threading
+
     questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -242,6 +247,8 @@ def serve(target: str, asker: int) -> None:
         for question in questions:
             print(json.dumps(function(json.loads(question))), file=answers, flush=True)
     except BaseException:  # noqa: BLE001 - the one who asks reads it in the last line
+        import traceback
+
         traceback.print_exc()
         os._exit(1)
     os._exit(0)  # threads that are left would keep the process
