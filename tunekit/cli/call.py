@@ -20,7 +20,7 @@ Begin with
   tunekit doctor                             Is this machine ready to train?
   tunekit fit --model Qwen2.5-7B             Will it fit this GPU?
   tunekit sft --model Qwen2.5-7B --dataset data.jsonl --dry-run
-                                             See the plan; without --dry-run: train.
+                                             See the plan before you train.
   tunekit resume RUN                         Go on with a run that was stopped.
   tunekit chat RUN                           Talk with what was trained.
 
