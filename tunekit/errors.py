@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,8 @@ class TunekitError(Exception):
 
 def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The names in `known` that look most like `word` (case does not matter), best first."""
+    import difflib  # only where something is misspelled
+
     by_lower = {name.lower(): name for name in known}
     return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)]
 
@@ -44,5 +45,5 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | Non
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 step``, ``2 steps``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A number of things in words: ``1 step``, ``2,000 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
