@@ -11,6 +11,7 @@ import io
 import json
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from tunekit.data.encoding import GBK, UTF8, WESTERN, Recoded, encoding_name, encoding_of
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-try:
-    from msgspec.json import decode
-except ImportError:  # the extra `data` is not installed: slower, and the same
-
-    def decode(line: bytes, /) -> Any:  # type: ignore[no-redef]
-        """As msgspec's: half a character is an error."""
-        if b"\\ud" in line or b"\\uD" in line:
-            raise ValueError
-        return json.loads(line)
-
-
 HEAD = 2**20
 """Bytes of a file by which its kind is told."""
 
@@ -52,7 +42,7 @@ LINES, ARRAY, OBJECT, VALUES, TABLE, TEXT, PARQUET, ARROW = (
 
 
 @dataclass(frozen=True)
-class Source:
+class RowFile:
     """A file of rows, of which the kind is known.
 
     Attributes:
@@ -123,7 +113,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if kind_ending(path) and path.is_file())
 
 
-def look_into(path: Path) -> Source:
+def look_into(path: Path) -> RowFile:
     """Which kind of file that is, from its ending and its first `HEAD` bytes.
 
     Raises TunekitError, exit code 4, where it cannot be opened or is of no kind that has rows.
@@ -133,8 +123,8 @@ def look_into(path: Path) -> Source:
         known = ", ".join((*TEXT_KINDS, *BINARY_KINDS))
         raise TunekitError(f"{path}: unknown kind of file", f"rows stand in {known}, or {PACKED} of a text", Exit.DATA)
     if ending in BINARY_KINDS:
-        return Source(path, PARQUET if ending == ".parquet" else ARROW, empty=path.stat().st_size == 0)
-    bare = Source(path, TEXT, packed=packed)
+        return RowFile(path, PARQUET if ending == ".parquet" else ARROW, empty=path.stat().st_size == 0)
+    bare = RowFile(path, TEXT, packed=packed)
     try:
         with bare.open() as file:
             head = file.read(HEAD)
@@ -147,7 +137,7 @@ def look_into(path: Path) -> Source:
     return _told(bare, ending, head)
 
 
-def _told(bare: Source, ending: str, head: bytes) -> Source:
+def _told(bare: RowFile, ending: str, head: bytes) -> RowFile:
     encoding = encoding_of(head, whole=len(head) < HEAD) or UTF8
     problems = [f"ms-swift reads no {PACKED}"] if bare.packed else []
     if encoding not in (UTF8, "utf-8-sig"):
@@ -172,7 +162,7 @@ def _told(bare: Source, ending: str, head: bytes) -> Source:
     encoding = "utf-8-sig" if encoding == UTF8 and head.startswith(b"\xef\xbb\xbf") else encoding
     if old_ends and encoding in (UTF8, "utf-8-sig"):
         encoding = "utf_8_sig"  # the same, by a name that makes `Recoded` set the ends of lines right
-    return Source(
+    return RowFile(
         bare.path, kind, encoding, bare.packed, key, delimiter, tuple(problems), empty=not text.strip("\0 \t\r\n")
     )
 
@@ -226,7 +216,24 @@ def _holds_rows(key: str, value: Any) -> bool:
     return isinstance(first, dict) and key not in ROW_LISTS and not any(role in first for role in ROLES)
 
 
-def _json_lines(source: Source, file: BinaryIO) -> Iterator[Entry]:
+@cache
+def fast_decode() -> Callable[[bytes], Any]:
+    """What reads a line of JSON: msgspec's reader where the extra ``data`` is installed, else Python's, as strict."""
+    try:
+        from msgspec.json import decode
+    except ImportError:
+        return _decode
+    return decode
+
+
+def _decode(line: bytes) -> Any:
+    if b"\\ud" in line or b"\\uD" in line:  # half a character, perhaps
+        raise ValueError
+    return json.loads(line)
+
+
+def _json_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
+    decode = fast_decode()
     for number, line, fault in numbered_lines(file):
         if fault:
             yield Entry(number, None, fault, line)
@@ -243,7 +250,7 @@ def _json_lines(source: Source, file: BinaryIO) -> Iterator[Entry]:
             yield _slow_line(source, number, line)
 
 
-def _slow_line(source: Source, number: int, line: bytes) -> Entry:
+def _slow_line(source: RowFile, number: int, line: bytes) -> Entry:
     """A line of JSON that is out of the ordinary."""
     text, fault = line_of_text(source, line)
     if text is None:
@@ -252,7 +259,7 @@ def _slow_line(source: Source, number: int, line: bytes) -> Entry:
     return Entry(number, row, fault or wrong if row is not None else wrong or fault, line)
 
 
-def line_of_text(source: Source, line: bytes) -> tuple[str | None, str]:
+def line_of_text(source: RowFile, line: bytes) -> tuple[str | None, str]:
     """A line as text, and what is wrong with its bytes; None where they are no text."""
     with contextlib.suppress(UnicodeDecodeError):
         return line.decode(UTF8), ""
@@ -265,7 +272,7 @@ def line_of_text(source: Source, line: bytes) -> tuple[str | None, str]:
     return line.decode(encoding), f"it is {encoding_name(encoding)}, and ms-swift reads UTF-8"
 
 
-def _text_lines(source: Source, file: BinaryIO) -> Iterator[Entry]:
+def _text_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
     for number, line, long in numbered_lines(file):
         if long or not line.strip():
             if long:
@@ -276,11 +283,11 @@ def _text_lines(source: Source, file: BinaryIO) -> Iterator[Entry]:
         yield Entry(number, row, fault, line)
 
 
-def _table(source: Source, file: BinaryIO) -> Iterator[Entry]:
+def _table(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
     yield from table_entries(file, source.delimiter)
 
 
-def _values(source: Source, file: BinaryIO) -> Iterator[Entry]:
+def _values(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
     """The rows of a JSON list, of one under a key, or of objects one behind the other."""
     text = JsonText(io.TextIOWrapper(file, "utf-8-sig", errors="replace"))
     number = 0
@@ -323,7 +330,7 @@ def _entry(number: int, value: Value) -> Entry:
     return Entry(number, row, fault, raw)
 
 
-READERS: dict[str, Callable[[Source, BinaryIO], Iterator[Entry]]] = {
+READERS: dict[str, Callable[[RowFile, BinaryIO], Iterator[Entry]]] = {
     LINES: _json_lines,
     TEXT: _text_lines,
     TABLE: _table,
