@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def test_rows_of_several_shapes_and_files(tmp_path):
     assert read("out.jsonl") == [{"messages": TURNS}] * 5
     assert (done.rows, done.written, done.left) == (5, 5, {})
     assert done.dropped == {"id": 1}
-    assert sorted(os.listdir()) == ["a.jsonl", "b.csv", "c.json", "d.jsonl.gz", "out.jsonl"]
+    assert sorted(path.name for path in Path().iterdir()) == ["a.jsonl", "b.csv", "c.json", "d.jsonl.gz", "out.jsonl"]
 
 
 def test_what_cannot_be_converted_stands_beside_with_why(tmp_path):
@@ -79,10 +78,10 @@ def test_what_cannot_be_converted_stands_beside_with_why(tmp_path):
 
 
 def test_a_file_of_which_nothing_is_left(tmp_path):
-    with pytest.raises(TunekitError, match="no row can be converted: .*a.jsonl line 1: dpo needs a rejected") as error:
+    with pytest.raises(TunekitError, match=r"no row can be converted: .*a.jsonl line 1: dpo needs a rejected") as error:
         convert_rows(asked(numbered(tmp_path / "a.jsonl", 3), to="dpo"))
     assert error.value.code == Exit.DATA
-    assert os.listdir() == ["a.jsonl"], "nothing half-written"
+    assert [path.name for path in Path().iterdir()] == ["a.jsonl"], "nothing half-written"
 
 
 def test_an_interruption_leaves_nothing(tmp_path):
@@ -91,7 +90,7 @@ def test_an_interruption_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         convert_rows(asked(numbered(tmp_path / "a.jsonl", 2000)), stop)
-    assert os.listdir() == ["a.jsonl"]
+    assert [path.name for path in Path().iterdir()] == ["a.jsonl"]
 
 
 def test_a_killed_program_leaves_no_file_of_that_name(tmp_path):
@@ -161,9 +160,9 @@ class TestWhich:
 
 class TestPictures:
     def picture(self, path):
-        Image = pytest.importorskip("PIL.Image")
+        image = pytest.importorskip("PIL.Image")
         path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (4, 4), (9, 9, 9)).save(path)
+        image.new("RGB", (4, 4), (9, 9, 9)).save(path)
         return path
 
     def test_a_root(self, tmp_path):
@@ -221,7 +220,7 @@ def test_a_file_that_exists_is_not_replaced(tmp_path):
 
 def test_names():
     assert target_named("pretrain") == "pt"
-    with pytest.raises(TunekitError, match="--to takes .*, not sfft") as error:
+    with pytest.raises(TunekitError, match=r"--to takes .*, not sfft") as error:
         target_named("sfft")
     assert error.value.hint == "did you mean sft?"
     assert columns_named("prompt=ask, response=reply,image=pic") == {
@@ -281,7 +280,11 @@ def test_what_is_converted_is_clean_and_no_row_is_lost(tmp_path, rows, target):
     try:
         done = convert_rows(Conversion((data,), folder / "out.jsonl", target))
     except TunekitError as error:
-        assert error.code == Exit.DATA
+        refused = error
+    else:
+        refused = None
+    if refused:
+        assert refused.code == Exit.DATA
         assert not list(folder.iterdir())
         return
     made = read(folder / "out.jsonl")

@@ -66,7 +66,7 @@ def _presets(name: str) -> Any:
 def _data(name: str) -> Any:
     from tunekit.cli import data
 
-    return data.DataCommands(name, help=data.HELP, no_args_is_help=True, rich_help_panel=KNOW)
+    return data.DataCommands(name=name, help=data.HELP, no_args_is_help=True, rich_help_panel=KNOW)
 
 
 def _augment(name: str) -> Any:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HELP = "Look at a dataset before it is trained on: check, preview, stats; and change it: convert, augment."
 HOW, WHICH, WHERE = "How the copies differ", "Which rows", "Where"
 
-STATS_HELP = """Tell the length of rows in tokens, by the model's own tokenizer: how many carry loss, how many are too long,
-and what packs and steps they come to with the batch of the plan.
+STATS_HELP = """Tell the length of rows in tokens, by the model's own tokenizer, and what they come to.
+
+How many tokens carry loss, how many rows are too long, how many packs and steps an epoch has with the plan's batch.
 
 Options and flags of training change the plan as they do in tunekit sft."""
 PREVIEW_HELP = """Show a row as the model will see it: the text of its template, with what is learned in another colour.

@@ -24,7 +24,8 @@ from tunekit.errors import Exit, TunekitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tunekit.data.read import Entry, Source
+    from tunekit.data.entry import Entry
+    from tunekit.data.read import RowFile
 
     Watch = Callable[[int, int, int], None]
 
@@ -183,7 +184,7 @@ def _hint(asked: Conversion) -> str:
 class _Strata:
     """Who is kept for validation: of each source its share."""
 
-    def __init__(self, asked: Conversion, source: Source) -> None:
+    def __init__(self, asked: Conversion, source: RowFile) -> None:
         self._asked, self._name = asked, source.path.name
         self._shares: dict[str, Share] = {}
 
@@ -203,7 +204,7 @@ class _Reading:
         self._asked, self._out, self._done, self._size, self._watch = asked, out, done, size, watch
         self._bytes, self._kept = 0, str(asked.pictures)  # where pictures are not yet
 
-    def chosen(self, source: Source) -> Iterator[tuple[list[bytes], str]]:
+    def chosen(self, source: RowFile) -> Iterator[tuple[list[bytes], str]]:
         """The rows that are wanted of a file, as lines, those of one row together; and where each comes from."""
         rows = self._converted(source)
         most = self._asked.most
@@ -215,7 +216,7 @@ class _Reading:
             yield from islice(rows, most)
 
     def _drawn(
-        self, rows: Iterator[tuple[list[bytes], str]], most: int, source: Source
+        self, rows: Iterator[tuple[list[bytes], str]], most: int, source: RowFile
     ) -> Iterator[tuple[list[bytes], str]]:
         """As many at random: all are written aside first, since nobody knows before how many there are."""
         with self._out.aside() as pool:
@@ -233,7 +234,7 @@ class _Reading:
                     texts, stratum = json.loads(line)
                     yield [text.encode() for text in texts], stratum
 
-    def _converted(self, source: Source) -> Iterator[tuple[list[bytes], str]]:
+    def _converted(self, source: RowFile) -> Iterator[tuple[list[bytes], str]]:
         share = Share(self._asked.ratio, f"{self._asked.seed}:ratio:{source.path.name}")
         for entry in source.entries():
             self._done.rows += 1
@@ -280,7 +281,7 @@ class _Reading:
             return value
         return value if Path(value).is_absolute() else str(Path(root) / value)
 
-    def _leave(self, source: Source, entry: Entry, why: str) -> None:
+    def _leave(self, source: RowFile, entry: Entry, why: str) -> None:
         self._done.left.setdefault(why, Left(0, f"{source.path} {source.unit} {entry.number}")).number += 1
         where = {"file": str(source.path), source.unit: entry.number, "why": why}
         raw = entry.raw.decode("utf-8", "backslashreplace") if isinstance(entry.raw, bytes) else entry.raw

@@ -67,7 +67,7 @@ def target_named(word: str) -> str:
 def columns_named(text: str) -> dict[str, str]:
     """What ``--map prompt=instruction,response=output`` says. Raises TunekitError where it says nothing."""
     found: dict[str, str] = {}
-    known = {name: role for role, names in reversed(ROLES_OF_COLUMNS.items()) for name in names}
+    known = {name: role for role, names in reversed([*ROLES_OF_COLUMNS.items()]) for name in names}
     for part in filter(None, text.split(",")):
         role, _, column = (word.strip() for word in part.partition("="))
         if not column or role not in known:

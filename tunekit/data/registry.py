@@ -83,7 +83,7 @@ class Wanted:
 
 
 def find_datasets(words: Sequence[str], table: str = "") -> list[Wanted]:
-    """The datasets that words such as ``a,b:0.5`` mean, files and ids as they are; `table` is the file of ``--registry``.
+    """The datasets that words such as ``a,b:0.5`` mean; files and ids stay. `table` is the file of ``--registry``.
 
     Raises TunekitError, with the file and the line, where a table cannot be understood.
     """

@@ -21,6 +21,7 @@ from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
+from tunekit.plan.measured import ROOT
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
@@ -51,8 +52,6 @@ DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages a
 MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
 SPLIT = "split_dataset_ratio"
-IMAGE_ROOT = "ROOT_IMAGE_DIR"
-"""Where ms-swift looks for pictures whose paths are relative (template/vision_utils.py)."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env=environment_of(plan, facts.environ) | ({IMAGE_ROOT: request.image_root} if request.image_root else {}),
+        env=environment_of(plan, facts.environ) | ({ROOT: request.image_root} if request.image_root else {}),
         secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
         warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
     )

@@ -127,7 +127,7 @@ def _rows_in(place: str, stage: Stage) -> int | None:
     return look.total if look else None
 
 
-def _described(every: Sequence[Wanted], typed: bool, info: list[str]) -> dict[str, Any]:  # noqa: FBT001
+def _described(every: Sequence[Wanted], typed: bool, info: list[str]) -> dict[str, Any]:
     """The flags that say which columns and words the datasets have."""
     described = {one.typed: one.dataset for one in every if one.dataset.columns or one.dataset.messages}
     if not described:
