@@ -5,6 +5,7 @@ The places are the command line or the ``[[stage]]`` of a recipe, ``config.toml`
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +156,9 @@ def _of_config(config: Path) -> list[Said]:
 
 
 def words_of_value(value: Any, label: str) -> tuple[str, ...]:
-    """A value of a TOML file as the words of a command line. Raises TunekitError, which `label` begins."""
+    """A value of a TOML file as the words of a command line; a table is JSON. Raises TunekitError, as `label` says."""
     items = value if isinstance(value, list) else [value]
+    items = [json.dumps(item) if isinstance(item, dict) else item for item in items]
     if not all(isinstance(item, (str, int, float, bool)) for item in items):
         raise TunekitError(f"{label} must be a text, number, true/false or a list")
     return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)

@@ -13,6 +13,7 @@ from tunekit.data.registry import find_datasets, name_of_swift2
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import path_of, read_json
 from tunekit.plan.settings import Layer, Setting, Source
+from tunekit.runs.columns import convert_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,8 +108,8 @@ def _word(one: Wanted, stage: Stage, registered: Mapping[str, str], notes: list[
     """A dataset as ms-swift takes it, with the number of its rows behind ``#``."""
     found = one.dataset
     if found.convert:
-        files = f"tunekit data convert {found.place or 'FILE'} --to {stage.name} --out {one.typed}.jsonl"
-        raise TunekitError(f"{found.where}: {found.convert}", files, Exit.DATA)
+        hint = convert_hint(found.place, stage.name) if found.place else None
+        raise TunekitError(f"{found.where}: {found.convert}", hint, Exit.DATA)
     place = registered.get(found.place, found.place)
     if today := _of_swift2(one, use_hf):
         notes.append(f"{place} is called {today} since ms-swift 3")
