@@ -9,7 +9,6 @@ from tokenized import lengths_of
 from tunekit.cli.data import BUILDERS
 from tunekit.data.preview import Picture, Piece, Preview, Rendered
 from tunekit.data.stats import bins_of
-from tunekit.data.tokens import Lengths
 
 RUN = ("--model", "Qwen2.5-7B", "--gpus", "80GB", "--preset", "7b")
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -81,7 +80,7 @@ class TestConvert:
 @pytest.fixture
 def measured(monkeypatch):
     """Rows of 10, 20 … tokens, without a tokenizer."""
-    found: Lengths = lengths_of(*((10 * number, 5 * number) for number in range(1, 101)))
+    found = lengths_of(*((10 * number, 5 * number) for number in range(1, 101)))
     asked = []
 
     def measure(question, _seconds):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenized import make_tokenized
 
 from tunekit.data.check import row_problem
 from tunekit.data.convert import Conversion, Share, convert_rows, rows_files
+from tunekit.data.lengths import Question, measure_rows
 from tunekit.data.normal import SHAPES_BY_NAME, columns_named, target_named
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
@@ -293,3 +295,30 @@ def test_what_is_converted_is_clean_and_no_row_is_lost(tmp_path, rows, target):
     pairs = sum("chosen" in row for row in rows) if target in STAGES and STAGES[target].rows.labelled else 0
     assert done.rows == len(rows)
     assert len(rows) - left <= len(made) <= len(rows) - left + pairs
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("target", ["sft", "pt", "dpo", "kto"])
+def test_ms_swift_uses_every_row_that_was_converted(tmp_path, monkeypatch, target):
+    pytest.importorskip("swift.arguments", exc_type=ImportError)
+    from tunekit.data.lengths_worker import answer_lengths
+
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "scratch"))
+    monkeypatch.setattr("tunekit.data.lengths.ask_once", lambda _, question, __, ___: answer_lengths(question))
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"a": {"type": "integer"}}}}]
+    rows = [
+        {"prompt": Q, "chosen": A, "rejected": W, "history": [["Hi", "Hello"]], "system": "Be kind."},
+        {"chosen": TURNS, "rejected": [TURNS[0], {"role": "assistant", "content": W}]},
+        {"text": json.dumps({"question": Q, "chosen": A, "rejected": W})},
+        *({"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A}], "label": bit}
+          for bit in (True, 1) if not STAGES[target].rows.pairs),
+        *([{"messages": [*TURNS, TURNS[0], {"role": "assistant", "tool_calls": [{"function": {"name": "add"}}]},
+                         {"role": "tool", "content": "2"}, TURNS[1]], "tools": tools, "label": True}]
+          if target == "sft" else []),
+    ]  # fmt: skip
+    done = convert_rows(asked(write(tmp_path / "a.jsonl", *rows), to=target))
+    assert (done.rows, done.left) == (len(rows), {})
+    flags = {"model_type": "llama", "template": "chatml", "agent_template": "hermes"}
+    found = measure_rows(Question(make_tokenized(tmp_path / "m"), target, ("out.jsonl",), flags))
+    assert (found.total, found.unusable) == (done.written, 0)
+    assert all(text.loss for row in found.rows for text in row)

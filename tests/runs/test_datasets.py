@@ -50,6 +50,14 @@ def test_a_table_of_another_place(plan):
     assert settings["dataset"] == ["data/a.jsonl"]
 
 
+@pytest.mark.usefixtures("rows")
+def test_a_name_that_no_table_has(tunekit):
+    ended = tunekit("sft", *RUN, "--dataset", "bb")
+    assert ended.code == 4
+    assert "dataset bb is neither a file nor in the table" in ended.err
+    assert "did you mean b?" in ended.err
+
+
 def test_a_share_of_a_file(plan):
     write("a.jsonl", *[{"messages": TURNS}] * 10)
     assert plan("--dataset", "a.jsonl:0.5")[0]["dataset"] == ["a.jsonl#5"]

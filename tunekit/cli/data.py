@@ -122,14 +122,7 @@ def convert_command(
     show_conversion(asked, done, as_json=as_json)
 
 
-def _check(name: str) -> Any:
-    from tunekit.cli import check
-
-    return built_command(check.check_command, name, "")
-
-
 BUILDERS: Mapping[str, Callable[[str], Any]] = {
-    "check": _check,
     PREVIEW: lambda name: RowsCommand(name, PREVIEW, preview_row, PREVIEW_HELP),
     STATS: lambda name: RowsCommand(name, STATS, stats_rows, STATS_HELP),
     "convert": lambda name: built_command(convert_command, name, ""),

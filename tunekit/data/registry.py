@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.errors import Exit, TunekitError, closest, did_you_mean
+from tunekit.errors import Exit, TunekitError, did_you_mean
 from tunekit.files import line_of, path_of, read_json, read_toml
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ TAGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """Words of a conversation: what ms-swift's ``custom_dataset_info`` calls each, and those that it knows by itself."""
 
-SHARE = re.compile(r"(.+):(0?\.\d+|1(?:\.0*)?)")
+SHARE = re.compile(r"(.+):(0?\.\d+)")
 SAMPLES = re.compile(r"(.+)#(\d+)")
 
 OUTSIDE = ("script_url", "cloud_file_name", "folder")
@@ -76,10 +76,14 @@ class NamedDataset:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One dataset of ``--dataset``, found: `typed` is the word without share and number."""
+    """One dataset of ``--dataset``, found: `typed` is the word without share and number.
+
+    `hint` says what the table has, where it has none of that name and it is neither a file nor an id.
+    """
 
     typed: str
     dataset: NamedDataset
+    hint: str = ""
 
 
 def find_datasets(words: Sequence[str], table: str = "") -> list[Wanted]:
@@ -95,7 +99,9 @@ def find_datasets(words: Sequence[str], table: str = "") -> list[Wanted]:
         dataset = known.get(name) or NamedDataset(name)
         if share is not None or samples is not None:
             dataset = replace(dataset, share=share, samples=samples)
-        found.append(Wanted(name, dataset))
+        absent = known and name not in known and _unknown(name)
+        hint = did_you_mean(name, known) or f"there are {', '.join(known)}" if absent else ""
+        found.append(Wanted(name, dataset, hint))
     return found
 
 
@@ -237,12 +243,6 @@ def _place_there(entry: Mapping[str, Any], folder: Path) -> str:
     if entry.get("ms_hub_url"):
         return f"ms::{entry['ms_hub_url']}{subset}"
     return _beside(folder, str(entry["file_name"])) if entry.get("file_name") else ""
-
-
-def names_like(name: str, known: Sequence[str]) -> str | None:
-    """A hint that names datasets that are called like it; None where none is."""
-    near = closest(name, known)
-    return f"did you mean {' or '.join(near)}?" if near else None
 
 
 def name_of_swift2(name: str, *, use_hf: bool = False) -> str:

@@ -42,12 +42,6 @@ def name_datasets(request: Request, *, use_hf: bool = False) -> tuple[Request, l
     registered = _registered(info)
     wanted = {flag: find_datasets(some, request.registry) for flag, some in words.items()}
     every = [one for some in wanted.values() for one in some]
-    if (
-        not any(_says_more(one) for one in every)
-        and all([one.dataset.place for one in wanted[flag]] == words[flag] and not registered for flag in wanted)
-        and not any(_of_swift2(one, use_hf) for one in every)
-    ):
-        return request, []
     notes: list[str] = []
     changed: dict[str, list[str]] = {}
     for flag, some in wanted.items():
@@ -69,11 +63,6 @@ def _list(value: Any) -> list[str]:
 
 def _changed(settings: Mapping[str, Setting], words: Mapping[str, list[str]]) -> dict[str, Setting]:
     return {flag: replace(old, value=words[flag]) if flag in words else old for flag, old in settings.items()}
-
-
-def _says_more(one: Wanted) -> bool:
-    found = one.dataset
-    return bool(found.where or found.share is not None)
 
 
 def _of_swift2(one: Wanted, use_hf: bool) -> str:
@@ -111,6 +100,8 @@ def _word(one: Wanted, stage: Stage, registered: Mapping[str, str], notes: list[
         hint = convert_hint(found.place, stage.name) if found.place else None
         raise TunekitError(f"{found.where}: {found.convert}", hint, Exit.DATA)
     place = registered.get(found.place, found.place)
+    if one.hint and place == one.typed and not _of_swift2(one, use_hf) and place not in NAMED_BY_SWIFT:
+        raise TunekitError(f"dataset {place} is neither a file nor in the table", one.hint, Exit.DATA)
     if today := _of_swift2(one, use_hf):
         notes.append(f"{place} is called {today} since ms-swift 3")
         place = today

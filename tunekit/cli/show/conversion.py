@@ -47,7 +47,10 @@ def show_conversion(asked: Conversion, done: Converted, *, as_json: bool) -> Non
     if as_json:
         files = {"out": asked.out, "val": asked.beside("val"), "left": asked.beside("left"), "images": asked.pictures}
         there = {name: str(path) for name, path in files.items() if path.exists()}
-        print_document({"target": asked.target, "files": there, **asdict(done)})
+        counts = {"shapes": dict(done.shapes), "dropped": dict(done.dropped)}
+        reasons = {why: asdict(one) for why, one in done.left.items()}
+        numbers = {"rows": done.rows, "written": done.written, "validation": done.validation, "unused": done.unused}
+        print_document({"target": asked.target, "files": there, **numbers, **counts, "left": reasons})
         return
     what = ", ".join(f"{shape} {number:,}" for shape, number in done.shapes.most_common())
     say(f"wrote {asked.out}: {_rows(done.written)} for {asked.target}, of {_rows(done.rows)} ({what})")
