@@ -13,17 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 import tunekit
-from tunekit.cli.command import SwiftCommand, TableCommand
+from tunekit.cli.command import SwiftCommand, TableCommand, built_command
 from tunekit.plan.options import FIT, TRAIN
 from tunekit.stages import STAGES, USUAL
 
 RUNNING, KNOW, AFTER = "Train", "Look before you train", "After training"
-
-
-def _command(function: Callable[..., None], name: str, panel: str, **more: Any) -> Any:
-    alone = typer.Typer(add_completion=False)
-    alone.command(name, rich_help_panel=panel, **more)(function)
-    return typer.main.get_command(alone)
 
 
 def _group(commands: typer.Typer, name: str) -> Any:
@@ -42,13 +36,13 @@ def _train(name: str) -> Any:
 def _resume(name: str) -> Any:
     from tunekit.cli import train
 
-    return _command(train.resume, name, RUNNING)
+    return built_command(train.resume, name, RUNNING)
 
 
 def _run(name: str) -> Any:
     from tunekit.cli import recipe
 
-    return _command(recipe.run_command, name, RUNNING, cls=recipe.RecipeCommand)
+    return built_command(recipe.run_command, name, RUNNING, cls=recipe.RecipeCommand)
 
 
 def _recipes(name: str) -> Any:
@@ -69,16 +63,22 @@ def _presets(name: str) -> Any:
     return _group(presets.app, name)
 
 
+def _data(name: str) -> Any:
+    from tunekit.cli import data
+
+    return data.DataCommands(name=name, help=data.HELP, no_args_is_help=True, rich_help_panel=KNOW)
+
+
 def _augment(name: str) -> Any:
     from tunekit.cli import data
 
-    return _command(data.augment_command, name, KNOW)
+    return built_command(data.augment_command, name, KNOW)
 
 
 def _doctor(name: str) -> Any:
     from tunekit.cli import doctor
 
-    return _command(doctor.doctor, name, KNOW)
+    return built_command(doctor.doctor, name, KNOW)
 
 
 def _after(name: str) -> Any:
@@ -91,7 +91,7 @@ def _after(name: str) -> Any:
         "eval": after.eval_command,
     }
     text, summary = after.help_of(name)
-    return _command(calls[name], name, AFTER, help=text, short_help=summary, cls=SwiftCommand)
+    return built_command(calls[name], name, AFTER, help=text, short_help=summary, cls=SwiftCommand)
 
 
 COMMANDS: Mapping[str, Callable[[str], Any]] = {
@@ -101,6 +101,7 @@ COMMANDS: Mapping[str, Callable[[str], Any]] = {
     "fit": _fit,
     "presets": _presets,
     "recipes": _recipes,
+    "data": _data,
     "augment": _augment,
     "doctor": _doctor,
     **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),

@@ -36,6 +36,13 @@ def option(panel: str, text: str, *names: str) -> typer.models.OptionInfo:
     return made
 
 
+def built_command(function: Callable[..., None], name: str, panel: str, **more: Any) -> Any:
+    """A command made of a function, whose annotations Typer reads now."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, rich_help_panel=panel, **more)(function)
+    return typer.main.get_command(alone)
+
+
 class SwiftCommand(TyperCommand):
     """A command that keeps the flags of ms-swift apart before its own options are parsed."""
 

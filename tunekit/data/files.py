@@ -35,6 +35,12 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 READ = (*JSON, *DELIMITERS)
 """Endings of files that can be read without PyArrow."""
 
+NAMED_BY_SWIFT = (
+    "self-cognition",
+    *(f"open_jev_{name}{new}" for name in ("jev", "clef", "omnijev") for new in ("", "_v11")),
+)
+"""Names without an organisation that ms-swift 4.6 knows (dataset/dataset/llm.py)."""
+
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that steer a terminal, or the direction in which it writes."""
 
@@ -69,8 +75,10 @@ def local_file(name: str) -> Path | None:
     if kind is not None:
         message = f"dataset {bare} is a pipe or a device, not a file"
         raise TunekitError(message, "write the rows to a file: they are read more than once", Exit.DATA)
+    if bare in NAMED_BY_SWIFT:
+        return None
     looks_like_file = path.suffix in FILE_TYPES or bare.startswith((".", "/", "~")) or bare.count("/") > 1
-    if looks_like_file or "/" not in bare.removeprefix("HF::").removeprefix("MS::"):
+    if looks_like_file or "/" not in re.sub(r"^(hf|ms)::", "", bare, flags=re.IGNORECASE):
         raise NotHere(f"dataset {shown(bare, 300)} does not exist", _meant(path), Exit.DATA)
     return None
 

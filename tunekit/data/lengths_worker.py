@@ -21,7 +21,6 @@ LARGEST = 8
 
 TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {"na_filter": False}),
-    ".tsv": ("csv", {"na_filter": False, "sep": "\t"}),
     ".txt": ("text", {}),
     ".parquet": ("parquet", {}),
     ".arrow": ("arrow", {}),
@@ -59,14 +58,9 @@ def run_no_code() -> None:
 
 def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     """The rows of the sample in tokens, those that ms-swift leaves out, and the lengths of the largest ones."""
-    from swift.arguments import BaseArguments
-
-    # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
-    arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
-    template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
-    if template.use_model:
-        return {"unknown": f"the template {arguments.template} needs the weights of the model"}
-    template.set_mode(question["template_mode"])
+    arguments, template = template_of_question(question)
+    if isinstance(template, str):
+        return {"unknown": template}
     datasets = question["datasets"]
     files = [_rows(Path(named["path"])) for named in datasets]
     asked = [named["rows"] for named in datasets]
@@ -95,6 +89,19 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
         "unusable": len(problems),
         "problem": problem,
     }
+
+
+def template_of_question(question: dict[str, Any]) -> tuple[Any, Any]:
+    """ms-swift's arguments and template for a question; in place of the template why there is none, in words."""
+    from swift.arguments import BaseArguments
+
+    # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
+    arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
+    template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
+    if template.use_model:
+        return arguments, f"the template {arguments.template} needs the weights of the model"
+    template.set_mode(question["template_mode"])
+    return arguments, template
 
 
 def _rows(path: Path) -> Lines | Table:

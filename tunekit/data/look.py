@@ -126,20 +126,26 @@ class Survey:
 
 
 def look_at(
-    name: str, shape: Shape | None, stage: Stage, task: str = "", columns: Mapping[str, str] | None = None
+    name: str,
+    shape: Shape | None,
+    stage: Stage,
+    task: str = "",
+    columns: Mapping[str, str] | None = None,
+    root: str = "",
 ) -> Survey | None:
     """What is in a dataset, named as ``--dataset`` takes it; None for an id on a hub, a folder, or an unknown kind.
 
-    Rows are judged by `shape`, after their columns are renamed; without one only whether they can be read. Raises
-    TunekitError, exit code 4, where the file is missing, empty or unreadable.
+    Rows are judged by `shape`, after their columns are renamed; without one only whether they can be read. Their
+    pictures are looked for here, and at `root`. Raises TunekitError, exit code 4, where the file is missing, empty or
+    unreadable.
     """
     path = local_file(name)
     if path is None:
         return None
     state = path.stat()
-    return _look(
-        path, state.st_size, state.st_mtime_ns, str(Path.cwd()), shape, stage.name, task, tuple((columns or {}).items())
-    )
+    here = str(Path.cwd()), root
+    renamed = tuple((columns or {}).items())
+    return _look(path, state.st_size, state.st_mtime_ns, here, shape, stage.name, task, renamed)
 
 
 def first_rows(path: Path) -> list[dict[str, Any]]:
@@ -153,11 +159,16 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def check_datasets(
-    names: list[str], stage: Stage, shape: Shape | None, task: str = "", columns: Mapping[str, str] | None = None
+    names: list[str],
+    stage: Stage,
+    shape: Shape | None,
+    task: str = "",
+    columns: Mapping[str, str] | None = None,
+    root: str = "",
 ) -> list[Survey]:
     """`look_at` each dataset. Raises TunekitError, exit code 4, where too many rows of one will not do, too."""
     found = []
-    for look in (look_at(name, shape, stage, task, columns) for name in names):
+    for look in (look_at(name, shape, stage, task, columns, root) for name in names):
         if look is None:
             continue
         if look.first and look.refused:
@@ -172,7 +183,7 @@ def _look(
     path: Path,
     _size: int,
     _time: int,
-    _here: str,
+    here: tuple[str, str],
     shape: Shape | None,
     name: str,
     task: str,
@@ -188,7 +199,7 @@ def _look(
             row = renamed_row(found, columns)
             look.looked += 1
             pictured = sees_pictures(row)
-            _judge(look, line, row, shape, stage, task, pictured=pictured)
+            _judge(look, line, row, shape, stage, task, here[1] if pictured else None)
             look.pictures += pictured
             look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
             _tally(look, row, pictured=pictured)
@@ -199,17 +210,18 @@ def _look(
 
 
 def _judge(
-    look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, *, pictured: bool
+    look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, root: str | None
 ) -> None:
+    """Judge a row; `root` is where its pictures lie, None where it has none."""
     problem = row_problem(row, shape, task or stage.name) if shape else None
     absent = None
-    if problem is None and pictured and look.pictures < PICTURES:
-        problem = absent = picture_problem(row)
+    if problem is None and root is not None and look.pictures < PICTURES:
+        problem = absent = picture_problem(row, root)
     if problem is None:
         return
     look.bad += 1
     if look.first is None:
-        hint = "paths begin where tunekit is started, or at ROOT_IMAGE_DIR"
+        hint = "paths begin where tunekit is started, or at --image-root DIR"
         hint = hint if absent or shape is None else hint_for(row, shape, stage, task)
         look.first = Fault(line, problem, hint, elsewhere=absent is not None)
 

@@ -38,6 +38,12 @@ ROLES_OF_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """What a column can be, and what it is called: the first name that a row has is taken. ``--map`` names another."""
 
+RANKS: dict[str, list[tuple[str, int]]] = {}
+"""What each name can mean, and how well it says so."""
+for _role, _names in ROLES_OF_COLUMNS.items():
+    for _rank, _word in enumerate(_names):
+        RANKS.setdefault(_word, []).append((_role, _rank))
+
 KNOWN_TO_SWIFT = ("channel", "margin", "objects", "chat_template_kwargs")
 """Columns beside the conversation that ms-swift 4.6 keeps (dataset/preprocessor/core.py, standard_keys)."""
 
@@ -61,7 +67,7 @@ def target_named(word: str) -> str:
 def columns_named(text: str) -> dict[str, str]:
     """What ``--map prompt=instruction,response=output`` says. Raises TunekitError where it says nothing."""
     found: dict[str, str] = {}
-    known = {name: role for role, names in reversed(ROLES_OF_COLUMNS.items()) for name in names}
+    known = {name: role for role, names in reversed([*ROLES_OF_COLUMNS.items()]) for name in names}
     for part in filter(None, text.split(",")):
         role, _, column = (word.strip() for word in part.partition("="))
         if not column or role not in known:
@@ -112,15 +118,13 @@ def normal_row(row: Mapping[str, Any], columns: Mapping[str, str] | None = None)
     for turns in (messages, more.get("rejected")):
         if isinstance(system, str) and system and turns and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": system})
-    media = {kind: cells.media[kind] for kind in MARKS}
-    for turns in (messages, more.get("rejected")):
+    media = {kind: found for kind, found in cells.media.items() if found}
+    for turns in (messages, more.get("rejected")) if media else ():
         _place(turns, media)
     more.setdefault("label", cells.take("label"))
     tools = cells.take("tools")
     text = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False) if tools else ""
-    return NormalRow(
-        name, messages, media={kind: it for kind, it in media.items() if it}, tools=text, extra=cells.left, **more
-    )
+    return NormalRow(name, messages, media=media, tools=text, extra=cells.left, **more)
 
 
 class _Cells:
@@ -129,7 +133,7 @@ class _Cells:
     def __init__(self, row: Mapping[str, Any], columns: Mapping[str, str]) -> None:
         self.left: dict[str, Any] = dict(row)
         self._named = {role: _dug(self.left, column) for role, column in columns.items()}
-        self._names = {name.lower(): name for name in reversed(self.left)}
+        self._names = _names_by_role(self.left)
         self.media: Media = {kind: _listed(self.take(kind)) for kind in MARKS}
 
     def has(self, *roles: str) -> bool:
@@ -151,14 +155,22 @@ class _Cells:
     def add(self, more: Mapping[str, Any]) -> None:
         """Columns that stood within another one."""
         self.left.update(more)
-        self._names.update({name.lower(): name for name in more})
+        self._names = _names_by_role(self.left)
 
     def _name(self, role: str) -> str | None:
-        for known in ROLES_OF_COLUMNS[role]:
-            name = self._names.get(known)
+        for name in self._names.get(role, ()):
             if name in self.left and self.left[name] not in (None, "", []):
                 return name
         return None
+
+
+def _names_by_role(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The columns of a row that can be of each role, the best name first."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name in row:
+        for role, rank in RANKS.get(name.lower(), ()):
+            found.setdefault(role, []).append((rank, name))
+    return {role: [name for _, name in sorted(ranked)] for role, ranked in found.items()}
 
 
 def _dug(left: dict[str, Any], column: str) -> Any:
@@ -181,8 +193,9 @@ def _listed(value: Any) -> list[Any]:
 def _place(turns: list[Turn] | None, media: Media) -> None:
     """Put what no text places before the first message, as ms-swift does (template/base.py, _add_default_tags)."""
     first = next((turn for turn in turns or () if turn["role"] != "system"), None)
-    for kind, mark in MARKS.items():
-        missing = len(media[kind]) - sum(turn["content"].count(mark) for turn in turns or ())
+    for kind, found in media.items():
+        mark = MARKS[kind]
+        missing = len(found) - sum(turn["content"].count(mark) for turn in turns or ())
         if first is not None and missing > 0:
             first["content"] = mark * missing + first["content"]
 

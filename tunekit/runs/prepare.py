@@ -27,6 +27,7 @@ from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
 from tunekit.runs.columns import with_columns
 from tunekit.runs.data import data_notes, schedule_for, schedule_notes, shape_of
+from tunekit.runs.datasets import name_datasets
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run
 from tunekit.runs.learned import learned_correction
@@ -107,6 +108,7 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     if look and facts.hardware.gpus:
         with contextlib.suppress(TunekitError):  # then it is planned without a prediction
             find_config(facts.model)
+    request, named = name_datasets(request, use_hf=_use_hf(request))
     plan = _planned(request, facts)
     rows = _rows(plan, look=look)
     if rows:
@@ -114,7 +116,7 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     held = rows.samples_per_row if rows and plan.packed else None
     schedule = schedule_of(plan, rows.lengths.total, held=held) if rows else schedule_for(plan)
     notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
-    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    plan = replace(plan, warnings=(*plan.warnings, *named, *notes))
     check_weights(plan)
     default = default_name(plan)
     name, path = at or new_place(request.name, request.output_dir, default)
