@@ -66,13 +66,18 @@ def picture_problem(row: dict[str, Any], root: str = "") -> str | None:
 
 
 def _is_there(path: str, root: str) -> bool:
+    return len(path) > LONGEST_PATH or INLINE.match(path) is not None or seen_file(path, root) is not None
+
+
+def seen_file(path: str, root: str = "") -> Path | None:
+    """The file that ms-swift opens for the path of a picture; None where there is none, or it is no path."""
     if len(path) > LONGEST_PATH or INLINE.match(path):
-        return True
+        return None
     root = root or os.environ.get("ROOT_IMAGE_DIR", "")
     try:
-        return Path(path).exists() or (Path(root) / Path(path).expanduser()).exists()
+        return next((one for one in (Path(path), Path(root) / Path(path).expanduser()) if one.exists()), None)
     except (OSError, ValueError, RuntimeError):
-        return False
+        return None
 
 
 def _inside(row: dict[str, Any]) -> Iterator[Any]:

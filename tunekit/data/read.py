@@ -232,7 +232,8 @@ def _decode(line: bytes) -> Any:
     return json.loads(line)
 
 
-def _json_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
+def json_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
+    """The entries of a file of JSON lines, or of a part of it; they are numbered from 1."""
     decode = fast_decode()
     for number, line, fault in numbered_lines(file):
         if fault:
@@ -331,7 +332,7 @@ def _entry(number: int, value: Value) -> Entry:
 
 
 READERS: dict[str, Callable[[RowFile, BinaryIO], Iterator[Entry]]] = {
-    LINES: _json_lines,
+    LINES: json_lines,
     TEXT: _text_lines,
     TABLE: _table,
     **dict.fromkeys((ARRAY, OBJECT, VALUES), _values),
