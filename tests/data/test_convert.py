@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenized import make_tokenized
 
-from tunekit.data.check import row_problem
-from tunekit.data.convert import Conversion, Share, convert_rows, rows_files
+from tunekit.data.convert import Conversion, Share, convert_rows
+from tunekit.data.findings import ERROR
 from tunekit.data.lengths import Question, measure_rows
 from tunekit.data.normal import SHAPES_BY_NAME, columns_named, target_named
+from tunekit.data.survey import check_dataset
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 
@@ -71,7 +72,7 @@ def test_what_cannot_be_converted_stands_beside_with_why(tmp_path):
     done = convert_rows(asked(data))
     assert (done.rows, done.written) == (4, 1)
     left = read("out.left.jsonl")
-    assert [row["line"] for row in left] == [2, 3, 4]
+    assert [row["number"] for row in left] == [2, 3, 4]
     assert left[0]["text"] == "{broken"
     assert "not JSON" in left[0]["why"]
     assert left[1]["row"] == {"id": 1}
@@ -233,8 +234,6 @@ def test_names():
     for wrong in ("prompt", "what=x", "prompt="):
         with pytest.raises(TunekitError, match="nothing that a column can be"):
             columns_named(wrong)
-    with pytest.raises(TunekitError, match="does not exist"):
-        rows_files(Path("nope.jsonl"))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
@@ -290,7 +289,8 @@ def test_what_is_converted_is_clean_and_no_row_is_lost(tmp_path, rows, target):
         assert not list(folder.iterdir())
         return
     made = read(folder / "out.jsonl")
-    assert not [problem for row in made if (problem := row_problem(row, SHAPES_BY_NAME[target], target))]
+    checked = check_dataset([str(folder / "out.jsonl")], (), target)
+    assert not [one for one in checked.findings.all() if one.level == ERROR]
     left = sum(one.number for one in done.left.values())
     pairs = sum("chosen" in row for row in rows) if target in STAGES and STAGES[target].rows.labelled else 0
     assert done.rows == len(rows)

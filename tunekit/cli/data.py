@@ -102,11 +102,12 @@ def convert_command(
     With --split, OUT.val.jsonl is for --val-dataset. Pictures within Parquet files become files in OUT.images.
     """
     from tunekit.cli.show.conversion import ConversionBar, show_conversion
-    from tunekit.data.convert import Conversion, convert_rows, rows_files
+    from tunekit.data.convert import Conversion, convert_rows
     from tunekit.data.normal import columns_named, target_named
+    from tunekit.data.survey import paths_of_rows
 
     asked = Conversion(
-        files=tuple(path for file in files for path in rows_files(file)),
+        files=tuple(path for file in files for path in paths_of_rows(str(file))),
         out=out,
         target=target_named(to),
         columns=columns_named(columns),
@@ -122,7 +123,14 @@ def convert_command(
     show_conversion(asked, done, as_json=as_json)
 
 
+def _check(name: str) -> Any:
+    from tunekit.cli import check
+
+    return built_command(check.check_command, name, "")
+
+
 BUILDERS: Mapping[str, Callable[[str], Any]] = {
+    "check": _check,
     PREVIEW: lambda name: RowsCommand(name, PREVIEW, preview_row, PREVIEW_HELP),
     STATS: lambda name: RowsCommand(name, STATS, stats_rows, STATS_HELP),
     "convert": lambda name: built_command(convert_command, name, ""),

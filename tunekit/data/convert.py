@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from tunekit.data.files import shown
-from tunekit.data.normal import NormalRow, columns_dropped, normal_row, stage_rows
-from tunekit.data.pictures import INLINE, picture_problem
-from tunekit.data.read import files_in, look_into
+from tunekit.data.findings import ERROR, LEVELS
+from tunekit.data.judge import Judge
+from tunekit.data.mend import left_line
+from tunekit.data.normal import SHAPES_BY_NAME, NormalRow, columns_dropped, normal_row, stage_rows
+from tunekit.data.pictures import INLINE
+from tunekit.data.read import look_into
 from tunekit.data.turns import ShapelessRow
 from tunekit.errors import Exit, TunekitError
 
@@ -141,16 +144,6 @@ class Share:
         return (self._seen - 1 == self._chosen) != self._turned
 
 
-def rows_files(path: Path) -> list[Path]:
-    """The files of rows that a path means: itself, or those in a folder. Raises TunekitError where there are none."""
-    if not path.exists():
-        raise TunekitError(f"{shown(path, 300)} does not exist", code=Exit.DATA)
-    found = files_in(path) if path.is_dir() else [path]
-    if not found:
-        raise TunekitError(f"there are no rows in the folder {path}", code=Exit.DATA)
-    return found
-
-
 def convert_rows(asked: Conversion, watch: Watch = lambda *_: None) -> Converted:
     """Write the rows of all files as those of a stage. Files appear when they are complete, or not at all.
 
@@ -202,7 +195,7 @@ class _Reading:
 
     def __init__(self, asked: Conversion, out: _Out, done: Converted, size: int, watch: Watch) -> None:
         self._asked, self._out, self._done, self._size, self._watch = asked, out, done, size, watch
-        self._bytes, self._kept = 0, str(asked.pictures)  # where pictures are not yet
+        self._bytes, self._judge = 0, Judge(SHAPES_BY_NAME[asked.target], asked.target)
 
     def chosen(self, source: RowFile) -> Iterator[tuple[list[bytes], str]]:
         """The rows that are wanted of a file, as lines, those of one row together; and where each comes from."""
@@ -257,8 +250,9 @@ class _Reading:
             row.media[kind] = [self._medium(value) for value in values]
         made = stage_rows(row, self._asked.target)
         for one in made:
-            seen = [path for path in one.get("images", ()) if not str(path).startswith(self._kept)]
-            if seen and (problem := picture_problem({"images": seen})):
+            judged = one if "images" not in one else {**one, "images": [self._out.now(path) for path in one["images"]]}
+            problem = next((said for kind, _, said in self._judge.of_made(judged) if LEVELS[kind] == ERROR), None)
+            if problem:
                 raise ShapelessRow(problem)
         lines = [json_line(one) for one in made]
         self._count(row, made[0])
@@ -283,11 +277,7 @@ class _Reading:
 
     def _leave(self, source: RowFile, entry: Entry, why: str) -> None:
         self._done.left.setdefault(why, Left(0, f"{source.path} {source.unit} {entry.number}")).number += 1
-        where = {"file": str(source.path), source.unit: entry.number, "why": why}
-        raw = entry.raw.decode("utf-8", "backslashreplace") if isinstance(entry.raw, bytes) else entry.raw
-        stood = {"text": raw.rstrip("\r\n")} if entry.row is None else {"row": entry.row}
-        line = json.dumps({**where, **stood}, ensure_ascii=True, default=_as_words)
-        self._out.write("left", [line.encode()])
+        self._out.write("left", [left_line(source.path, entry, why)])
 
 
 def _stratum(entry: Entry) -> str:
@@ -309,10 +299,6 @@ def _plain_value(value: Any) -> str:
     if isinstance(value, (bytes, bytearray)):
         raise ShapelessRow("it holds bytes, which JSON cannot say")
     return str(value)
-
-
-def _as_words(value: Any) -> str:
-    return f"{len(value):,} bytes" if isinstance(value, (bytes, bytearray)) else str(value)
 
 
 class _Out:
@@ -356,6 +342,11 @@ class _Out:
         if not path.exists():
             path.write_bytes(content)
         return str(self._asked.pictures / name)
+
+    def now(self, path: Any) -> Any:
+        """Where a picture is that will have that path."""
+        kept = isinstance(path, str) and Path(path).parent == self._asked.pictures
+        return str(self._folder / Path(path).name) if kept else path
 
     def publish(self) -> None:
         """Let all files appear, the one for training last."""

@@ -55,7 +55,8 @@ class Question:
     """What is measured: the files of `datasets`, with the tokenizer in the model's `folder`, for a `stage`.
 
     The flags are those of ms-swift that say how a row becomes tokens. Rows are cut at `max_length` tokens; None where
-    they are left as they are, or dropped. So many rows are measured, and variables set, where pictures lie among them.
+    they are left as they are, or dropped. So many rows are measured. `seeing`: also where pictures must be opened for
+    that, which takes its time; variables say where they lie.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Question:
     flags: Mapping[str, Any] = field(default_factory=dict)
     max_length: int | None = None
     sample: int = SAMPLE
+    seeing: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,6 +144,7 @@ def _asked(question: Question) -> dict[str, Any]:
         "datasets": [_file(name) for name in question.datasets],
         "max_length": question.max_length,
         "sample": question.sample,
+        "seeing": question.seeing,
         "environ": dict(question.environ),
     }
 

@@ -59,8 +59,8 @@ def run_no_code() -> None:
 def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     """The rows of the sample in tokens, those that ms-swift leaves out, and the lengths of the largest ones."""
     arguments, template = template_of_question(question)
-    if isinstance(template, str):
-        return {"unknown": template}
+    if template.use_model and not question["seeing"]:
+        return {"unknown": f"the template {arguments.template} needs the weights of the model"}
     datasets = question["datasets"]
     files = [_rows(Path(named["path"])) for named in datasets]
     asked = [named["rows"] for named in datasets]
@@ -92,14 +92,12 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def template_of_question(question: dict[str, Any]) -> tuple[Any, Any]:
-    """ms-swift's arguments and template for a question; in place of the template why there is none, in words."""
+    """ms-swift's arguments and template for a question."""
     from swift.arguments import BaseArguments
 
     # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
     arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
     template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
-    if template.use_model:
-        return arguments, f"the template {arguments.template} needs the weights of the model"
     template.set_mode(question["template_mode"])
     return arguments, template
 

@@ -146,8 +146,14 @@ def converted(row: Mapping[str, Any], judge: Judge) -> list[dict[str, Any]]:
 
 
 def _leave(left: BinaryIO, one: Mended, entry: Entry, why: str) -> None:
-    """Write what is left out, so that whoever mends it finds all of it."""
-    found: dict[str, Any] = {"file": str(one.source), "number": entry.number, "why": why}
+    left.write(left_line(one.source, entry, why) + b"\n")
+    reason = "".join("#" if char.isdigit() else char for char in why.partition(":")[0])
+    one.left[reason] = one.left.get(reason, 0) + 1
+
+
+def left_line(source: Path, entry: Entry, why: str) -> bytes:
+    """A line of JSON about what is left out of a file, so that whoever mends it finds all of it."""
+    found: dict[str, Any] = {"file": str(source), "number": entry.number, "why": why}
     if entry.row is not None:
         found["row"] = entry.row
     elif isinstance(entry.raw, bytes):
@@ -157,9 +163,7 @@ def _leave(left: BinaryIO, one: Mended, entry: Entry, why: str) -> None:
             found["base64"] = base64.b64encode(entry.raw).decode()
     else:
         found["text"] = entry.raw
-    left.write(_dumped(found) + b"\n")
-    reason = "".join("#" if char.isdigit() else char for char in why.partition(":")[0])
-    one.left[reason] = one.left.get(reason, 0) + 1
+    return _dumped(found)
 
 
 def _dumped(row: Any) -> bytes:

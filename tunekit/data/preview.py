@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.convert import json_line, rows_files
-from tunekit.data.files import local_file
+from tunekit.data.convert import json_line
 from tunekit.data.lengths import QUIET, Question, check_tokenizer
 from tunekit.data.read import look_into
+from tunekit.data.survey import paths_of_rows
 from tunekit.errors import Exit, TunekitError
-from tunekit.files import path_of
 from tunekit.stages import STAGES
 from tunekit.worker import WorkerFailed, ask_once
 
@@ -81,7 +81,7 @@ def preview_row(question: Question, name: str, number: int, max_length: int | No
 
     Raises TunekitError where there is no such row, or ms-swift cannot use it; the message says why.
     """
-    source = look_into(local_file(name) or rows_files(path_of(name, Exit.DATA))[0])
+    source = look_into(paths_of_rows(re.sub(r"#\d+$", "", name))[0])
     if number < 1:
         raise TunekitError(f"--row counts from 1, not {number}")
     entry = next(islice(source.entries(), number - 1, None), None)

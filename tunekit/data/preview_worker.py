@@ -20,8 +20,6 @@ def render_row(question: dict[str, Any]) -> dict[str, Any]:
 
     run_no_code()
     arguments, template = template_of_question(question)
-    if isinstance(template, str):
-        return {"unknown": template}
     try:
         return _render(question, arguments, template)
     except Exception as error:  # noqa: BLE001 - whatever a template does with a row, ms-swift leaves it out

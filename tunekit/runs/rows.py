@@ -63,7 +63,7 @@ def measure_dataset(words: Words) -> DatasetStats:
         raise TunekitError(f"--sample is a number of rows, or 0 for all, not {sample}")
     plan = _planned(words, "stats")
     check_data(plan)
-    question = replace(question_of(plan), sample=sample or ALL)
+    question = replace(question_of(plan), sample=sample or ALL, seeing=True)
     if lengths.measured_before(question) is None:
         say("tokenizing the dataset …" if not sample else "tokenizing a sample of the dataset …")
     rows = rows_measured(plan, lengths.measure_rows(question, SECONDS))
