@@ -113,7 +113,7 @@ def test_rows_that_must_be_converted_first(tunekit):
     Path("data/dataset_info.json").write_text(json.dumps(entry), encoding="utf-8")
     ended = tunekit("dpo", *RUN, "--dataset", "p")
     assert ended.code == 4
-    assert "tunekit data convert data/p.json --to dpo --out p.jsonl" in ended.err
+    assert "tunekit data convert data/p.json --to dpo --out data/p.dpo.jsonl" in ended.err
 
 
 def test_names_of_swift(plan):

@@ -43,7 +43,7 @@ class RowsCommand(TableCommand):
         return super().parse_args(ctx, [*words, *args[len(first) :]])
 
 
-def stats_rows(_command: str, words: Words, given: Mapping[str, Any]) -> None:
+def show_lengths(_command: str, words: Words, given: Mapping[str, Any]) -> None:
     """Measure. `given` holds the options that were typed, by name."""
     from tunekit.cli.show.picture import check_picture
     from tunekit.cli.show.stats import print_stats
@@ -55,7 +55,7 @@ def stats_rows(_command: str, words: Words, given: Mapping[str, Any]) -> None:
     print_stats(measure_dataset(words), as_json="json" in given, picture=picture)
 
 
-def preview_row(_command: str, words: Words, given: Mapping[str, Any]) -> None:
+def show_row(_command: str, words: Words, given: Mapping[str, Any]) -> None:
     """Render a row."""
     from tunekit.cli.show.preview import print_preview
     from tunekit.runs.rows import preview_dataset
@@ -131,8 +131,8 @@ def _check(name: str) -> Any:
 
 BUILDERS: Mapping[str, Callable[[str], Any]] = {
     "check": _check,
-    PREVIEW: lambda name: RowsCommand(name, PREVIEW, preview_row, PREVIEW_HELP),
-    STATS: lambda name: RowsCommand(name, STATS, stats_rows, STATS_HELP),
+    PREVIEW: lambda name: RowsCommand(name, PREVIEW, show_row, PREVIEW_HELP),
+    STATS: lambda name: RowsCommand(name, STATS, show_lengths, STATS_HELP),
     "convert": lambda name: built_command(convert_command, name, ""),
     "augment": lambda name: built_command(augment_command, name, ""),
 }
