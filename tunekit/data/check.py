@@ -91,7 +91,7 @@ def _plain_columns_problem(row: dict[str, Any], shape: Shape, name: str) -> str 
     columns = shown(", ".join(row), 200) or "no columns"
     if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
         return f"there is neither a conversation nor a question and an answer among {columns}"
-    if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
+    if shape.answered and known.isdisjoint(ANSWER) and not (shape.pairs and {"chosen", "rejected"} <= known):
         return f"there is no answer among {columns}"
     if shape.asked and known.isdisjoint(ASKING):
         empty = f"{name} would learn to answer an empty one" if shape.answered else f"{name} has nothing to ask"

@@ -87,8 +87,6 @@ def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileC
     check = FileCheck(file)
     for problem in file.problems:
         check.findings.add(FORM, problem, str(file.path))
-    if file.empty:
-        check.findings.add(UNREADABLE, "there is no row in it", str(file.path))
     processes = min(MOST, len(os.sched_getaffinity(0))) if workers is None else workers
     size = file.path.stat().st_size
     plain = file.kind == LINES and not file.packed and file.encoding in ("utf-8", "utf-8-sig")
@@ -97,6 +95,8 @@ def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileC
             check.take(part)
     else:
         look_through(check, file.entries(), judge)
+    if not check.rows:
+        check.findings.add(UNREADABLE, "there is no row in it", str(file.path))
     _told_of_all(check, judge)
     return check
 

@@ -40,6 +40,8 @@ def not_json(error: Exception) -> str:
     """Why a text is not JSON, in a line."""
     if isinstance(error, (RecursionError, MemoryError)) or "nested too deep" in str(error):
         return "not JSON: it is nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg} at character {error.pos + 1:,}"
     return f"not JSON: {shown(error, 160)}"
 
 

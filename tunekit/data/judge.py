@@ -92,6 +92,8 @@ class Judge:
             return
         if sees_pictures(row):
             yield from _of_pictures(row)
+        elif marks_in(row):
+            yield ORDER, "no picture", f"{MARK} stands in the text and there is no image: it is learned as a word"
         if odd := order_problem(row):
             yield (ROW if odd.startswith("a system") else ORDER), _alike(odd), odd
 
@@ -103,7 +105,7 @@ def _plain_turns(turns: Any) -> bool:
     """
     if type(turns) is not list or len(turns) < 2:
         return False
-    before = ""
+    before: Any = ""
     for turn in turns:
         if type(turn) is not dict:
             return False
@@ -112,7 +114,7 @@ def _plain_turns(turns: Any) -> bool:
         if type(content) is not str or not content or role == before or not fits or MARK in content:
             return False
         before = role
-    return before == "assistant" and turns[-2]["role"] == "user"
+    return bool(before == "assistant" and turns[-2]["role"] == "user")
 
 
 def _alike(problem: str) -> str:
@@ -126,8 +128,8 @@ def _of_pictures(row: dict[str, Any]) -> Iterator[Said]:
         yield PICTURE, "absent", f"the image {absent[:200]} does not exist: another row would stand in for it"
         return
     for picture in pictures_of(row):
-        path = picture.get("path") if isinstance(picture, dict) and not picture.get("bytes") else picture
-        file = seen_file(path) if isinstance(path, str) and path else None
+        path: Any = picture.get("path") if isinstance(picture, dict) and not picture.get("bytes") else picture
+        file = seen_file(path.strip()) if isinstance(path, str) and path else None
         why = unreadable_picture(str(file)) if file else ""
         if why:
             yield PICTURE, why, f"the image {str(path)[:200]} cannot be read: {why}"

@@ -17,8 +17,8 @@ from tunekit.data.findings import FORM
 from tunekit.data.judge import row_encoder
 from tunekit.data.normal import normal_row, stage_rows
 from tunekit.data.read import LINES
+from tunekit.data.survey import SHAPELESS, DatasetCheck
 from tunekit.data.suspicious import repaired
-from tunekit.data.turns import ShapelessRow
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
     from tunekit.data.entry import Entry
     from tunekit.data.judge import Judge
-    from tunekit.data.survey import DatasetCheck
 
 ENDING = ".jsonl"
-SHAPELESS = (ShapelessRow, ValueError, TypeError, KeyError, AttributeError, IndexError)
-"""What a row of any kind may raise on the way to another shape."""
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 SAMPLE = 200
 """Rows by which the stage is chosen that a dataset is for."""
+
+PAIRED = "dpo"
+"""What rows with a better and a worse answer are judged for."""
+
+SHAPELESS = (ShapelessRow, ValueError, TypeError, KeyError, AttributeError, IndexError)
+"""What a row of any kind may raise on the way to another shape."""
 
 VALIDATION = re.compile(r"(?:^|[._-])(?:val|valid|validation|dev|test|eval)(?:[._-]|$)", re.IGNORECASE)
 """What names a file whose rows are for validation."""
@@ -96,7 +103,9 @@ def paths_of_rows(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     local_file(name)  # it says what is wrong with the name
-    raise TunekitError(f"{name} is not on this machine", "give a file; an id on a hub is checked once it is here")
+    raise TunekitError(
+        f"{name} is not on this machine", "give a file; an id on a hub is checked once it is here", Exit.DATA
+    )
 
 
 def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: str = "") -> DatasetCheck:
@@ -110,7 +119,7 @@ def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: s
     files = [look_into(path) for path in paths]
     rows = [one.row for file in files for one in islice(file.entries(), SAMPLE) if one.row is not None][: 2 * SAMPLE]
     suits = stages_for(rows)
-    judged = stage or (suits[0] if suits else USUAL)
+    judged = stage or (PAIRED if _are_pairs(rows) else next(iter(stages_for(rows, bad=0.5)), USUAL))
     shape, found = SHAPES_BY_NAME[judged], Findings()
     try:
         columns = suggested_columns(rows, shape)
@@ -145,30 +154,37 @@ def _tell_repeated(done: DatasetCheck) -> None:
             done.findings.add(SHARED if shared else REPEATED, problem, file, row)
 
 
-def stages_for(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The stages and tasks that rows are fit for, but for a few of them; the most demanding first."""
+def stages_for(rows: Sequence[Mapping[str, Any]], bad: float = TOO_MANY) -> list[str]:
+    """The stages and tasks that rows are fit for, but for a share of them; the most demanding first."""
     stages = sorted((one for one in STAGES.values() if one.suggested), key=attrgetter("suggested"))
     labelled = any("label" in row for row in rows)
     near = any("positive_messages" in row or "negative_messages" in row for row in rows)
     tasks = [(name, shape) for name, shape in TASKS.items() if shape and (near if shape.near else labelled)]
     known = [*((one.name, one.rows) for one in stages), *tasks]
-    return [name for name, shape in known if _suits(rows, shape)] if rows else []
+    return [name for name, shape in known if _suits(rows, shape, bad)] if rows else []
 
 
-def _suits(rows: Sequence[Mapping[str, Any]], shape: Shape) -> bool:
+def _suits(rows: Sequence[Mapping[str, Any]], shape: Shape, share: float) -> bool:
     try:
         columns = suggested_columns(rows, shape)
     except OtherShape:
         return False
-    bad = sum(row_problem(renamed_row(row, columns), replace(shape), "it") is not None for row in rows)
-    return bad <= TOO_MANY * len(rows)
+    bad = sum(row_problem(renamed_row(row, columns), shape, "it") is not None for row in rows)
+    return bad <= share * len(rows)
+
+
+def _are_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the first rows have a better and a worse answer, in whatever columns."""
+    for row in rows[:5]:
+        with contextlib.suppress(*SHAPELESS):
+            if normal_row(row).rejected is None:
+                return False
+    return bool(rows)
 
 
 def shape_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the first row of a known shape is."""
     for row in rows:
-        try:
+        with contextlib.suppress(*SHAPELESS):
             return normal_row(row).shape
-        except (ShapelessRow, ValueError, TypeError, KeyError, AttributeError, IndexError):
-            continue
     return ""

@@ -25,14 +25,14 @@ def show_check(done: DatasetCheck, lengths: LongRows | None, written: Sequence[M
     if as_json:
         print_document(_document(done, lengths, written))
     else:
-        _show(done, lengths)
+        _show(done, lengths, fixed=written is not None)
         for one in written or ():
             _show_written(one)
     mended = written is not None and any(one.kept for one in written)
     return int(Exit.DATA if done.errors and not mended else Exit.DONE)
 
 
-def _show(done: DatasetCheck, lengths: LongRows | None) -> None:
+def _show(done: DatasetCheck, lengths: LongRows | None, *, fixed: bool) -> None:
     turns = sum(one.turns for one in done.files)
     parts = [f"{done.rows:,} rows" if done.rows != 1 else "1 row"]
     parts += [f"{len(done.files)} files"] if len(done.files) > 1 else []
@@ -51,6 +51,8 @@ def _show(done: DatasetCheck, lengths: LongRows | None) -> None:
     _show_lengths(lengths)
     if done.rows and done.too_many:
         show_line(ERROR, f"{done.bad:,} of {done.rows:,} rows will not do: tunekit starts no run with so many", "red")
+    if done.errors and not fixed:
+        show_line("Fix", "--fix OUT.jsonl writes the rows that will do, or can be mended, there, and the others beside")
     if not len(done.findings):
         show_line("ok", "nothing is wrong with them", "green")
 
