@@ -179,7 +179,7 @@ class TestPictures:
         rows = [{"image": name, "prompt": Q, "response": A} for name in ("a.png", "b.png")]
         done = convert_rows(asked(write(tmp_path / "a.jsonl", *rows)))
         assert done.written == 1
-        assert "b.png does not exist" in next(iter(done.left))
+        assert "b.png does not exist" in done.left["absent"].why
 
     def test_bytes_become_files(self, tmp_path):
         arrow = pytest.importorskip("pyarrow")
@@ -202,6 +202,7 @@ class TestPictures:
         ({"ratio": 1.5}, "--data-ratio"),
         ({"split": 1.0}, "--split"),
         ({"most": 0}, "--max-samples"),
+        ({"at_random": True}, "--random says which"),
     ],
 )
 def test_what_is_refused(tmp_path, more, why):

@@ -38,7 +38,9 @@ ENDINGS: Mapping[bytes, str] = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"R
 WATCH_EVERY = 500
 """Rows between two reports of progress."""
 
-MOST_STRATA = 1000
+MOST_REASONS, MOST_STRATA = 100, 1000
+"""Reasons, and sources of rows, that are told apart."""
+
 STRATA = ("source", "dataset", "dataset_name")
 """Columns that say where a row comes from: each value gives its share of a split, as each file does."""
 
@@ -85,6 +87,8 @@ class Conversion:
             raise TunekitError(f"--split takes a share from 0 to below 1, not {self.split:g}", "--split 0.1")
         if self.most is not None and self.most < 1:
             raise TunekitError(f"--max-samples must be 1 or more, not {self.most}")
+        if self.at_random and self.most is None:
+            raise TunekitError("--random says which rows --max-samples takes", "--max-samples 1000 --random")
         if self.out.suffix != ".jsonl":
             raise TunekitError(f"--out {self.out}: JSON lines are written", f"--out {self.out.with_suffix('.jsonl')}")
         if not self.out.parent.is_dir():
@@ -96,10 +100,11 @@ class Conversion:
 
 @dataclass
 class Left:
-    """Rows that could not be converted for one reason: how many, and where the first stands."""
+    """Rows that could not be converted for one reason: why the first could not, where it stands, and how many."""
 
+    why: str
+    first: str
     number: int = 0
-    first: str = ""
 
 
 @dataclass
@@ -107,7 +112,7 @@ class Converted:
     """What came of it: rows that were read, that were written, and that were kept for validation.
 
     Attributes:
-        left: why rows could not be converted; they stand beside, in ``out.left.jsonl``.
+        left: rows that could not be converted, by what is alike of the reasons; they stand in ``out.left.jsonl``.
         unused: rows that were not chosen.
         shapes: what the rows were.
         dropped: columns that nothing reads, and how many rows had them.
@@ -151,6 +156,13 @@ def convert_rows(asked: Conversion, watch: Watch = lambda *_: None) -> Converted
     can be converted.
     """
     asked.check()
+    try:
+        return _convert(asked, watch)
+    except OSError as error:  # what cannot be read is said by the one who reads
+        raise TunekitError(f"{asked.out} cannot be written: {error.strerror}") from error
+
+
+def _convert(asked: Conversion, watch: Watch) -> Converted:
     done = Converted()
     sources = [look_into(path) for path in asked.files]
     with _Out(asked) as out:
@@ -163,8 +175,8 @@ def convert_rows(asked: Conversion, watch: Watch = lambda *_: None) -> Converted
                 done.written += len(rows) * (not aside)
                 out.write("val" if aside else "", rows)
         if not done.written:
-            why = next(iter(done.left.items()), None)
-            problem = f"{why[1].first}: {why[0]}" if why else f"{asked.files[0]}: there are no rows"
+            left = next(iter(done.left.values()), None)
+            problem = f"{left.first}: {left.why}" if left else f"{asked.files[0]}: there are no rows"
             raise TunekitError(f"no row can be converted: {problem}", _hint(asked), Exit.DATA)
         out.publish()
     return done
@@ -240,7 +252,7 @@ class _Reading:
             try:
                 yield self._lines(entry), _stratum(entry)
             except ShapelessRow as error:
-                self._leave(source, entry, str(error))
+                self._leave(source, entry, error)
 
     def _lines(self, entry: Entry) -> list[bytes]:
         if entry.row is None:
@@ -251,9 +263,9 @@ class _Reading:
         made = stage_rows(row, self._asked.target)
         for one in made:
             judged = one if "images" not in one else {**one, "images": [self._out.now(path) for path in one["images"]]}
-            problem = next((said for kind, _, said in self._judge.of_made(judged) if LEVELS[kind] == ERROR), None)
-            if problem:
-                raise ShapelessRow(problem)
+            for kind, alike, said in self._judge.of_made(judged):
+                if LEVELS[kind] == ERROR:
+                    raise ShapelessRow(said, alike)
         lines = [json_line(one) for one in made]
         self._count(row, made[0])
         return lines
@@ -275,8 +287,10 @@ class _Reading:
             return value
         return value if Path(value).is_absolute() else str(Path(root) / value)
 
-    def _leave(self, source: RowFile, entry: Entry, why: str) -> None:
-        self._done.left.setdefault(why, Left(0, f"{source.path} {source.unit} {entry.number}")).number += 1
+    def _leave(self, source: RowFile, entry: Entry, error: ShapelessRow) -> None:
+        left, why = self._done.left, str(error)
+        alike = error.alike if error.alike in left or len(left) < MOST_REASONS else ""
+        left.setdefault(alike, Left(why, f"{source.path} {source.unit} {entry.number}")).number += 1
         self._out.write("left", [left_line(source.path, entry, why)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.rows import ASSISTANTS, CALLS, CONTENTS, RESULTS, ROLES, USERS, messages_in
@@ -37,7 +38,11 @@ KEPT = ("loss", "loss_scale")
 
 
 class ShapelessRow(ValueError):  # noqa: N818 - named as what the row is
-    """A row cannot be brought into another form; the message says why."""
+    """A row cannot be brought into another form; the message says why, `alike` what is the same of other rows."""
+
+    def __init__(self, message: str, alike: str = "") -> None:
+        super().__init__(message)
+        self.alike = alike or re.sub(r"\d+", "#", message)
 
 
 Turn = dict[str, Any]

@@ -48,14 +48,16 @@ def show_conversion(asked: Conversion, done: Converted, *, as_json: bool) -> Non
         files = {"out": asked.out, "val": asked.beside("val"), "left": asked.beside("left"), "images": asked.pictures}
         there = {name: str(path) for name, path in files.items() if path.exists()}
         counts = {"shapes": dict(done.shapes), "dropped": dict(done.dropped)}
-        reasons = {why: asdict(one) for why, one in done.left.items()}
+        reasons = [asdict(one) for one in done.left.values()]
         numbers = {"rows": done.rows, "written": done.written, "validation": done.validation, "unused": done.unused}
         print_document({"target": asked.target, "files": there, **numbers, **counts, "left": reasons})
         return
     what = ", ".join(f"{shape} {number:,}" for shape, number in done.shapes.most_common())
     say(f"wrote {asked.out}: {_rows(done.written)} for {asked.target}, of {_rows(done.rows)} ({what})")
-    if asked.split:
+    if done.validation:
         say(f"wrote {asked.beside('val')}: {_rows(done.validation)}, for --val-dataset")
+    elif asked.split:
+        say(f"nothing is kept for validation: {_rows(done.rows)} are too few for {asked.split:g} of them")
     if done.unused or asked.most is not None:
         show_line("Chosen", _chosen(asked, done))
     if done.dropped:
@@ -64,8 +66,8 @@ def show_conversion(asked: Conversion, done: Converted, *, as_json: bool) -> Non
     left = sum(one.number for one in done.left.values())
     if left:
         show_line("Left", f"{_rows(left)} could not be converted; they stand in {asked.beside('left')}, each with why")
-        for why, one in sorted(done.left.items(), key=lambda item: -item[1].number)[:SHOWN]:
-            show_line("", f"{one.number:,}: {why} ({one.first})")
+        for one in sorted(done.left.values(), key=lambda one: -one.number)[:SHOWN]:
+            show_line("", f"{one.number:,}: {one.why} ({one.first})")
         if len(done.left) > SHOWN:
             show_line("", f"and {counted(len(done.left) - SHOWN, 'other reason')}")
 
