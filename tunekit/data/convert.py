@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from tunekit.data.entry import Entry
 from tunekit.data.files import shown
 from tunekit.data.findings import ERROR, LEVELS
 from tunekit.data.judge import Judge
@@ -27,7 +28,6 @@ from tunekit.errors import Exit, TunekitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tunekit.data.entry import Entry
     from tunekit.data.read import RowFile
 
     Watch = Callable[[int, int, int], None]
@@ -263,7 +263,7 @@ class _Reading:
         made = stage_rows(row, self._asked.target)
         for one in made:
             judged = one if "images" not in one else {**one, "images": [self._out.now(path) for path in one["images"]]}
-            for kind, alike, said in self._judge.of_made(judged):
+            for kind, alike, said in self._judge.of_entry(Entry(0, judged)):
                 if LEVELS[kind] == ERROR:
                     raise ShapelessRow(said, alike)
         lines = [json_line(one) for one in made]
