@@ -86,7 +86,7 @@ def augment_command(
 
 def convert_command(
     files: Annotated[list[Path], typer.Argument(help="Files of rows, of any kind and shape.", show_default=False)],
-    to: Annotated[str, option(WHERE, "A stage (sft, dpo, …) or a task (seq_cls, embedding, reranker).", "--to")],
+    to: Annotated[str, option(WHERE, "A stage, such as dpo, or seq_cls, embedding, reranker.", "--to")],
     out: Annotated[Path, option(WHERE, "The new file, .jsonl.", "--out")],
     columns: Annotated[str, option(WHICH, "Which column is which: prompt=instruction,response=reply.", "--map")] = "",
     image_root: Annotated[str, option(WHICH, "Where relative paths of pictures begin.", "--image-root")] = "",
