@@ -25,12 +25,14 @@ class Entry:
         row: it; None where it cannot be read.
         fault: why it cannot be read, in a line. Beside a row: why ms-swift cannot read it as it stands.
         raw: what stood there, in bytes where it is a line; empty for a row of Parquet, Arrow and JSON lists.
+        past: bytes of the text up to its end; of JSON lines, plain text, Parquet and Arrow it is not counted.
     """
 
     number: int
     row: dict[str, Any] | None = None
     fault: str = ""
     raw: str | bytes = ""
+    past: int = 0
 
 
 def row_of(text: str) -> tuple[dict[str, Any] | None, str]:

@@ -50,13 +50,13 @@ class JsonText:
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._held, self._at = file, "", 0
-        self._before = 0
+        self._before = self._bytes = 0
         self._begins = ""  # the first key of the rows before
 
     @property
     def past(self) -> int:
-        """Characters up to where it stands."""
-        return self._before + self._at
+        """Bytes up to where it stands, by what the characters read so far take on average."""
+        return round((self._before + self._at) * self._bytes / max(1, self._before + len(self._held)))
 
     def mark(self) -> str:
         """The next character that is not blank; empty at the end."""
@@ -143,6 +143,7 @@ class JsonText:
         self._before += self._at
         self._held = self._held[self._at :] + added
         self._at = 0
+        self._bytes += len(added.encode("utf-8", "replace"))
         return bool(added)
 
 

@@ -64,10 +64,10 @@ class Judge:
 
     def of_text(self, blob: bytes) -> list[Said]:
         """What its text, in UTF-8, has that it should not."""
-        found: list[Said] = []
-        if meaning := damage_in(blob):
-            found.append((DAMAGED, meaning, meaning))
-        if secret := secret_in(blob):
+        meaning = "" if blob.isascii() else damage_in(blob)
+        secret = secret_in(blob)
+        found: list[Said] = [(DAMAGED, meaning, meaning)] if meaning else []
+        if secret:
             found.append((KEY, secret[0], f"{secret[0]} stands in the text: {secret[1]}"))
         return found
 

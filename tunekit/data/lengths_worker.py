@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import array_rows, is_array
+from tunekit.data.read import LINES, look_into, sound_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,12 +167,12 @@ class Lines:
     """The rows of a JSON Lines or JSON file, read again each time: the file may be larger than the memory."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.array = path, is_array(path)
+        self.path, self.file = path, look_into(path)
         self.total = sum(1 for _ in self._lines())
 
     def _lines(self) -> Iterator[str]:
-        if self.array:
-            yield from (json.dumps(row) for _, row, _ in array_rows(self.path))
+        if self.file.kind != LINES:
+            yield from (json.dumps(sound_row(self.file, entry)) for entry in self.file.entries())
             return
         with self.path.open(encoding="utf-8-sig") as file:
             yield from (line for line in file if line.strip())

@@ -6,6 +6,7 @@ It takes constant memory and bounded time: all rows of the first part of a file,
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -14,21 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import SPOKEN, hint_for, row_problem
 from tunekit.data.columns import renamed_row
-from tunekit.data.files import (
-    DELIMITERS,
-    JSON,
-    ROWS,
-    NotHere,
-    array_rows,
-    is_array,
-    json_row,
-    line_text,
-    local_file,
-    readable,
-    table_rows,
-)
+from tunekit.data.files import LONGEST, ROWS, NotHere, local_file
 from tunekit.data.parquet import parquet_shape
 from tunekit.data.pictures import SAYING, marks_in, picture_problem, pictures_of, sees_pictures
+from tunekit.data.read import LINES, TEXT, RowFile, line_entry, look_into, refuse_problems, sound_row
 from tunekit.data.rows import ANSWER, ASSISTANTS, CALLS, MESSAGES, RESULTS, ROLES, USERS, conversation_of
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
@@ -153,9 +143,8 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
     look = Survey(path)
     if path.suffix == ".arrow":
         return []
-    with readable(path):
-        rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
-        return [row for _, row in islice(rows, ROWS)]
+    rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
+    return [row for _, row in islice(rows, ROWS)]
 
 
 def check_datasets(
@@ -194,15 +183,14 @@ def _look(
         look.exact = False
         return look
     rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
-    with readable(path):
-        for line, found in rows:
-            row = renamed_row(found, columns)
-            look.looked += 1
-            pictured = sees_pictures(row)
-            _judge(look, line, row, shape, stage, task, here[1] if pictured else None)
-            look.pictures += pictured
-            look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
-            _tally(look, row, pictured=pictured)
+    for line, found in rows:
+        row = renamed_row(found, columns)
+        look.looked += 1
+        pictured = sees_pictures(row)
+        _judge(look, line, row, shape, stage, task, here[1] if pictured else None)
+        look.pictures += pictured
+        look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
+        _tally(look, row, pictured=pictured)
     if path.suffix != ".parquet" and not look.looked:
         example = (shape or stage.rows).example
         raise TunekitError(f"{path} is empty", f"write one row a line: {example}", Exit.DATA)
@@ -260,65 +248,44 @@ def _thinks(answer: Any) -> bool:
 
 def _rows(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows that are looked at; afterwards it is known how many there are."""
-    path = look.path
-    size = path.stat().st_size
-    if path.suffix in JSON and is_array(path):
-        number = past = 0
-        for number, row, past in array_rows(path):
-            yield number, row
-            if past > READ_WHOLE:
-                look.total, look.exact = round(number * size / past), False
-                return
-        look.total = number
+    file = look_into(look.path)
+    refuse_problems(file)
+    if file.kind in (LINES, TEXT):
+        with file.open() as lines:
+            yield from _lines(look, file, lines)
         return
-    with path.open("rb") as file:
-        if path.suffix in DELIMITERS:
-            number = 0
-            for number, row in table_rows(path, file):
-                yield number, _typed(row)
-                if file.tell() > READ_WHOLE:
-                    look.total, look.exact = round(number * size / file.tell()), False
-                    return
-            look.total = number
+    look.total = 0
+    for entry in file.entries():
+        yield entry.number, sound_row(file, entry)
+        look.total = entry.number
+        if entry.past > READ_WHOLE:
+            look.total, look.exact = round(entry.number * look.path.stat().st_size / entry.past), False
             return
-        yield from _lines(look, file, size)
 
 
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    """A table's row with its label as `datasets` reads it."""
-    label = row.get("label")
-    if isinstance(label, str) and re.fullmatch(r"-?\d{1,9}", label):
-        return row | {"label": int(label)}
-    if isinstance(label, str) and label.lower() in ("true", "false"):
-        return row | {"label": label.lower() == "true"}
-    return row
-
-
-def _lines(look: Survey, file: BinaryIO, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(look: Survey, file: RowFile, lines: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
     number = rows = blank = 0
+    size = look.path.stat().st_size
     stride = max(0, min(size, COUNTED) - READ_WHOLE) // SPREAD
     while True:
-        if stride and file.tell() >= READ_WHOLE:
-            piece = file.read(stride) + file.readline()
-            lines = piece.count(b"\n") + (not piece.endswith(b"\n") and bool(piece))
-            number, rows = number + lines, rows + lines
-        line = b"" if file.tell() > COUNTED else file.readline(2**26 + 1)
+        if stride and lines.tell() >= READ_WHOLE:
+            piece = lines.read(stride) + lines.readline()
+            passed = piece.count(b"\n") + (not piece.endswith(b"\n") and bool(piece))
+            number, rows = number + passed, rows + passed
+        line = b"" if lines.tell() > COUNTED else lines.readline(LONGEST + 1)
         if not line:
             break
         number += 1
-        text = line_text(look.path, number, line)
-        if text.strip():
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
+        if line.strip():
             rows += 1
-            yield number, _row(look.path, number, text)
+            yield number, sound_row(file, line_entry(file, number, line))
         else:
             blank += 1
-    past = file.tell()
+    past = lines.tell()
     look.total = rows if past >= size else round(rows * size / max(1, past))
     look.exact = past >= size and not (blank and stride)
-
-
-def _row(path: Path, number: int, text: str) -> dict[str, Any]:
-    return {"text": text} if path.suffix == ".txt" else json_row(path, f"line {number}", text)
 
 
 def _columns_of(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:

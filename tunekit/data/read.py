@@ -12,11 +12,12 @@ import json
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from tunekit.data.encoding import GBK, UTF8, WESTERN, Recoded, encoding_name, encoding_of
 from tunekit.data.entry import Entry, numbered_lines, row_of
-from tunekit.data.files import DELIMITERS, shown
+from tunekit.data.files import DELIMITERS, JSON, LONGEST, READ, ROWS, shown
 from tunekit.data.json_text import JsonText, Value
 from tunekit.data.rows import ROLES, ROW_LISTS
 from tunekit.data.tables import arrow_entries, table_entries
@@ -34,6 +35,7 @@ HEAD = 2**20
 PACKED = ".gz"
 TEXT_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 BINARY_KINDS = (".parquet", ".arrow")
+NO_TSV = "ms-swift reads no .tsv"
 LINES, ARRAY, OBJECT, VALUES, TABLE, TEXT, PARQUET, ARROW = (
     *("JSON lines", "a JSON list", "a JSON object", "JSON objects", "a table", "plain text"),
     *("Parquet", "Arrow"),
@@ -99,6 +101,53 @@ class RowFile:
         return self.encoding not in (UTF8, "utf-8-sig") and not by_line
 
 
+def read_rows(path: Path, limit: int = ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The first rows of a JSON Lines or JSON file, each with its line (its number, in a JSON list).
+
+    Other kinds yield nothing: they are left to ms-swift. Raises TunekitError, exit code 4, for what cannot be read.
+    """
+    if path.suffix in JSON:
+        yield from islice(sound_rows(look_into(path)), limit)
+
+
+def read_all(path: Path, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The first `limit` rows for a format: as `read_rows`, and those of tables, each with its number.
+
+    Raises TunekitError, exit code 4, for a file of another kind, and for a row that cannot be read.
+    """
+    if path.suffix not in READ:
+        hint = "write it as JSON Lines first, one row a line"
+        raise TunekitError(f"{path}: a format reads {', '.join(READ)}", hint, Exit.DATA)
+    yield from islice(sound_rows(look_into(path)), limit)
+
+
+def sound_rows(file: RowFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with their numbers.
+
+    Raises TunekitError, exit code 4, for the first that cannot be read, or where ms-swift cannot read the file.
+    """
+    refuse_problems(file)
+    for entry in file.entries():
+        yield entry.number, sound_row(file, entry)
+
+
+def refuse_problems(file: RowFile) -> None:
+    """Raise TunekitError, exit code 4, where ms-swift cannot read a file as it stands; a .tsv is for formats."""
+    problem = next((problem for problem in file.problems if problem != NO_TSV), None)
+    if problem:
+        hint = f"tunekit data check {file.path} --fix OUT.jsonl writes its rows as ms-swift reads them"
+        raise TunekitError(f"{file.path}: {problem}", hint, Exit.DATA)
+
+
+def sound_row(file: RowFile, entry: Entry) -> dict[str, Any]:
+    """The row of an entry. Raises TunekitError, exit code 4, where there is none that ms-swift can read."""
+    if entry.row is None or entry.fault:
+        where = f"{file.path} {file.unit} {entry.number}"
+        hint = f"tunekit data check {file.path} lists all such rows; --fix OUT.jsonl writes the others"
+        raise TunekitError(f"{where}: {entry.fault}", hint, Exit.DATA)
+    return entry.row
+
+
 def kind_ending(path: Path) -> str:
     """The ending that tells the kind of a file, without that of ``.gz``; empty where it is of no known kind."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
@@ -149,7 +198,7 @@ def _told(bare: RowFile, ending: str, head: bytes) -> RowFile:
     elif ending != ".txt":
         kind, key = _json_kind(text)
     if ending == ".tsv":
-        problems.append("ms-swift reads no .tsv")
+        problems.append(NO_TSV)
     elif delimiter != "," and kind == TABLE:
         problems.append(f'its columns are separated by "{delimiter}", and ms-swift reads commas')
     if kind == OBJECT:
@@ -251,6 +300,16 @@ def json_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
             yield _slow_line(source, number, line)
 
 
+def line_entry(source: RowFile, number: int, line: bytes) -> Entry:
+    """What a line of JSON lines or of plain text says."""
+    if len(line) > LONGEST:
+        return Entry(number, None, f"longer than {LONGEST // 2**20} MiB", line)
+    if source.kind == LINES:
+        return _slow_line(source, number, line)
+    text, fault = line_of_text(source, line)
+    return Entry(number, None if text is None else {"text": text.rstrip("\r\n")}, fault, line)
+
+
 def _slow_line(source: RowFile, number: int, line: bytes) -> Entry:
     """A line of JSON that is out of the ordinary."""
     text, fault = line_of_text(source, line)
@@ -279,9 +338,7 @@ def _text_lines(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
             if long:
                 yield Entry(number, None, long, line)
             continue
-        text, fault = line_of_text(source, line)
-        row = None if text is None else {"text": text.rstrip("\r\n")}
-        yield Entry(number, row, fault, line)
+        yield line_entry(source, number, line)
 
 
 def _table(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
@@ -294,7 +351,9 @@ def _values(source: RowFile, file: BinaryIO) -> Iterator[Entry]:
     number = 0
     for value in _under_key(text, source.key) if source.kind == OBJECT else _listed(text, source.kind):
         number += 1
-        yield _entry(number, value)
+        entry = _entry(number, value)
+        entry.past = text.past
+        yield entry
     behind = "".join(text.rest()) if not text.mark() else ""
     for piece in text.rest() if not behind else ():
         number += 1

@@ -145,7 +145,7 @@ def _is_validation(path: Path) -> bool:
 def _tell_repeated(done: DatasetCheck) -> None:
     for number, rows in done.repeated.items():
         file = str(done.files[number].file.path)
-        for row, (other, _) in rows.items():
+        for row, (other, _) in sorted(rows.items()):
             shared = (number in done.validation) != (other in done.validation)
             if shared:
                 problem = f"it stands in {done.files[other].file.path} too: one trains on it, the other tests with it"

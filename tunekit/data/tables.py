@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.encoding import UTF8
@@ -39,7 +40,9 @@ def table_entries(file: BinaryIO, delimiter: str) -> Iterator[Entry]:
             continue
         if cells and header:
             number += 1
-            yield _table_entry(number, header, cells, lines.taken, delimiter)
+            entry = _table_entry(number, header, cells, lines.taken, delimiter)
+            entry.past = lines.past
+            yield entry
         header = header or cells
 
 
@@ -48,6 +51,7 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self.taken: list[str] = []
+        self.past = 0
         self._lines = numbered_lines(file)
 
     def __iter__(self) -> _Lines:
@@ -56,6 +60,7 @@ class _Lines:
     def __next__(self) -> str:
         _, line, too_long = next(self._lines)
         text = line.decode(UTF8, "replace")
+        self.past += len(line)
         self.taken.append(text)
         if too_long:
             raise csv.Error(too_long)
@@ -68,8 +73,18 @@ def _table_entry(number: int, header: list[str], cells: list[str], taken: list[s
         return Entry(number, None, "it has more fields than the header", raw)
     if len(taken) > 1 and _is_open(taken, delimiter):
         return Entry(number, None, 'a quote " is opened and never closed', raw)
-    row = dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))
-    return Entry(number, row, "it has zero bytes" if "\0" in raw else "", raw)
+    row: dict[str, Any] = dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))
+    return Entry(number, _labelled(row), "it has zero bytes" if "\0" in raw else "", raw)
+
+
+def _labelled(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its label as `datasets` reads it."""
+    label = row.get("label")
+    if isinstance(label, str) and re.fullmatch(r"-?\d{1,9}", label):
+        return row | {"label": int(label)}
+    if isinstance(label, str) and label.lower() in ("true", "false"):
+        return row | {"label": label.lower() == "true"}
+    return row
 
 
 def _is_open(taken: list[str], delimiter: str) -> bool:
