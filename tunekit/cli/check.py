@@ -13,8 +13,10 @@ AS, OUT = "What the rows are for", "What is written"
 
 
 def check_command(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files or folders of rows.", show_default=False)],
-    stage: Annotated[str, option(AS, "A stage, such as dpo, or a task. Default: what they suit.", "--stage")] = "",
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files or folders of rows.", show_default=False)
+    ],
+    stage: Annotated[str, option(AS, "A stage, such as dpo, or a task. Default: what suits.", "--stage")] = "",
     model: Annotated[str, option(AS, "Count tokens with its tokenizer.", "--model")] = "",
     max_length: Annotated[Optional[int], option(AS, "Tokens of a row.", "--max-length", "--max_length")] = None,  # noqa: UP045
     validation: Annotated[
