@@ -148,3 +148,26 @@ def test_validation(plan, tunekit):
     ended = tunekit("sft", *RUN, "--dataset", "a.jsonl", "--val-split", "50")
     assert ended.code == 2
     assert "a share from 0 to below 1, not 50" in ended.err
+
+
+@pytest.mark.engine
+def test_ms_swift_reads_each_dataset_by_its_own_columns(plan, monkeypatch, tmp_path):
+    pytest.importorskip("swift.dataset", exc_type=ImportError)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "scratch"))
+    from swift.dataset import load_dataset, register_dataset_info
+
+    write("a.jsonl", {"ask": "Hi", "reply": "Hello"})
+    write("b.jsonl", {"talk": [{"who": "client", "says": "Hi"}, {"who": "robot", "says": "Hello"}]})
+    Path("datasets.toml").write_text(
+        '[a]\npath = "a.jsonl"\ncolumns = {prompt = "ask", response = "reply"}\n'
+        '[b]\npath = "b.jsonl"\ncolumns = {messages = "talk"}\n'
+        'tags = {role = "who", content = "says", user = "client", assistant = "robot"}\n',
+        encoding="utf-8",
+    )
+    settings, _ = plan("--dataset", "a", "b")
+    for info in settings["custom_dataset_info"]:
+        register_dataset_info(info)
+    table, _ = load_dataset(settings["dataset"])
+    assert [[(turn["role"], turn["content"]) for turn in row["messages"]] for row in table] == [
+        [("user", "Hi"), ("assistant", "Hello")]
+    ] * 2
