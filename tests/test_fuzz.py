@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tunekit.data.files import local_file, read_all
+from tunekit.data.files import local_file
 from tunekit.data.functions.find import REWARD, find_function
+from tunekit.data.read import read_all
 from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
 from tunekit.files import path_of, read_object, read_toml

@@ -50,7 +50,7 @@ MAIN = {"cli", "plan", "console", "errors"}
 """What starts leads to the command line, hides secrets and reports errors."""
 
 TRACE = {f"tunekit.memory.trace.{part}" for part in ("worker", "follow", "kernels", "model")}
-WORKERS = TRACE | {"tunekit.data.lengths_worker"}
+WORKERS = TRACE | {"tunekit.data.lengths_worker", "tunekit.data.preview_worker"}
 """These run in processes of their own: the trace, made of torch, and the tokenizer, made of ms-swift."""
 HEAVY = ("torch", "transformers", "swift", "matplotlib", "huggingface_hub", "modelscope", "psutil", "numpy", "datasets")
 DRAWS = "tunekit.cli.show.picture"

@@ -28,6 +28,7 @@ from tokenized import lengths_of, make_tokenized
 
 import tunekit as package
 from tunekit.cli.app import COMMANDS, command_of
+from tunekit.cli.data import BUILDERS
 
 BASE = ("--model", "tiny", "--dataset", "data.jsonl")
 DRY = ("sft", *BASE, "--dry-run")
@@ -400,14 +401,17 @@ def test_the_version() -> None:
 def options_of(*path: str) -> list[str]:
     command: Any = command_of(path[0])
     for name in path[1:]:
-        command = command.commands[name]
+        command = command.get_command(None, name)
     return [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
 
 
 BELOW = [("presets", "list"), ("presets", "show"), ("presets", "copy"), ("recipes", "list"), ("recipes", "copy")]
+BELOW += [("data", name) for name in BUILDERS]
 
 
-@pytest.mark.parametrize("path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes")), *BELOW])
+@pytest.mark.parametrize(
+    "path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes", "data")), *BELOW]
+)
 @pytest.mark.parametrize("columns", ["80"])
 def test_help_mentions_every_option(path: tuple[str, ...], columns: str, place: Path) -> None:
     result = tunekit(place, *path, "--help", env={"COLUMNS": columns})

@@ -4,7 +4,16 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan.options import ALL, OPTIONS, canonical
-from tunekit.plan.request import Request, Said, Words, gather_words, read_request, stage_named, user_words
+from tunekit.plan.request import (
+    Request,
+    Said,
+    Words,
+    gather_words,
+    read_request,
+    stage_named,
+    user_words,
+    words_of_value,
+)
 from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.stages import STAGES
 
@@ -202,3 +211,8 @@ def test_two_names_of_one_flag(said, says, hint):
     with pytest.raises(TunekitError, match=says) as refused:
         gather_words(COMMAND_LINE, [Said(name, ("1",)) for name in said])
     assert refused.value.hint == hint
+
+
+def test_a_table_of_a_recipe_is_json():
+    assert words_of_value({"good": "response"}, "x") == ('{"good": "response"}',)
+    assert words_of_value([1, True], "x") == ("1", "true")

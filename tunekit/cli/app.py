@@ -18,11 +18,9 @@ RUNNING, KNOW, AFTER = "Train", "Look before you train", "After training"
 
 
 def _command(function: Callable[..., None], name: str, **more: Any) -> Any:
-    import typer
+    from tunekit.cli.command import built_command
 
-    alone = typer.Typer(add_completion=False)
-    alone.command(name, **more)(function)
-    return typer.main.get_command(alone)
+    return built_command(function, name, **more)
 
 
 def _group(commands: Any, name: str) -> Any:
@@ -75,6 +73,12 @@ def _presets(name: str) -> Any:
     from tunekit.cli import presets
 
     return _group(presets.app, name)
+
+
+def _data(name: str) -> Any:
+    from tunekit.cli import data
+
+    return data.DataCommands(name=name, help=data.HELP, no_args_is_help=True)
 
 
 def _augment(name: str) -> Any:
@@ -132,6 +136,7 @@ COMMANDS: Mapping[str, Row] = {
     "fit": Row(_by_table, KNOW, "Tell the peak memory of a run before it starts, and what helps."),
     "presets": Row(_presets, KNOW, "List, show and copy presets."),
     "recipes": Row(_recipes, KNOW, "List, show and copy recipes."),
+    "data": Row(_data, KNOW, "Look at rows before they cost a night: check, preview, stats, convert."),
     "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
     "chat": Row(_after, AFTER, "Talk with a trained model."),

@@ -21,6 +21,7 @@ from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
+from tunekit.plan.measured import ROOT
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
@@ -50,6 +51,7 @@ ABOVE_ZERO = (
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
 MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
+SPLIT = "split_dataset_ratio"
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env=environment_of(plan, facts.environ),
+        env=environment_of(plan, facts.environ) | ({ROOT: request.image_root} if request.image_root else {}),
         secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
         warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
     )
@@ -232,6 +234,9 @@ def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str
         where = "" if setting.explicit else f"{setting.source}: "
         if flag in ABOVE_ZERO and isinstance(setting.value, (int, float)) and setting.value <= 0:
             raise TunekitError(f"{where}--{flag} must be above 0, not {setting.value}")
+        if flag == SPLIT and isinstance(setting.value, (int, float)) and not 0 <= setting.value < 1:
+            hint = "0.1 keeps a tenth of the rows; ms-swift takes no number of them"
+            raise TunekitError(f"{where}--{flag} is a share from 0 to below 1, not {setting.value:g}", hint)
         try:
             flags.parse(flag, setting.render(), command)
         except TunekitError as error:

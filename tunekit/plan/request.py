@@ -5,6 +5,7 @@ The places are the command line or the ``[[stage]]`` of a recipe, ``config.toml`
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ class Request:
         effective_batch: rows an optimizer step; None leaves it to the preset.
         rewards: what scores answers, as typed: functions of the user's, and ms-swift's by name.
         row_format: the function that makes rows of ms-swift out of the dataset's, as typed.
+        registry: the table of datasets by name, as typed; empty for the one that is found.
+        image_root: where relative paths of pictures begin; empty for the current folder.
         gpus: the hardware, as typed; empty for that of this machine.
         name: of the run; empty where tunekit is to name it.
         output_dir: the run's folder; empty for ``runs/NAME``.
@@ -89,6 +92,8 @@ class Request:
     effective_batch: Setting | None = None
     rewards: tuple[str, ...] = ()
     row_format: str = ""
+    registry: str = ""
+    image_root: str = ""
     tuning: Tuning = field(default_factory=Tuning)
     gpus: str = ""
     name: str = ""
@@ -151,8 +156,9 @@ def _of_config(config: Path) -> list[Said]:
 
 
 def words_of_value(value: Any, label: str) -> tuple[str, ...]:
-    """A value of a TOML file as the words of a command line. Raises TunekitError, which `label` begins."""
+    """A value of a TOML file as the words of a command line; a table is JSON. Raises TunekitError, as `label` says."""
     items = value if isinstance(value, list) else [value]
+    items = [json.dumps(item) if isinstance(item, dict) else item for item in items]
     if not all(isinstance(item, (str, int, float, bool)) for item in items):
         raise TunekitError(f"{label} must be a text, number, true/false or a list")
     return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
@@ -232,6 +238,8 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         effective_batch=Setting(whole_taken(effective[1]), effective[0]) if effective else None,
         rewards=rewards.words if rewards else (),
         row_format=text("format"),
+        registry=text("registry"),
+        image_root=text("image_root"),
         tuning=Tuning(
             text("tuning_strategy"),
             whole("llm_frozen_layers"),

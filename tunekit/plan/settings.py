@@ -20,7 +20,7 @@ class Source:
 
     Attributes:
         kind: ``preset``, ``stage``, ``overlay``, ``strategy``, ``config``, ``environment``, ``command line``,
-            ``recipe``, ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
+            ``recipe``, ``registry``, ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
         name: of the preset, the rule, the file; the number of the retry.
         origin: the preset that a preset inherits it from.
     """

@@ -25,7 +25,9 @@ from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
-from tunekit.runs.data import data_notes, schedule_for, schedule_notes
+from tunekit.runs.columns import with_columns
+from tunekit.runs.data import data_notes, schedule_for, schedule_notes, shape_of
+from tunekit.runs.datasets import name_datasets
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run
 from tunekit.runs.learned import learned_correction
@@ -106,19 +108,26 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     if look and facts.hardware.gpus:
         with contextlib.suppress(TunekitError):  # then it is planned without a prediction
             find_config(facts.model)
-    plan = make_plan(request, facts)
+    request, named = name_datasets(request, use_hf=_use_hf(request))
+    plan = _planned(request, facts)
     rows = _rows(plan, look=look)
     if rows:
-        plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
+        plan = _planned(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
     held = rows.samples_per_row if rows and plan.packed else None
     schedule = schedule_of(plan, rows.lengths.total, held=held) if rows else schedule_for(plan)
     notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
-    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    plan = replace(plan, warnings=(*plan.warnings, *named, *notes))
     check_weights(plan)
     default = default_name(plan)
     name, path = at or new_place(request.name, request.output_dir, default)
     chosen = "" if at or request.name or request.output_dir else default
     return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule)
+
+
+def _planned(request: Request, facts: Facts) -> Plan:
+    """The plan, and the names under which its rows are taken for what they are."""
+    plan = make_plan(request, facts)
+    return with_columns(plan, shape_of(plan)[0])
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:
