@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 COMMANDS = ("sft", "pt", "rlhf")
-ASSIGNED = re.compile(r"""^(?:export )?([A-Za-z_]\w*)=("(?:\\.|[^"\\])*"|'[^']*'|[^\s'"]*)[ \t]*(?:#.*)?$""", re.MULTILINE)
+ASSIGNED = re.compile(
+    r"""^(?:export )?([A-Za-z_]\w*)=("(?:\\.|[^"\\])*"|'[^']*'|\$\(\([^()]*\)\)|[^\s'"]*)[ \t]*(?:#.*)?$""",
+    re.MULTILINE,
+)
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
 SUM = re.compile(r"\$\(\(([^()]*)\)\)|\$\(expr ([^()]*)\)")
 END = {"&", "&&", "|", "||", ";", ">", ">>", "2>&1", "<"}

@@ -4,7 +4,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan.options import ALL, OPTIONS, canonical
-from tunekit.plan.request import Request, Said, Words, gather_words, read_request, stage_named, user_words
+from tunekit.plan.request import Request, Said, gather_words, read_request, stage_named, user_words
 from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.stages import STAGES
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import tunekit
 from tunekit.cli.command import SwiftCommand, TableCommand
+from tunekit.cli.tried import refuse_command
 from tunekit.plan.options import FIT, TRAIN
 from tunekit.stages import STAGES, USUAL
 
@@ -69,6 +70,13 @@ def _presets(name: str) -> Any:
     return _group(presets.app, name)
 
 
+def _flags(name: str) -> Any:
+    from tunekit.cli import flags
+
+    anything = {"ignore_unknown_options": True}  # a flag may be asked for with its dashes
+    return _command(flags.flags_command, name, KNOW, context_settings=anything)
+
+
 def _augment(name: str) -> Any:
     from tunekit.cli import data
 
@@ -101,6 +109,7 @@ COMMANDS: Mapping[str, Callable[[str], Any]] = {
     "fit": _fit,
     "presets": _presets,
     "recipes": _recipes,
+    "flags": _flags,
     "augment": _augment,
     "doctor": _doctor,
     **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),
@@ -116,8 +125,8 @@ class Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """One of them; None where there is none of that name."""
-        return command_of(cmd_name) if cmd_name in COMMANDS else None
+        """One of them. Raises TunekitError where there is none of that name."""
+        return command_of(cmd_name) if cmd_name in COMMANDS else refuse_command(cmd_name, COMMANDS)
 
 
 def command_of(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -11,9 +12,11 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from tunekit.errors import TunekitError
+from tunekit.files import path_of
 from tunekit.plan.options import FILE, SWITCH, TEXT, TRAIN, WHOLE, WORDS, options_of
 from tunekit.plan.request import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE
+from tunekit.plan.settings_file import ENDINGS, read_settings, with_file
 
 if TYPE_CHECKING:
     from tunekit.plan.options import Option
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 META = "tunekit.swift_flags"
 """Where a command finds the flags that were not its own, in its context."""
+
+FILE_META = "tunekit.settings_file"
+"""Where a command finds the name of a file of settings, likewise."""
 
 METAVAR = {TEXT: "<str>", FILE: "<path>", WHOLE: "<int>", WORDS: "<str>", SWITCH: None}
 
@@ -68,16 +74,34 @@ class TableCommand(SwiftCommand):
         super().__init__(name, params=params, help=help_text, **more)
         self._run = run
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take a file of settings that stands first, as ms-swift does, then the options."""
+        if args and not args[0].startswith("-") and args[0].lower().endswith(ENDINGS):
+            ctx.meta[FILE_META], *args = args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run it."""
         given = {name: value for name, value in ctx.params.items() if value not in (None, False, (), [])}
         own = [Said(name, _words(value)) for name, value in given.items()]
         flags = [Said(name, tuple(words)) for name, words in swift_flags(ctx).items()]
-        self._run(str(self.name), gather_words(COMMAND_LINE, [*flags, *own]), given)
+        words = gather_words(COMMAND_LINE, [*flags, *own])
+        if FILE_META in ctx.meta:
+            file = read_settings(path_of(ctx.meta[FILE_META]))
+            words = with_file(words, file, os.environ)
+            os.environ.update({**file.env, **os.environ})
+        self._run(str(self.name), words, given)
+
+
+class _Asked(TyperOption):
+    """An option that the help calls required, and that is asked for after all that is wrong was told."""
+
+    def value_is_missing(self, value: Any) -> bool:  # noqa: ARG002 - the signature is Click's
+        return False
 
 
 def _parameter(row: Option, takes: str) -> TyperOption:
-    return TyperOption(
+    return _Asked(
         param_decls=[row.name, row.spelled],
         type=bool if row.kind == SWITCH else str,
         is_flag=row.kind == SWITCH,
@@ -107,12 +131,12 @@ def split_words(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str],
     """Words for a command's own parser (a list's option is repeated before each word), and flags with their words.
 
     ``--lora-rank`` and ``--lora_rank`` are the same. A flag takes all words up to the next ``--``, so values may begin
-    with a single dash; `own` is of `own_options`. Raises TunekitError where a flag is given twice, or has no value
-    though it needs one, and for a word that belongs to no flag.
+    with a single dash; `own` is of `own_options`. Raises TunekitError where a flag is given twice with two values, or
+    has none though it needs one, and for a word that belongs to no flag.
     """
     mine: list[str] = []
     flags: dict[str, list[str]] = {}
-    seen: set[str] = set()
+    seen: dict[str, list[str]] = {}
     words = list(args)
     while words:
         word = words.pop(0)
@@ -128,11 +152,11 @@ def split_words(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str],
             given.append(words.pop(0))
         if typed not in own:
             flag = name.removeprefix("--").replace("-", "_")
-            _once(flag, seen)
+            _once(flag, given, seen)
             flags[flag] = given
             continue
-        if takes >= 0:
-            _once(typed.lstrip("-"), seen)
+        if takes >= 0 and _once(typed.lstrip("-"), given, seen):
+            continue
         if takes == 0 and not equals:
             mine.append(typed)
         elif not given:
@@ -142,10 +166,12 @@ def split_words(args: Sequence[str], own: Mapping[str, int]) -> tuple[list[str],
     return mine, flags
 
 
-def _once(name: str, seen: set[str]) -> None:
-    if name in seen:
+def _once(name: str, given: list[str], seen: dict[str, list[str]]) -> bool:
+    """Whether an option was there before with the same words. Raises TunekitError where it was with others."""
+    before = seen.setdefault(name, given)
+    if before is not given and before != given:
         raise TunekitError(f"--{name} is given twice", "a list takes several words: --target_modules q_proj v_proj")
-    seen.add(name)
+    return before is not given
 
 
 def swift_flags(ctx: typer.Context) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
+from tunekit.files import shortened
 from tunekit.plan.flags import BOOLEANS, MODULES
 from tunekit.plan.options import OPTIONS, canonical
 from tunekit.plan.renamed import RENAMED, RENAMED_VALUES, SAME
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 def in_todays_names(words: Words, flags: FlagTable) -> Words:
     """`words` with old names and values in today's, where they mean one thing only, and a note that says so.
 
-    All others are left as they are: reading them refuses them with a hint. Raises TunekitError where two of different
-    value become the same.
+    All others are left as they are: reading them refuses them with a hint. Of two that become the same, the command
+    line is stronger than a file. Raises TunekitError where they stand in the same place.
     """
     known = OPTIONS.keys() | flags.by_command["rlhf"].keys()
     said: dict[str, Said] = {}
@@ -32,7 +33,7 @@ def in_todays_names(words: Words, flags: FlagTable) -> Words:
         now = [new for renamed in _translated(one, RENAMED, known) for new in _translated(renamed, RENAMED_VALUES, ())]
         for new in now:
             key = canonical(new.name)
-            if key in said and said[key].words != new.words:
+            if key in said and said[key].words != new.words and said[key].source == new.source:
                 hint = f"both set --{key}: give one of them"
                 raise TunekitError(f"{written[key]} and {_typed(one)} exclude each other", hint)
             said[key] = new
@@ -45,7 +46,8 @@ def in_todays_names(words: Words, flags: FlagTable) -> Words:
 
 def _typed(said: Said) -> str:
     """As on a command line: ``--train_type lora``."""
-    return " ".join((OPTIONS[said.name].spelled if said.name in OPTIONS else f"--{said.name}", *said.words))
+    name = OPTIONS[said.name].spelled if said.name in OPTIONS else f"--{said.name}"
+    return " ".join((name, *(shortened(word) for word in said.words)))
 
 
 def _translated(said: Said, rows: Sequence[Renamed], known: Collection[str]) -> list[Said]:
@@ -55,7 +57,7 @@ def _translated(said: Said, rows: Sequence[Renamed], known: Collection[str]) -> 
     meant = BOOLEANS.get(word.lower())
     exact = [row for row in named if row.value and (row.value.lower() == word.lower() or _is(row, meant))]
     row = next(iter(exact or [row for row in named if not row.value]), None)
-    if row is None and named and meant is False and all(_is(row, True) for row in named):  # noqa: FBT003
+    if row is None and named and meant is False and all(_is(row, True) for row in named):
         return []
     if row is None or row.asks or not row.now:
         return [said]

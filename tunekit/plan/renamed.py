@@ -137,7 +137,9 @@ RENAMED = (
     Renamed("dataset_test_ratio", (SWIFT_2,), {"split_dataset_ratio": SAME}, hint=SINCE_3),
     Renamed("dataset_seed", (SWIFT_2,), {"data_seed": SAME}, hint=SINCE_3),
     Renamed("train_dataset_sample", (SWIFT_2,), {}, hint=COUNTED),
-    Renamed("self_cognition_sample", (SWIFT_2,), {}, hint="it is one of the datasets: --dataset swift/self-cognition#N"),
+    Renamed(
+        "self_cognition_sample", (SWIFT_2,), {}, hint="it is one of the datasets: --dataset swift/self-cognition#N"
+    ),
     Renamed("preprocess_num_proc", (SWIFT_2,), {"dataset_num_proc": SAME}, hint=SINCE_3),
     Renamed("neftune_alpha", (SWIFT_2,), {"neftune_noise_alpha": SAME}, hint=SINCE_3),
     Renamed("use_liger", (SWIFT_2, SWIFT_3), {"use_liger_kernel": SAME}),
@@ -149,7 +151,9 @@ RENAMED = (
     Renamed("bnb_4bit_comp_dtype", (SWIFT_2,), {"bnb_4bit_compute_dtype": SAME}, hint=SINCE_3),
     Renamed("ref_model_id_or_path", (SWIFT_2,), {"ref_model": SAME}, hint=SINCE_3),
     Renamed("reward_model_id_or_path", (SWIFT_2,), {"reward_model": SAME}, hint=SINCE_3),
-    Renamed("ckpt_dir", (SWIFT_2, SWIFT_3), {"adapters": SAME}, hint="it is {now}, or --model for whole weights", asks=True),
+    Renamed(
+        "ckpt_dir", (SWIFT_2, SWIFT_3), {"adapters": SAME}, hint="it is {now}, or --model for whole weights", asks=True
+    ),
     Renamed("train_sampler_random", (SWIFT_3,), {"train_dataloader_shuffle": SAME}, hint=SINCE_4),
     Renamed("eval_datasets", (SWIFT_3,), {"eval_dataset": SAME}, hint=SINCE_4),
     Renamed("multi_turn_func", (SWIFT_3,), {"multi_turn_scheduler": SAME}),
@@ -168,7 +172,9 @@ RENAMED = (
     Renamed("media_dir", (LLAMA_FACTORY,), {}, hint=ROOT),
     Renamed("max_samples", (LLAMA_FACTORY,), {}, hint=COUNTED),
     Renamed("val_size", (LLAMA_FACTORY,), {"split_dataset_ratio": SAME}, hint=SPLIT, asks=True),
-    Renamed("overwrite_cache", (LLAMA_FACTORY,), {"load_from_cache_file": OFF}, ON, "it is {now}, which is the default"),
+    Renamed(
+        "overwrite_cache", (LLAMA_FACTORY,), {"load_from_cache_file": OFF}, ON, "it is {now}, which is the default"
+    ),
     Renamed("preprocessing_num_workers", (LLAMA_FACTORY,), {"dataset_num_proc": SAME}),
     Renamed("buffer_size", (LLAMA_FACTORY,), {"shuffle_buffer_size": SAME}),
     Renamed("default_system", (LLAMA_FACTORY, AXOLOTL), {"system": SAME}),
@@ -178,7 +184,9 @@ RENAMED = (
     Renamed("neat_packing", (LLAMA_FACTORY,), {"packing": ON}, ON),
     Renamed("pref_beta", (LLAMA_FACTORY,), {"beta": SAME}),
     Renamed("pref_ftx", (LLAMA_FACTORY,), {"rpo_alpha": SAME}, asks=True),
-    Renamed("pref_loss", (LLAMA_FACTORY,), {"loss_type": SAME}, hint="it is {now}; orpo and simpo have commands", asks=True),
+    Renamed(
+        "pref_loss", (LLAMA_FACTORY,), {"loss_type": SAME}, hint="it is {now}; orpo and simpo have commands", asks=True
+    ),
     Renamed("dpo_label_smoothing", (LLAMA_FACTORY, AXOLOTL), {"label_smoothing": SAME}),
     Renamed("ref_model_adapters", (LLAMA_FACTORY,), {"ref_adapters": SAME}),
     Renamed("kto_chosen_weight", (LLAMA_FACTORY,), {"desirable_weight": SAME}),
@@ -196,7 +204,9 @@ RENAMED = (
     Renamed("per_gpu_train_batch_size", (LLAMA_FACTORY,), {"micro-batch": SAME}),
     Renamed("per_gpu_eval_batch_size", (LLAMA_FACTORY,), {"per_device_eval_batch_size": SAME}),
     Renamed("trust_remote_code", (LLAMA_FACTORY, TRL), {}, hint="ms-swift always does, for what --model names"),
-    Renamed("export_dir", (LLAMA_FACTORY,), {}, hint="tunekit merge RUN writes whole weights, after training: --out FOLDER"),
+    Renamed(
+        "export_dir", (LLAMA_FACTORY,), {}, hint="tunekit merge RUN writes whole weights, after training: --out FOLDER"
+    ),
     # axolotl and TRL
     Renamed("base_model", (AXOLOTL,), {"model": SAME}),
     Renamed("adapter", (AXOLOTL,), {"tuner_type": SAME}),
@@ -219,7 +229,9 @@ RENAMED = (
     Renamed("rl_beta", (AXOLOTL,), {"beta": SAME}),
     Renamed("use_tensorboard", (AXOLOTL,), {"report_to": "tensorboard"}, ON),
     Renamed("use_peft", (TRL,), {"tuner_type": "lora"}, ON),
-    Renamed("dataset_name", (TRL, RESONANCE), {"dataset": SAME}, hint="it is {now}: a hub id or a file of rows", asks=True),
+    Renamed(
+        "dataset_name", (TRL, RESONANCE), {"dataset": SAME}, hint="it is {now}: a hub id or a file of rows", asks=True
+    ),
     # Resonance, the Qwen-VL guide, NeuroTrain
     Renamed("data_path", (RESONANCE,), {"dataset": SAME}),
     Renamed("image_root", (RESONANCE,), {}, hint=ROOT),
@@ -229,13 +241,23 @@ RENAMED = (
     Renamed("score_margin", (RESONANCE,), {}, hint=MARGIN),
     Renamed("project_name", (RESONANCE,), {}, hint=WANDB.format("WANDB_PROJECT")),
     Renamed("group_name", (RESONANCE,), {}, hint=WANDB.format("WANDB_RUN_GROUP")),
-    Renamed("dataset_config_path", (QWEN_VL,), {}, hint="it is --custom_dataset_info, a list in ms-swift's form; or --dataset FILE"),
+    Renamed(
+        "dataset_config_path",
+        (QWEN_VL,),
+        {},
+        hint="it is --custom_dataset_info, a list in ms-swift's form; or --dataset FILE",
+    ),
     Renamed("dataset_names", (QWEN_VL,), {}, hint=REGISTRY),
     Renamed(
         *("train_split_ratio", (QWEN_VL,), {}),
         hint="it is --split_dataset_ratio, the share to evaluate on: 0.9 to train on there is 0.1 here",
     ),
-    Renamed("eval_dataset_scripts", (QWEN_VL,), {}, hint="tunekit eval scores a run, after training; while it trains: --val_dataset"),
+    Renamed(
+        "eval_dataset_scripts",
+        (QWEN_VL,),
+        {},
+        hint="tunekit eval scores a run, after training; while it trains: --val_dataset",
+    ),
     Renamed("use_wandb", (QWEN_VL, NEUROTRAIN), {"report_to": "wandb"}, ON),
     Renamed("wandb_run_name", (QWEN_VL,), {"run_name": SAME}),
     Renamed("wandb_name", (AXOLOTL,), {"run_name": SAME}),
@@ -246,7 +268,12 @@ RENAMED = (
     Renamed("reward_model_path", (NEUROTRAIN,), {"reward_model": SAME}),
     Renamed("reward_function", (NEUROTRAIN,), {}, hint=CODE),
     Renamed("formatting_func", (NEUROTRAIN, UNSLOTH), {}, hint=CODE),
-    Renamed("resume", (NEUROTRAIN,), {}, hint="tunekit resume RUN goes on, also RUN/output/checkpoint-N; --resume auto where it has begun"),
+    Renamed(
+        "resume",
+        (NEUROTRAIN,),
+        {},
+        hint="tunekit resume RUN goes on, also RUN/output/checkpoint-N; --resume auto where it has begun",
+    ),
     # what people try
     Renamed("lr", (), {"learning_rate": SAME}),
     Renamed("qlora", (), {"tuning-strategy": "qlora"}, ON),

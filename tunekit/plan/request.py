@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.plan.flags import FlagTable
-    from tunekit.plan.options import Option
     from tunekit.stages import Stage
 
 PREFIX = "TUNEKIT_"
@@ -290,7 +289,10 @@ def _accumulated(words: Words, micro: int | None) -> int:
     said = words.said.get(ACCUMULATION)
     if said is None or said.words == (UNSET,):
         return 0
-    if "effective_batch" in words.said:
+    other = words.said.get("effective_batch")
+    if other and said.source and not other.source:
+        return 0  # the file has one, and the command line the other
+    if other and other.source == said.source:
         problem = f"--effective-batch and {said.label} exclude each other"
         raise TunekitError(problem, "drop one of them: both say how many rows a step sees")
     steps = whole_taken(said)

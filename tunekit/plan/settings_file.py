@@ -1,0 +1,106 @@
+"""ms-swift's own files of settings, as in ``swift sft train.yaml``: flags as keys, and variables under ``ENV``."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tunekit.errors import TunekitError
+from tunekit.files import parse_json, read_text, read_toml
+from tunekit.plan.options import OPTIONS, RECIPE, TRAIN
+from tunekit.plan.request import Said, Words, gather_words
+from tunekit.plan.secrets import is_secret
+from tunekit.plan.settings import UNSET, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ENDINGS = (".yaml", ".yml", ".json", ".toml")
+"""Of files that are taken for one; ms-swift itself knows no TOML."""
+
+VARIABLES = "ENV"
+OWN = ("name", "output_dir")
+"""Options that reach no further than one run, and may stand in its file."""
+
+
+def read_settings(path: Path) -> Words:
+    """What a file says of a run. Raises TunekitError where it is unreadable, or says what is none of a run's."""
+    content, text = _content(path)
+    if isinstance(content, dict) and "stage" in content and isinstance(content["stage"], list):
+        raise TunekitError(f"{path} is a recipe: it has stages", f"tunekit run {path}")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise TunekitError(f"{path} does not hold flags of ms-swift as keys", "as in: lora_rank: 8")
+    env = content.pop(VARIABLES, None) or {}
+    if not isinstance(env, dict):
+        raise TunekitError(f"{path} line {_line(text, VARIABLES)}: {VARIABLES} must hold variables", "NAME: value")
+    source = Source("file", path.name)
+    said = []
+    for key, value in content.items():
+        name, where = key.replace("-", "_"), f"{path} line {_line(text, key)}"
+        option = OPTIONS.get(name)
+        if option and not (TRAIN in option.commands and (option.reach >= RECIPE or name in OWN)):
+            raise TunekitError(
+                f"{where}: {key} has no place in a file", f"say it on the command line: {option.spelled}"
+            )
+        said.append(Said(name, _words(value), where, source))
+    words = gather_words(source, said)
+    return replace(words, env={str(name): _word(value) for name, value in env.items()})
+
+
+def with_file(words: Words, file: Words, environ: Mapping[str, str]) -> Words:
+    """`words` of the command line over those of a file, whose variables give way to those that are set already."""
+    kept = [name for name, value in file.env.items() if environ.get(name, value) != value]
+    notes = [f"{name} of {file.source.name} is not taken: the environment has it set otherwise" for name in kept]
+    env = {name: value for name, value in file.env.items() if name not in environ and not is_secret(name)}
+    said = {**file.said, **words.said}
+    return replace(words, said=said, notes=(*words.notes, *notes), env=env)
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    if path.suffix.lower() == ".toml":
+        return read_toml(path)
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
+    try:
+        return (parse_json(text) if path.suffix.lower() == ".json" else _yaml(text)), text
+    except (ValueError, RecursionError) as error:
+        raise TunekitError(f"{path}: {str(error) or 'it is nested too deep'}") from error
+
+
+def _yaml(text: str) -> Any:
+    """What a YAML text says. Raises ValueError with the line where it is none."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"not valid YAML{line}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError("not valid YAML: it holds a sign that no text has") from error
+
+
+def _line(text: str, key: str) -> int:
+    """The line, from 1, on which a key stands."""
+    pattern = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[:=\]]|\s*\[{re.escape(key)}\]""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(_word(item) for item in value) if isinstance(value, list) else (_word(value),)
+
+
+def _word(value: Any) -> str:
+    """A value as ``swift`` passes it on; a table becomes JSON."""
+    if value is None:
+        return UNSET
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else str(value)
