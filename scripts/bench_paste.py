@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import operator
 import os
 import re
 import shlex
@@ -37,6 +38,7 @@ ASSIGNED = re.compile(
 )
 VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^}]*))?\}|([A-Za-z_]\w*))")
 SUM = re.compile(r"\$\(\(([^()]*)\)\)|\$\(expr ([^()]*)\)")
+SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
 END = {"&", "&&", "|", "||", ";", ">", ">>", "2>&1", "<"}
 
 
@@ -74,7 +76,10 @@ def command_in(line: str, place: str) -> Found | None:
     """The command of a line that trains; None where there is none."""
     if not re.match(r"\s*(?:[A-Z_a-z]\w*=\S*\s+)*swift (?:sft|pt|rlhf)\b", line):
         return None
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that stands alone
+        words = line.split()
     start = words.index("swift")
     env = dict(word.split("=", 1) for word in words[:start])
     end = next((place for place, word in enumerate(words) if word in END), len(words))
@@ -87,28 +92,30 @@ def put_in(text: str, variables: Mapping[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
         return variables.get(found[1] or found[3], found[2] or "")
 
-    def total(found: re.Match[str]) -> str:
-        words = (found[1] or found[2]).split()
-        words = [variables.get(word, word) for word in words]
-        result = int(words[0])
-        for sign, word in zip(words[1::2], words[2::2], strict=True):
-            number = int(word)
-            result = {"+": result + number, "-": result - number, "*": result * number, "/": result // number}[sign]
-        return str(result)
+    return SUM.sub(lambda found: total(found[1] or found[2], variables), VARIABLE.sub(value, text))
 
-    return SUM.sub(total, VARIABLE.sub(value, text))
+
+def total(text: str, variables: Mapping[str, str]) -> str:
+    """A sum of whole numbers, from left to right; the text as it is where it is none."""
+    words = [variables.get(word, word).lstrip("\\") for word in text.split()]
+    if not all(word.isdigit() for word in words[::2]) or not all(word in SIGNS for word in words[1::2]):
+        return text
+    result = int(words[0])
+    for sign, word in zip(words[1::2], words[2::2], strict=False):
+        result = SIGNS[sign](result, int(word))
+    return str(result)
 
 
 def refusal(found: Found, gpus: str) -> str:
     """Why tunekit makes no plan of a command; empty where it makes one."""
-    argv, moved = move_to_environment(found.words, os.environ)
     before = dict(os.environ)
-    os.environ.update({**{name: value for name, value in found.env.items() if value}, **moved})
     try:
+        argv, moved = move_to_environment(found.words, os.environ)
+        os.environ.update({**{name: value for name, value in found.env.items() if value}, **moved})
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             app([*argv, "--gpus", gpus, "--dry-run"], prog_name="tunekit", standalone_mode=False)
     except TunekitError as error:
-        return f"{error.message}\n      hint: {error.hint}"
+        return "\n      ".join(f"{one.message} ({one.hint or 'no hint'})" for one in (error, *error.others))
     finally:
         os.environ.clear()
         os.environ.update(before)

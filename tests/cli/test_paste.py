@@ -239,12 +239,27 @@ def test_the_command_line_takes_another_batch_than_the_file(tunekit, tmp_path):
 
 def test_a_variable_that_is_set_already_is_kept(tmp_path):
     """As ms-swift does."""
-    name = write(make_workplace(tmp_path), "model: Qwen2.5-7B\ndataset: a/b\nENV:\n  MAX_PIXELS: 5\n  SEED_OF_X: 1\n")
+    name = write(
+        make_workplace(tmp_path),
+        "model: Qwen2.5-7B\ndataset: a/b\nENV:\n  MAX_PIXELS: 5\n  FPS: 1\n  LD_PRELOAD: x.so\n",
+    )
     ended = start(tmp_path, "sft", name, *GPU, "--dry-run", env={"MAX_PIXELS": "7"})
     assert ended.code == 0, ended.err
-    assert "SEED_OF_X=1" in ended.out
+    assert "FPS=1" in ended.out
     assert "MAX_PIXELS=5" not in ended.out
-    assert "MAX_PIXELS of c.yaml is not taken" in " ".join(ended.err.split())
+    assert "LD_PRELOAD" not in ended.out
+    said = " ".join(ended.err.split())
+    assert "MAX_PIXELS of c.yaml is not taken" in said
+    assert "not kept with the run: LD_PRELOAD" in said
+
+
+def test_processes_in_a_file_are_those_of_the_launcher(tmp_path):
+    """ms-swift starts as many; on a machine without GPUs they are processes of the CPU."""
+    name = write(make_workplace(tmp_path), "model: tiny\ndataset: data.jsonl\nENV:\n  NPROC_PER_NODE: 2\n")
+    ended = start(tmp_path, "sft", name, "--dry-run")
+    assert ended.code == 0, ended.err
+    assert "NPROC_PER_NODE=2" in ended.out
+    assert "2 processes" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -255,6 +270,7 @@ def test_a_variable_that_is_set_already_is_kept(tmp_path):
         ("model: m\nadd_version: true\n", "c.yaml line 2: add_version is tunekit's to set"),
         ("model: m\ndry_run: true\n", "c.yaml line 2: dry_run has no place in a file"),
         ("model: m\nhub_token: x\n", "c.yaml line 2: hub_token is a secret"),
+        ('model: m\nENV:\n  A: "a\\0b"\n', "c.yaml line 2: A cannot be a variable"),
         ("model: m\nENV: 3\n", "c.yaml line 2: ENV must hold variables"),
         ("model: m\n  x: [\n", "not valid YAML in line 2"),
         ("- a\n- b\n", "does not hold flags"),

@@ -133,6 +133,7 @@ def test_flags_of_another_command_wait_for_it(read):
     [
         ("[defaults]\nlora_rank = 8\nlora_rnak = 8\n", 3, "lora_rnak is neither an option of tunekit", "lora_rank"),
         ('[defaults]\npresett = "7b"\n', 2, "presett is neither", "preset"),
+        ("[defaults]\nval_size = 0.1\n", 2, "val_size is neither", "--split_dataset_ratio"),
         ('# mine\n[defaults]\nlora_rank = "x"\n', 3, "--lora_rank takes a whole number, not x", ""),
         ('[defaults]\ntorch_dtype = "bf16"\n', 2, "--torch_dtype takes bfloat16", ""),
         ("[defaults]\ngradient_accumulation_steps = 4\n", 2, "gradient_accumulation_steps cannot", "--effective"),

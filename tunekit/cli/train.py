@@ -27,7 +27,10 @@ HELP = {
 
 FURTHER = "Further, or otherwise"
 
-REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first."
+REST = (
+    "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first. A file of "
+    "them (YAML, JSON, TOML) may stand first: tunekit sft train.yaml"
+)
 
 
 def train(command: str, words: Words, given: Mapping[str, Any]) -> None:

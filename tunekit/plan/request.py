@@ -211,7 +211,7 @@ def _check_for_all(said: Said, flags: FlagTable) -> None:
     known = flags.by_command["rlhf"]
     if said.name not in known and said.name not in RESERVED:
         everywhere = [name for name, option in OPTIONS.items() if option.reach == ALL]
-        hint = did_you_mean(said.name, [*everywhere, *known])
+        hint = renamed_hint(said.name) or did_you_mean(said.name, [*everywhere, *known])
         raise TunekitError(f"{said.label} is neither an option of tunekit nor a flag of ms-swift", hint)
 
 

@@ -13,6 +13,7 @@ from tunekit.plan.options import OPTIONS, RECIPE, TRAIN
 from tunekit.plan.request import Said, Words, gather_words
 from tunekit.plan.secrets import is_secret
 from tunekit.plan.settings import UNSET, Source
+from tunekit.plan.variables import CARRIED, PLANNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,16 +48,29 @@ def read_settings(path: Path) -> Words:
             )
         said.append(Said(name, _words(value), where, source))
     words = gather_words(source, said)
-    return replace(words, env={str(name): _word(value) for name, value in env.items()})
+    variables = {str(name): _word(value) for name, value in env.items()}
+    for name, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name) or not value.isprintable():
+            raise TunekitError(f"{path} line {_line(text, VARIABLES)}: {name} cannot be a variable", "NAME: value")
+    return replace(words, env=variables)
 
 
 def with_file(words: Words, file: Words, environ: Mapping[str, str]) -> Words:
-    """`words` of the command line over those of a file, whose variables give way to those that are set already."""
-    kept = [name for name, value in file.env.items() if environ.get(name, value) != value]
-    notes = [f"{name} of {file.source.name} is not taken: the environment has it set otherwise" for name in kept]
-    env = {name: value for name, value in file.env.items() if name not in environ and not is_secret(name)}
-    said = {**file.said, **words.said}
-    return replace(words, said=said, notes=(*words.notes, *notes), env=env)
+    """`words` of the command line over those of a file, whose variables give way to those that are set already.
+
+    What is known to be harmless of them, and no secret, goes into the plan, so that its command holds it.
+    """
+    notes = [
+        f"{name} of {file.source.name} is not taken: the environment has it set otherwise"
+        for name, value in file.env.items()
+        if environ.get(name, value) != value
+    ]
+    taken = {name: value for name, value in file.env.items() if name not in environ}
+    carried = {name: value for name, value in taken.items() if CARRIED.fullmatch(name) and not is_secret(name)}
+    left = [name for name in taken if name not in carried and not PLANNED.fullmatch(name)]
+    if left:
+        notes.append(f"set for this call, and not kept with the run: {', '.join(left)} of {file.source.name}")
+    return replace(words, said={**file.said, **words.said}, notes=(*words.notes, *notes), env=carried)
 
 
 def _content(path: Path) -> tuple[Any, str]:
