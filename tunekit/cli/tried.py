@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-TRAIN = (("sft", "tunekit sft trains on rows of questions and answers; tunekit --help lists the other stages"),)
+TRAIN = ((USUAL, "tunekit sft trains on rows of questions and answers; tunekit --help lists the other stages"),)
 ANSWER = (("chat", "tunekit chat RUN talks to what was trained, tunekit predict RUN answers a file"),)
 SERVE = (
     ("serve", "tunekit serve RUN"),
@@ -38,9 +39,9 @@ DATA = (
 )
 IMPORT = (
     ("import", "tunekit import FILE reads the files of other tools"),
-    ("sft", "flags of ms-swift can stand behind tunekit sft as they are, and its YAML: tunekit sft config.yaml"),
+    (USUAL, "flags of ms-swift can stand behind tunekit sft as they are, and its YAML: tunekit sft config.yaml"),
 )
-LOOK = (("sft", "--dry-run prints the command, --explain every setting: tunekit sft --model M --dataset D --dry-run"),)
+LOOK = ((USUAL, "--dry-run prints the command, --explain every setting: tunekit sft --model M --dataset D --dry-run"),)
 MEMORY = (("fit", "tunekit fit --model M says what a run takes of a GPU"),)
 FLAGS = (("flags", "tunekit flags [WORD] looks parameters up; tunekit sft --help has the options"),)
 HEALTH = (("doctor", "tunekit doctor looks at GPUs and packages; tunekit --version"),)
@@ -52,11 +53,12 @@ DEFAULTS = (
 )
 
 TRIED = {
-    **dict.fromkeys(("train", "finetune", "fine-tune", "ft", "tune", "lora", "qlora", "start"), TRAIN),
-    **dict.fromkeys(
-        ("pretrain", "pretraining", "cpt"), (("pt", "tunekit pt goes on with pre-training, on plain text"),)
-    ),
-    **dict.fromkeys(("reward", "reward-model"), (("rm", "tunekit rm trains a reward model"),)),
+    **dict.fromkeys(("train", "fine-tune", "ft", "tune", "lora", "qlora", "start"), TRAIN),
+    **{
+        alias.replace("_", "-"): ((stage.name, f"tunekit {stage.name}: {stage.learns}"),)
+        for stage in STAGES.values()
+        for alias in stage.aliases
+    },
     **dict.fromkeys(("infer", "inference", "generate", "ask", "sample", "rollout", "talk"), ANSWER),
     **dict.fromkeys(("deploy", "serve", "server", "api", "vllm"), SERVE),
     **dict.fromkeys(("export", "convert", "quantize", "quant", "gguf", "push", "upload", "publish"), EXPORT),
