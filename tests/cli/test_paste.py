@@ -273,6 +273,7 @@ def test_processes_in_a_file_are_those_of_the_launcher(tmp_path):
         ('model: m\nENV:\n  A: "a\\0b"\n', "c.yaml line 2: A cannot be a variable"),
         ("model: m\nENV: 3\n", "c.yaml line 2: ENV must hold variables"),
         ("model: m\n  x: [\n", "not valid YAML in line 2"),
+        ("model: m\nmodel_kwargs: &a {x: *a}\n", "it says too much"),
         ("- a\n- b\n", "does not hold flags"),
         ("\x00", "not valid YAML"),
         ("[" * 100000, "c.yaml"),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ENDINGS = (".yaml", ".yml", ".json", ".toml")
 """Of files that are taken for one; ms-swift itself knows no TOML."""
 
+MOST = 100_000
+"""Values of one file; a list of datasets has a few dozen."""
+
 VARIABLES = "ENV"
 OWN = ("name", "output_dir")
 """Options that reach no further than one run, and may stand in its file."""
@@ -83,9 +86,22 @@ def _content(path: Path) -> tuple[Any, str]:
     except ValueError as error:
         raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
     try:
-        return (parse_json(text) if path.suffix.lower() == ".json" else _yaml(text)), text
+        content = parse_json(text) if path.suffix.lower() == ".json" else _yaml(text)
+        _check_size(content)
     except (ValueError, RecursionError) as error:
         raise TunekitError(f"{path}: {str(error) or 'it is nested too deep'}") from error
+    return content, text
+
+
+def _check_size(content: Any) -> None:
+    """Raise ValueError where aliases of YAML make more of a file than it holds, or let something hold itself."""
+    left, seen = [content], 0
+    while left:
+        item = left.pop()
+        seen += 1
+        if seen > MOST:
+            raise ValueError("it says too much: aliases may make it endless")
+        left += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def _yaml(text: str) -> Any:
@@ -117,4 +133,8 @@ def _word(value: Any) -> str:
         return UNSET
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else str(value)
+    return (
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+        if isinstance(value, (dict, list))
+        else str(value)
+    )
