@@ -1,8 +1,10 @@
 """Measure whole processes, side by side and in turns, and write docs/speed.md.
 
     python scripts/bench.py MODEL_FOLDER
+    python scripts/bench.py --against OTHER_CHECKOUT
 
 * A dry run against the fastest answers that the tools beneath give: ``swift sft`` refusing a flag, ``trl --help``.
+* With --against FOLDER that alone: CPU seconds of starts of this checkout against those of another one, in turns.
 * A supervised run against the same command without tunekit.
 """
 
@@ -52,6 +54,30 @@ def start_up(folder: Path) -> list[list[str]]:
         ["`swift sft --bad-flag`", f"{statistics.median(swift):.2f}", f"{statistics.median(swift) / base:.0f}"],
         ["`trl --help`", f"{statistics.median(trl):.2f}", f"{statistics.median(trl) / base:.0f}"],
     ]
+
+
+def against(other: str) -> None:
+    """Print the CPU seconds of some starts here and in another checkout, and their ratio."""
+    trees = (str(ROOT), str(Path(other).resolve()))
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for tree in trees:  # as an installed package is
+            subprocess.run([PYTHON, "-m", "compileall", "-q", f"{tree}/tunekit"], check=True)
+        for words in (DRY[3:], ["--help"], []):
+            taken: dict[str, list[float]] = {tree: [] for tree in trees}
+            for _ in range(QUICK + 1):  # the first one fills the cache of flags
+                for tree in trees:
+                    env = {**os.environ, "PYTHONPATH": tree, "TUNEKIT_CACHE": f"{name}/{trees.index(tree)}"}
+                    before = os.times()
+                    subprocess.run(
+                        [PYTHON, "-m", "tunekit", *words], cwd=name, env=env, capture_output=True, check=False
+                    )
+                    after = os.times()
+                    spent = after.children_user + after.children_system - before.children_user - before.children_system
+                    taken[tree].append(spent)
+            here, there = (statistics.median(taken[tree][1:]) for tree in trees)
+            rows.append([f"`tunekit {' '.join(words[:1])}`", f"{here:.3f}", f"{there:.3f}", f"{here / there:.2f}"])
+    print(table(["CPU seconds, median", "here", "there", "ratio"], rows))
 
 
 def supervised(model: str, folder: Path) -> list[list[str]]:
@@ -115,6 +141,9 @@ Short runs differ by some percent from one to the next.
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) == 3 and sys.argv[1] == "--against":
+        against(sys.argv[2])
+    elif len(sys.argv) == 2:
+        main(sys.argv[1])
+    else:
         sys.exit(__doc__)
-    main(sys.argv[1])

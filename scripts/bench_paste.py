@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tunekit.cli.app import app  # noqa: E402
+from tunekit.cli.call import run_words  # noqa: E402
 from tunekit.errors import TunekitError  # noqa: E402
 from tunekit.plan.secrets import move_to_environment  # noqa: E402
 
@@ -113,7 +113,7 @@ def refusal(found: Found, gpus: str) -> str:
         argv, moved = move_to_environment(found.words, os.environ)
         os.environ.update({**{name: value for name, value in found.env.items() if value}, **moved})
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            app([*argv, "--gpus", gpus, "--dry-run"], prog_name="tunekit", standalone_mode=False)
+            run_words([*argv, "--gpus", gpus, "--dry-run"])
     except TunekitError as error:
         return "\n      ".join(f"{one.message} ({one.hint or 'no hint'})" for one in (error, *error.others))
     finally:

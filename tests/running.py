@@ -55,6 +55,7 @@ ARGUMENT_FILES = {
     "infer": ("infer_args", "InferArguments"),
     "export": ("export_args", "ExportArguments"),
     "eval": ("eval_args", "EvalArguments"),
+    "deploy": ("deploy_args", "DeployArguments"),
 }
 
 

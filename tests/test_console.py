@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunekit.console import CONTROL, shown_plainly
+from tunekit.console import CONTROL, coloured, redraws, shown_plainly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,3 +63,17 @@ def test_signs_that_a_terminal_obeys(tmp_path: Path) -> None:
     assert ended.returncode in (0, 4)
     assert b"52;c;aGk=" in ended.stderr
     assert not CONTROL.search(ended.stderr.decode())
+
+
+def test_where_a_line_is_coloured_and_where_it_can_be_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert not coloured(stream)
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert coloured(stream)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert (coloured(stream), redraws(stream)) == (False, True)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert (coloured(stream), redraws(stream)) == (False, False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tunekit.cli.words import ENDINGS
 from tunekit.data.files import local_file, read_all
 from tunekit.data.functions.find import REWARD, find_function
 from tunekit.engine.command import build_command
@@ -25,7 +26,7 @@ from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Said, Words, gather_words, read_request, user_words
 from tunekit.plan.settings import COMMAND_LINE
-from tunekit.plan.settings_file import ENDINGS, read_settings, with_file
+from tunekit.plan.settings_file import read_settings, with_file
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:

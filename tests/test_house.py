@@ -568,6 +568,14 @@ def test_looking_loads_nothing_heavy(call):
     assert not set(HEAVY) & set(report["loaded"])
 
 
+@pytest.mark.parametrize("call", ["dry run", "json", "this machine", "fit"])
+def test_a_plan_loads_no_typer_and_no_rich(call):
+    """It would be a fifth of the time."""
+    Path("data.jsonl").write_text("{}\n", encoding="utf-8")
+    shown = subprocess.run([sys.executable, "-c", PROGRAM, *CALLS[call]], capture_output=True, text=True, check=True)
+    assert not {"typer", "rich", "difflib", "uuid"} & set(json.loads(shown.stderr.splitlines()[-1])["loaded"])
+
+
 # --- tests beside what they test
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tunekit.worker import Worker, WorkerFailed, ask_once
+from tunekit.worker import START, Worker, WorkerFailed, ask_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,3 +207,16 @@ def test_it_ends_with_the_one_who_asks_however_that_one_ends(tmp_path: Path) -> 
                 time.sleep(0.02)
             process.send_signal(number)
         assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_it_ends_where_the_one_who_asks_was_gone_before_it_began(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import time\ndef answer(_): time.sleep(600)", encoding="utf-8")
+    with subprocess.Popen(["true"]) as asker:
+        pass
+    words = [sys.executable, "-c", START, str(REPOSITORY), "own:answer", str(asker.pid)]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env, start_new_session=True) as worker:
+        assert worker.stdin is not None
+        worker.stdin.write(b"1\n")
+        worker.stdin.flush()
+        assert worker.wait(30) == -signal.SIGKILL

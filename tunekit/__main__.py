@@ -8,7 +8,7 @@ import signal
 import sys
 
 from tunekit import leave
-from tunekit.console import columns, prepare_streams, say, silence
+from tunekit.console import coloured, columns, prepare_streams, say, silence
 from tunekit.errors import Exit, TunekitError
 
 MOVED = "TUNEKIT_MOVED"
@@ -22,12 +22,11 @@ def main() -> None:
     try:
         prepare_streams()
         _hide_secrets()
-        from tunekit.cli.app import app
+        from tunekit.cli.call import run_words
 
         if signal.getsignal(signal.SIGINT) is leave:  # from here on a Ctrl-C is raised, so that commands can tidy up
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        # Outside of its standalone mode the library returns the code of a `typer.Exit` instead of raising it.
-        code = app(prog_name="tunekit", standalone_mode=False) or Exit.DONE
+        code = run_words(sys.argv[1:])
         sys.stdout.flush()
     except TunekitError as error:
         if _debugging():
@@ -79,8 +78,7 @@ def _debugging() -> bool:
 
 def report(error: TunekitError) -> None:
     """Print an error for people, and those that were found beside it."""
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    word = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+    word = "\x1b[1;31merror:\x1b[0m" if coloured(sys.stderr) else "error:"
     from tunekit.plan.secrets import redact, secret_values
 
     hidden = secret_values(os.environ)

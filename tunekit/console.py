@@ -52,6 +52,16 @@ def columns(stream: TextIO) -> int | None:
     return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
 
 
+def redraws(stream: TextIO) -> bool:
+    """Whether a line that was written to a stream can be written over: it is a terminal, and not a dumb one."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether what is written to a stream may be coloured; ``NO_COLOR`` with any value says no (no-color.org)."""
+    return redraws(stream) and not os.environ.get("NO_COLOR")
+
+
 def silence(descriptor: int) -> None:
     """Connect a file descriptor to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -60,6 +59,8 @@ class Wrong:
 
 def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The names in `known` that look most like `word` (case does not matter), best first."""
+    import difflib  # only where something is misspelled
+
     by_lower = {name.lower(): name for name in known}
     return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=limit, cutoff=0.6)]
 
@@ -71,5 +72,5 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str | Non
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 step``, ``2 steps``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A number of things in words: ``1 step``, ``2,000 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,28 +9,25 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-import traceback
-import uuid
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping
 
 START = """
 import sys
-here, target = sys.argv[1:]
+here, target, asker = sys.argv[1:]
 del sys.argv[1:]
 sys.path[:] = [here, *filter(None, sys.path)]
 import tunekit
 sys.path.append(sys.path.pop(0))
 from tunekit.worker import serve
-serve(target)
+serve(target, int(asker))
 """
 """What the process runs. Python puts the current folder first on the path, and a torch.py there is not torch: it is
 taken away. This tunekit is imported, even where another one is installed; what stands beside it comes last."""
@@ -91,6 +88,8 @@ class Worker:
         After so many seconds the process is ended; None waits for as long as it takes. Raises WorkerFailed where there
         is no answer; the next question gets a new process.
         """
+        import threading
+
         process = self._process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -133,10 +132,21 @@ class Worker:
         raise WorkerFailed(reason, late=late.is_set(), status=status, printed=printed)
 
     def _start(self) -> subprocess.Popen[str]:
-        self._mark, self._said = uuid.uuid4().hex, Tail()
+        import subprocess
+
+        self._mark, self._said = os.urandom(16).hex(), Tail()
         try:
             return subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", START, str(Path(__file__).parents[1]), self._target],
+                [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-c",
+                    START,
+                    str(Path(__file__).parents[1]),
+                    self._target,
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said.pipe,
@@ -171,6 +181,8 @@ class Tail:
     """The last that a process prints; the rest is read and forgotten, so that it may print for ever."""
 
     def __init__(self) -> None:
+        import threading
+
         self._read, self.pipe = os.pipe()
         self._kept, self._count = bytearray(), 0
         self._flood: Callable[[], None] | None = None
@@ -214,16 +226,20 @@ def ask_once(
         return worker.ask(question, seconds)
 
 
-def serve(target: str) -> None:
+def serve(target: str, asker: int) -> None:
     """The other side of a `Worker`: answer each line of standard input, and end the process after the last one.
+
+    It ends, whatever it is doing, once the process `asker` has: that may be before this one first looks.
 
     Answers alone reach standard output: what the function and its libraries print there goes to standard error, and
     nothing but this reads the questions.
     """
+    import threading
+
     questions, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(asker,), daemon=True).start()
     os.register_at_fork(after_in_child=answers.close)  # else a forked child would keep the one who asks waiting
     try:
         module, _, name = target.partition(":")
@@ -231,6 +247,8 @@ def serve(target: str) -> None:
         for question in questions:
             print(json.dumps(function(json.loads(question))), file=answers, flush=True)
     except BaseException:  # noqa: BLE001 - the one who asks reads it in the last line
+        import traceback
+
         traceback.print_exc()
         os._exit(1)
     os._exit(0)  # threads that are left would keep the process

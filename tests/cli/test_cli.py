@@ -424,10 +424,41 @@ def test_help_names_every_command() -> None:
         assert re.search(rf"\b{name}\b", result.out)
 
 
-def test_no_command_is_help() -> None:
+def test_no_command_is_one_screen_that_names_commands() -> None:
     result = call()
-    assert "Usage: tunekit" in result.out + result.err
-    assert "error: \n" not in result.err
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    named = re.findall(r"^  tunekit (\w+)", result.out, re.MULTILINE)
+    assert len(named) == 5
+    assert set(named) <= set(COMMANDS)
+
+
+def test_the_help_builds_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(name: str) -> None:
+        raise AssertionError(name)
+
+    built = {name: row._replace(build=build) for name, row in COMMANDS.items()}
+    monkeypatch.setattr("tunekit.cli.root.COMMANDS", built)
+    monkeypatch.setattr("tunekit.cli.root.command_of", build)
+    result = call("--help")
+    assert result.code == 0
+    for name, row in COMMANDS.items():
+        assert "\n" not in row.summary
+        assert f"│ {name} " in result.out
+
+
+def test_a_misspelled_command_is_suggested() -> None:
+    assert "Did you mean 'sft'" in refused("sfft", *BASE)
+
+
+def test_a_switch_takes_no_value() -> None:
+    assert "--dry-run takes no value" in refused("sft", *BASE, "--dry-run=yes")
+
+
+def test_what_is_read_without_typer_is_read_the_same_behind_an_option_of_tunekit() -> None:
+    assert call("--debug", *DRY).out == call(*DRY).out
 
 
 def test_all_three_commands_take_the_same_options() -> None:

@@ -28,6 +28,8 @@ def test_a_card_that_is_too_small_is_exit_code_three(tmp_path):
     assert small.returncode == 3
     assert "does not fit 23.6 GiB" in small.stdout
     assert "micro-batch 1" in small.stdout
+    assert "a GPU of 40 GB, nothing changed" in small.stdout
+    assert "layer" not in small.stdout
     large = fit(tmp_path, "--model", "Qwen2.5-7B", "--preset", "7b", "--gpus", "A100")
     assert large.returncode == 0
     assert "fits 78.8 GiB" in large.stdout

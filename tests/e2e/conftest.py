@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import vision
+from calls import tunekit
 from forkrun import Cases
 
 if TYPE_CHECKING:
@@ -53,3 +54,13 @@ def swift_cases() -> Iterator[Cases]:
     cases = Cases(vision.folder())
     yield cases
     cases.close()
+
+
+@pytest.fixture(scope="session")
+def kit(real_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run `kit`: a real chat model that has learned to sign its answers."""
+    folder = tmp_path_factory.mktemp("after")
+    words = ("--epochs", "3", "--max-length", "128", "--learning-rate", "2e-3", "--lora_alpha", "16")
+    data = ROOT / "examples/identity.jsonl"
+    tunekit(folder, "sft", "--model", real_model, "--dataset", data, "--name", "kit", "--report-to", "none", *words)
+    return folder

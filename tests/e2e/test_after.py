@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import vision
+from calls import QUESTIONS, SAME, environment, logs, responses, tunekit
 from safetensors import safe_open
 
-ROOT = Path(__file__).parents[2]
-QUESTIONS = ROOT / "examples/questions.jsonl"
 PATIENCE = 300
 """Seconds after which a wait is given up; nothing is asserted about time."""
-
-SAME = ("--temperature", "0", "--max_new_tokens", "24")
-"""The same answer each time."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine]
 
@@ -29,41 +24,6 @@ import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 print(json.dumps({"kit": sum("Kit" in row["response"] for row in rows) / len(rows), "rows": len(rows)}))
 """
-
-
-def environment(folder, *packages):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TUNEKIT_", "NPROC", "NNODES"))}
-    own = {"TUNEKIT_CONFIG": str(folder / "config"), "TUNEKIT_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
-    own["PYTHONPATH"] = os.pathsep.join(map(str, (*packages, ROOT)))
-    return kept | own | {"HF_HUB_OFFLINE": "1", "MODELSCOPE_OFFLINE": "1"}
-
-
-def tunekit(folder, *words, packages=(), code=0):
-    """What tunekit prints on stdout."""
-    command = [sys.executable, "-m", "tunekit", *map(str, words)]
-    environ = environment(folder, *packages)
-    ended = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    assert ended.returncode == code, f"{ended.stderr}\n{logs(folder)}"
-    return ended.stdout
-
-
-def logs(folder):
-    return "\n".join(path.read_text(encoding="utf-8")[-2000:] for path in folder.glob("runs/*/logs/*.log"))
-
-
-def responses(folder, run, *words, data=QUESTIONS, packages=()):
-    printed = tunekit(folder, "predict", run, "--dataset", data, *SAME, *words, packages=packages)
-    return [json.loads(line)["response"] for line in printed.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def kit(real_model, tmp_path_factory):
-    """A folder with the run `kit`: a real chat model that has learned to sign its answers."""
-    folder = tmp_path_factory.mktemp("after")
-    words = ("--epochs", "3", "--max-length", "128", "--learning-rate", "2e-3", "--lora_alpha", "16")
-    data = ROOT / "examples/identity.jsonl"
-    tunekit(folder, "sft", "--model", real_model, "--dataset", data, "--name", "kit", "--report-to", "none", *words)
-    return folder
 
 
 def test_the_adapter_answers_otherwise_than_its_model_and_merged_the_same(kit, real_model):

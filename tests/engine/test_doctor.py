@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tunekit.cli import doctor as cli
-from tunekit.cli.app import app
+from tunekit.cli.root import app
 from tunekit.engine import doctor, environment
 from tunekit.engine.environment import TOKENS, Disk, Environment, Unmet
 from tunekit.engine.probe import IMPORTS, Import

@@ -118,7 +118,6 @@ def test_progress(log):
     assert progress.losses == {1: pytest.approx(1.9), 2: pytest.approx(1.8), 3: pytest.approx(1.7)}
     assert (progress.eval_loss, progress.memory_gib, progress.learning_rate) == (1.9, 17.5, 1e-4)
     assert progress.seconds_per_step == 0.25
-    assert progress.eta_seconds == 1.0
 
 
 def test_a_repeated_step_counts_once_as_it_came_out_last(log):
@@ -127,7 +126,6 @@ def test_a_repeated_step_counts_once_as_it_came_out_last(log):
 
 
 def test_nothing_known_yet():
-    assert Progress().eta_seconds is None
     assert (Progress().step, Progress().total, Progress().memory_gib) == (0, 0, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from running import SFT, Started, at_step, make_workplace, processes, read_json, tunekit, until, variables
 
 from tunekit.runs import supervisor
-from tunekit.runs.supervisor import MARK, Ended, StopRequest, supervise
+from tunekit.runs.supervisor import MARK, Ended, StopRequest, line_states, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -410,3 +411,43 @@ def test_a_stop_before_the_first_step(place: Path) -> None:
         assert started.alive() == []
     again = tunekit(place, "resume", "try")
     assert again.code == 0
+
+
+class Pieces(io.BytesIO):
+    """A stream that gives so many bytes at once."""
+
+    size = 1
+
+    def read1(self, _size: int = -1) -> bytes:
+        return self.read(self.size)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_each_state_of_a_bar_comes_at_once_and_the_last_one_stays(size: int) -> None:
+    stream = Pieces(b"first\n\rMap: 10%\rMap: 20%\r\nTrain: 1\rTrain: 2\r")
+    stream.size = size
+    found = list(line_states(stream))  # type: ignore[arg-type]
+    assert [state for state, ended in found if ended] == [b"first", b"Map: 20%", b"Train: 2"]
+    heard = [state for state, _ in found]
+    assert [heard.index(state) for state in (b"Map: 10%", b"Map: 20%", b"Train: 1", b"Train: 2")] == sorted(
+        heard.index(state) for state in (b"Map: 10%", b"Map: 20%", b"Train: 1", b"Train: 2")
+    )
+
+
+def test_what_is_said_is_heard_before_its_line_ends(tmp_path: Path) -> None:
+    program = "import sys; sys.stderr.write('\\rMap: 10%'); sys.stderr.flush(); sys.stdin.read(); input()"
+    reader, writer = os.pipe()
+    words = [sys.executable, "-c", program.replace("sys.stdin.read(); input()", f"import os; os.read({reader}, 1)")]
+    heard: list[str] = []
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        os.write(writer, b"x")  # it waits for this
+
+    with StopRequest() as stop:
+        ended = supervise(words, dict(os.environ), tmp_path / "log", inherit=(reader,), hear=hear, stop=stop)
+    os.close(reader)
+    os.close(writer)
+    assert ended.status == 0
+    assert "Map: 10%" in heard
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "Map: 10%\n"

@@ -21,21 +21,19 @@ if TYPE_CHECKING:
 WHICH, WHAT, LOOK = "Which model", "What to do", "Look first, start nothing"
 
 HELP = {
-    "chat": ("Talk with a trained model.", "", "--max_new_tokens 200, --temperature 0, --system 'Be brief.'"),
-    "merge": ("Merge an adapter into its model, for programs that take whole models only.", "", "--max_shard_size 2GB"),
+    "chat": ("", "--max_new_tokens 200, --temperature 0, --system 'Be brief.'"),
+    "merge": ("", "--max_shard_size 2GB"),
     "predict": (
-        "Let a trained model answer the rows of a dataset.",
         "What comes out is one JSON object a line: the row as it was, with messages, response and labels.",
         "--max_new_tokens 200, --max_batch_size 8, --infer_backend vllm",
     ),
     "eval": (
-        "Evaluate a trained model: with scripts of your own, or on benchmarks.",
         "A script is called as: python SCRIPT PREDICTIONS.jsonl. It prints its scores as a JSON object. Each line of "
         "its file is a row of the data as it was, with response and labels.",
         "--eval_dataset gsm8k --eval_limit 50 for benchmarks, --max_new_tokens 200",
     ),
 }
-"""Of each command: what it does, more about that, and flags of ms-swift that are often added."""
+"""More about each command than what it does, and flags of ms-swift that are often added."""
 
 RUN = "A run's name or folder, a checkpoint, or any folder with a model. It stands first."
 
@@ -45,11 +43,11 @@ Merged = Annotated[bool, option(WHICH, "The model that tunekit merge made of it.
 Dry = Annotated[bool, option(LOOK, "Print the swift command.", "--dry-run")]
 
 
-def help_of(name: str) -> tuple[str, str]:
-    """The help of a command, and its first line."""
-    summary, more, flags = HELP[name]
+def help_of(name: str, summary: str) -> str:
+    """The help of a command; `summary` says what it does."""
+    more, flags = HELP[name]
     rest = f"Flags of ms-swift may be added as they are: {flags}. tunekit checks them first."
-    return "\n\n".join(filter(None, (summary, more, rest))), summary
+    return "\n\n".join(filter(None, (summary, more, rest)))
 
 
 def merge_command(

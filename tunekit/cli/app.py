@@ -5,63 +5,70 @@ Typer reads the annotations of every function that it is given, which for all co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
-from typer.core import TyperGroup
-
-import tunekit
-from tunekit.cli.command import SwiftCommand, TableCommand
-from tunekit.cli.tried import refuse_command
 from tunekit.plan.options import FIT, TRAIN
 from tunekit.stages import STAGES, USUAL
+
+if TYPE_CHECKING:
+    from tunekit.cli.words import Run
 
 RUNNING, KNOW, AFTER = "Train", "Look before you train", "After training"
 
 
-def _command(function: Callable[..., None], name: str, panel: str, **more: Any) -> Any:
+def _command(function: Callable[..., None], name: str, **more: Any) -> Any:
+    import typer
+
     alone = typer.Typer(add_completion=False)
-    alone.command(name, rich_help_panel=panel, **more)(function)
+    alone.command(name, **more)(function)
     return typer.main.get_command(alone)
 
 
-def _group(commands: typer.Typer, name: str) -> Any:
+def _group(commands: Any, name: str) -> Any:
+    import typer
+
     made: Any = typer.main.get_group(commands)
-    made.name, made.rich_help_panel = name, KNOW
+    made.name = name
     return made
 
 
-def _train(name: str) -> Any:
-    from tunekit.cli import train
+def by_table(name: str) -> tuple[str, Run, str] | None:
+    """Which options of `tunekit.plan.options` a command takes, what it does, its help; None where it takes others."""
+    if name in STAGES or name == "rlhf":
+        from tunekit.cli import train
 
-    summary = train.HELP[name]
-    return TableCommand(name, TRAIN, train.train, summary + train.REST, short_help=summary, rich_help_panel=RUNNING)
+        return TRAIN, train.train, train.HELP[name] + train.REST
+    if name == "fit":
+        from tunekit.cli import fit
+
+        return FIT, fit.fit, fit.HELP
+    return None
+
+
+def _by_table(name: str) -> Any:
+    from tunekit.cli.command import TableCommand
+
+    row = by_table(name)
+    return row and TableCommand(name, *row)
 
 
 def _resume(name: str) -> Any:
-    from tunekit.cli import train
+    from tunekit.cli import resume
 
-    return _command(train.resume, name, RUNNING)
+    return _command(resume.resume, name)
 
 
 def _run(name: str) -> Any:
     from tunekit.cli import recipe
 
-    return _command(recipe.run_command, name, RUNNING, cls=recipe.RecipeCommand)
+    return _command(recipe.run_command, name, cls=recipe.RecipeCommand)
 
 
 def _recipes(name: str) -> Any:
     from tunekit.cli import recipe
 
     return _group(recipe.app, name)
-
-
-def _fit(name: str) -> Any:
-    from tunekit.cli import fit
-
-    return TableCommand(name, FIT, fit.fit, fit.HELP, rich_help_panel=KNOW)
 
 
 def _presets(name: str) -> Any:
@@ -74,23 +81,38 @@ def _flags(name: str) -> Any:
     from tunekit.cli import flags
 
     anything = {"ignore_unknown_options": True}  # a flag may be asked for with its dashes
-    return _command(flags.flags_command, name, KNOW, context_settings=anything)
+    return _command(flags.flags_command, name, context_settings=anything)
 
 
 def _augment(name: str) -> Any:
     from tunekit.cli import data
 
-    return _command(data.augment_command, name, KNOW)
+    return _command(data.augment_command, name)
 
 
 def _doctor(name: str) -> Any:
     from tunekit.cli import doctor
 
-    return _command(doctor.doctor, name, KNOW)
+    return _command(doctor.doctor, name)
+
+
+def _export(name: str) -> Any:
+    from tunekit.cli import export
+    from tunekit.cli.command import SwiftCommand
+
+    return _command(export.export_command, name, help=export.HELP, cls=SwiftCommand)
+
+
+def _serve(name: str) -> Any:
+    from tunekit.cli import serve
+    from tunekit.cli.command import SwiftCommand
+
+    return _command(serve.serve_command, name, help=serve.HELP, cls=SwiftCommand)
 
 
 def _after(name: str) -> Any:
     from tunekit.cli import after
+    from tunekit.cli.command import SwiftCommand
 
     calls: Mapping[str, Callable[..., None]] = {
         "chat": after.chat_command,
@@ -98,69 +120,38 @@ def _after(name: str) -> Any:
         "predict": after.predict_command,
         "eval": after.eval_command,
     }
-    text, summary = after.help_of(name)
-    return _command(calls[name], name, AFTER, help=text, short_help=summary, cls=SwiftCommand)
+    return _command(calls[name], name, help=after.help_of(name, COMMANDS[name].summary), cls=SwiftCommand)
 
 
-COMMANDS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys((USUAL, *(name for name in STAGES if name != USUAL), "rlhf"), _train),
-    "run": _run,
-    "resume": _resume,
-    "fit": _fit,
-    "presets": _presets,
-    "recipes": _recipes,
-    "flags": _flags,
-    "augment": _augment,
-    "doctor": _doctor,
-    **dict.fromkeys(("chat", "merge", "predict", "eval"), _after),
+class Row(NamedTuple):
+    """A command: what builds it, the panel of the help in which it stands, and what it does, in a line."""
+
+    build: Callable[[str], Any]
+    panel: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Row] = {
+    **{name: Row(_by_table, RUNNING, STAGES[name].learns) for name in sorted(STAGES, key=lambda name: name != USUAL)},
+    "rlhf": Row(_by_table, RUNNING, "Any stage from rm to gkd, named as ms-swift does: --rlhf-type dpo."),
+    "run": Row(_run, RUNNING, "Run a recipe: several stages, each from what an earlier one left."),
+    "resume": Row(_resume, RUNNING, "Go on with a run that was stopped or failed."),
+    "fit": Row(_by_table, KNOW, "Tell the peak memory of a run before it starts, and what helps."),
+    "presets": Row(_presets, KNOW, "List, show and copy presets."),
+    "recipes": Row(_recipes, KNOW, "List, show and copy recipes."),
+    "flags": Row(_flags, KNOW, "Look a parameter up: what it takes, its default, what tunekit makes of it."),
+    "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
+    "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
+    "chat": Row(_after, AFTER, "Talk with a trained model."),
+    "merge": Row(_after, AFTER, "Merge an adapter into its model, for programs that need it whole."),
+    "export": Row(_export, AFTER, "Give it the form that other programs use: merged, GGUF, Ollama, FP8, a hub."),
+    "serve": Row(_serve, AFTER, "Serve it to this machine behind OpenAI's API."),
+    "predict": Row(_after, AFTER, "Let a trained model answer the rows of a dataset."),
+    "eval": Row(_after, AFTER, "Judge a trained model by scripts of your own, or on benchmarks."),
 }
-"""What builds each command, in the order of the help."""
-
-
-class Commands(TyperGroup):
-    """The commands of `COMMANDS`, built when they are asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        """Their names."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """One of them. Raises TunekitError where there is none of that name."""
-        return command_of(cmd_name) if cmd_name in COMMANDS else refuse_command(cmd_name, COMMANDS)
+"""Every command, in the order of the help: for that, and for completion, none is built."""
 
 
 def command_of(name: str) -> Any:
     """A command of tunekit by its name, a key of `COMMANDS`."""
-    return COMMANDS[name](name)
-
-
-app = typer.Typer(
-    name="tunekit",
-    cls=Commands,
-    help="Fine-tune with ms-swift without out-of-memory surprises.",
-    epilog="Start with: tunekit sft --model Qwen2.5-7B --dataset data.jsonl --dry-run",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _debug(wanted: bool) -> None:
-    if wanted:
-        os.environ["TUNEKIT_DEBUG"] = "1"
-
-
-def _version(shown: bool) -> None:
-    if shown:
-        print(f"tunekit {tunekit.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show the traceback of an error.")] = False,
-) -> None:
-    """Fine-tune with ms-swift without out-of-memory surprises."""
+    return COMMANDS[name].build(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunekit.cli.show.lines import print_document
-from tunekit.console import columns
+from tunekit.console import coloured, columns, redraws
 from tunekit.errors import counted
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def doctor(
     if as_json:
         print_document({"checks": [asdict(check) for check in checks], "problems": problems, "warnings": warnings})
     else:
-        colour = False if "NO_COLOR" in os.environ else None  # None: on a terminal only
+        colour = coloured(sys.stdout)
         for line in doctor_lines(checks, min(shutil.get_terminal_size().columns, WIDEST)):
             typer.echo(line, color=colour)
         typer.echo(f"\n  {_verdict(problems, warnings)}", color=colour)
@@ -55,7 +54,7 @@ def doctor(
 
 def _watch(what: str) -> None:
     """What is waited for, in a line that is written over; nothing where stderr is no terminal."""
-    wide = columns(sys.stderr)
+    wide = columns(sys.stderr) if redraws(sys.stderr) else None
     if wide:
         line = f"  {what} …" if what else ""
         typer.echo(f"\r\x1b[K{line if len(line) < wide else line[: wide - 2] + '…'}", err=True, nl=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from tunekit.errors import TunekitError
+from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +17,8 @@ HELP = """Tell the peak memory of a run before it starts: fits, tight, or does n
 Any flag of ms-swift that changes the memory may be added, such as --use_liger_kernel true."""
 
 
-def fit(_command: str, words: Words, given: Mapping[str, Any]) -> None:
-    """Predict. `given` holds the options that were typed, by name."""
+def fit(_command: str, words: Words, given: Mapping[str, Any]) -> int:
+    """Predict. `given` holds the options that were typed, by name. Returns the exit code."""
     from tunekit.cli.show import memory
     from tunekit.cli.show.picture import check_picture
     from tunekit.runs.forecast import answers_of, forecast
@@ -30,11 +28,11 @@ def fit(_command: str, words: Words, given: Mapping[str, Any]) -> None:
         check_picture(picture, many=spec is not None)
     if spec:
         memory.print_answers(answers_of(spec))
-        return
+        return int(Exit.DONE)
     if "model" not in words.said:
         raise TunekitError("tunekit fit needs --model, or --spec FILE")
     made = forecast(words, by_trace="trace" in given)
     if "what_if" in given:
         memory.show_what_if(made, picture, as_json="json" in given)
-        return
-    raise typer.Exit(memory.show_prediction(made, as_json="json" in given, picture=picture))
+        return int(Exit.DONE)
+    return memory.show_prediction(made, as_json="json" in given, picture=picture)

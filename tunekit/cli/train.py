@@ -1,15 +1,12 @@
-"""The commands of the stages, ``tunekit rlhf`` and ``tunekit resume``."""
+"""The commands of the stages and ``tunekit rlhf``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from tunekit.cli.command import Number, option
 from tunekit.console import say
-from tunekit.plan.options import RETRY
+from tunekit.errors import Exit
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
@@ -25,16 +22,17 @@ HELP = {
 }
 """The first line of each command's help. The rest is the same for all of them."""
 
-FURTHER = "Further, or otherwise"
-
 REST = (
     "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first. A file of "
     "them (YAML, JSON, TOML) may stand first: tunekit sft train.yaml"
 )
 
 
-def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
-    """Plan a stage by the words that were typed, and train, show or write it by the options that were `given`."""
+def train(command: str, words: Words, given: Mapping[str, Any]) -> int:
+    """Plan a stage by the words that were typed, and train, show or write it by the options that were `given`.
+
+    Returns the exit code.
+    """
     from tunekit.cli.show import plan as show
     from tunekit.cli.show.lines import print_document
     from tunekit.runs import prepare
@@ -43,8 +41,8 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
     looks = {"json", "explain", "write", "dry_run"} & given.keys()
-    if "resume" in given and not looks and _goes_on(request, given):
-        return
+    if "resume" in given and not looks and (ended := _goes_on(request, given)) is not None:
+        return ended
     facts = prepare.gather_facts(request, around)
     run = prepare.prepare(request, facts, look=not looks)
     if "json" in given:
@@ -62,17 +60,16 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> None:
         if "force" not in given:
             prepare.refuse_too_large(run, request, facts)
         show.show_plan(run)
-        raise typer.Exit(_start(run))
+        return _start(run)
+    return int(Exit.DONE)
 
 
-def _goes_on(request: Request, given: Mapping[str, Any]) -> bool:
-    """Whether ``--resume auto`` found a run of that name, which then went on to its end."""
+def _goes_on(request: Request, given: Mapping[str, Any]) -> int | None:
+    """What the run of that name ended with, where ``--resume auto`` found one and went on with it."""
     from tunekit.runs.start import Onward, run_to_resume
 
     there = run_to_resume(request, given["resume"])
-    if there:
-        _go_on(there, Onward(force="force" in given))
-    return there is not None
+    return go_on(there, Onward(force="force" in given)) if there else None
 
 
 def _start(run: Run) -> int:
@@ -90,24 +87,8 @@ def _start(run: Run) -> int:
     return show_end(RunFolder(run.path), report)
 
 
-def resume(
-    run: Annotated[str, typer.Argument(help="A run's name or folder, or one of its checkpoints.", show_default=False)],
-    epochs: Annotated[str, option(FURTHER, "Passes over the data, counted from its beginning.")] = "",
-    max_steps: Annotated[Number, option(FURTHER, "Optimizer steps, counted from its beginning.")] = None,
-    oom_retry: Annotated[str, option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
-    max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: as before.")] = None,
-    force: Annotated[bool, option(FURTHER, "Although its data or its model were changed since it began.")] = False,
-) -> None:
-    """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
-    from tunekit.runs.folder import RunFolder
-    from tunekit.runs.places import checkpoint_named, find_run
-    from tunekit.runs.start import Onward
-
-    folder = RunFolder(find_run(run).path.resolve())
-    _go_on(folder, Onward(oom_retry, max_attempts, epochs, max_steps, checkpoint_named(run, folder), force))
-
-
-def _go_on(folder: RunFolder, onward: Onward) -> None:
+def go_on(folder: RunFolder, onward: Onward) -> int:
+    """Go on with a run, to its end. Returns the exit code."""
     from tunekit.cli.show.lines import show_lines
     from tunekit.cli.show.run import show_end
     from tunekit.cli.show.screen import make_screen
@@ -117,5 +98,5 @@ def _go_on(folder: RunFolder, onward: Onward) -> None:
     if report is None:
         for line in done_lines(folder):
             say(line)
-        return
-    raise typer.Exit(show_end(folder, report))
+        return int(Exit.DONE)
+    return show_end(folder, report)

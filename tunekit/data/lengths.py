@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,6 +140,8 @@ def _asked(question: Question) -> dict[str, Any]:
 
 def _ask(asked: Mapping[str, Any], time_limit: float) -> dict[str, Any]:
     target = "tunekit.data.lengths_worker:answer_lengths"
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
         caches = {"HF_DATASETS_CACHE": scratch, "MODELSCOPE_CACHE": scratch}  # there go tables that were read
         try:

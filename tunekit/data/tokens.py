@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from bisect import bisect_right, insort
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,6 +119,8 @@ class Seen:
         if not self.rows or (micro_batch > 1 and not packed):
             return self.loss_share
         if packed:
+            import random
+
             draw = random.Random(0)  # noqa: S311 - the same draw every time, no secret
             losses = [loss for _, loss in self.packs(length)]
             most = max(sum(draw.choices(losses, k=micro_batch)) for _ in range(DRAWS))

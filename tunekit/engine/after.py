@@ -43,6 +43,8 @@ FOLLOWUPS: Mapping[str, Followup] = {
         Followup("merge", "merge-lora", "export", title="Merge", adapter=True, rewards=True),
         Followup("predict", "infer", "infer", rewards=True),
         Followup("eval", "eval", "eval"),
+        Followup("export", "merge-lora", "export", rewards=True),
+        Followup("serve", "deploy", "deploy"),
     )
 }
 """By the command of tunekit, in the order in which they are suggested."""

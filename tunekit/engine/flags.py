@@ -38,6 +38,7 @@ AFTER_CLASSES = {
     "infer": ("swift.arguments.infer_args", "InferArguments"),
     "export": ("swift.arguments.export_args", "ExportArguments"),
     "eval": ("swift.arguments.eval_args", "EvalArguments"),
+    "deploy": ("swift.arguments.deploy_args", "DeployArguments"),
 }
 """The same of the commands that use what was trained: a table of their own, for a flag of these is none of a run."""
 

@@ -45,11 +45,6 @@ class Progress:
     epochs: dict[int, float] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)
 
-    @property
-    def eta_seconds(self) -> float | None:
-        """Seconds to the last step; None while the speed is not known."""
-        return None if self.seconds_per_step is None else (self.total - self.step) * self.seconds_per_step
-
     def take(self, entry: dict[str, Any]) -> None:
         """Add one line of ``logging.jsonl``."""
         place = re.fullmatch(r"(\d+)/(\d+)", str(entry.get("global_step/max_steps", "")))
@@ -171,7 +166,7 @@ class Dropped:
     def line(self) -> str:
         """Of how many rows how many were not used, and why: for people."""
         lost = self.origin - self.kept
-        rows = f"{lost} of {counted(self.origin, 'row')} {'was' if lost == 1 else 'were'} not used"
+        rows = f"{lost:,} of {counted(self.origin, 'row')} {'was' if lost == 1 else 'were'} not used"
         return f"{rows}: {self.reason or NO_REASON}"
 
 

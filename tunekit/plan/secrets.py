@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
 
 from tunekit.errors import TunekitError
 
@@ -141,6 +140,8 @@ def secret_values(environ: Mapping[str, str]) -> list[str]:
 def _disguises(secret: str) -> set[str]:
     """How a secret looks inside of JSON, of a Python text, of an address."""
     forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    from urllib.parse import quote, quote_plus
+
     return forms | {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
 
 

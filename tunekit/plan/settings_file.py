@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ENDINGS = (".yaml", ".yml", ".json", ".toml")
-"""Of files that are taken for one; ms-swift itself knows no TOML."""
-
 MOST = 100_000
 """Values of one file; a list of datasets has a few dozen."""
 

@@ -15,6 +15,7 @@ from tunekit.engine.failures import Failure, Kind, classify
 from tunekit.engine.flags import flag_table
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, Rows, read_lost_rows, read_progress
+from tunekit.engine.phases import Phases
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
@@ -29,6 +30,7 @@ from tunekit.runs.supervisor import Ended, StopRequest, supervise
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tunekit.engine.command import Command
     from tunekit.plan.plan import Plan
 
 LOG_TAIL = 256 * 1024
@@ -53,7 +55,7 @@ class Screen(Protocol):
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """An attempt starts."""
 
-    def progress(self, progress: Progress, log: Path) -> None:
+    def progress(self, progress: Progress, phases: Phases) -> None:
         """It goes on; called a few times a second."""
 
     def pause(self) -> None:
@@ -280,25 +282,37 @@ class _Runner:
         self._starts += 1
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 
-        watch = Watch(state.plan)
-
-        def look() -> None:
-            for entry in tail.new():
-                progress.take(entry)
-                if warnings := watch.look(progress, log):
-                    self._screen.say(warnings)
-            self._screen.progress(progress, log)
-
-        env, secrets, inherit = child_environment(command, os.environ), secret_values(os.environ), (folder.lock_fd,)
-        saves = (lambda: TO_SAVE + A_STEP * (progress.seconds_per_step or 0)) if saving else None
-        ended = supervise(
-            command.argv, env, log, secrets=secrets, on_tick=look, inherit=inherit, saves=saves, stop=self._stop
-        )
-        look()
+        ended = self._watched(command, log, progress, tail, saving=saving is not None)
         self._screen.pause()
         broke = ended.status != 0 and not ended.stopped_by
         failure = failure_in(log, ended.status, ended.oom_kills, ended.unwritten) if broke else None
         return _Result(number, ended, resume, progress, failure)
+
+    def _watched(self, command: Command, log: Path, progress: Progress, tail: LogTail, *, saving: bool) -> Ended:
+        """Run a command to its end; show on the way what it says and logs."""
+        watch, phases = Watch(self._state.plan), Phases()
+
+        def look() -> None:
+            for entry in tail.new():
+                progress.take(entry)
+                phases.end()
+                if warnings := watch.look(progress, log):
+                    self._screen.say(warnings)
+            self._screen.progress(progress, phases)
+
+        ended = supervise(
+            command.argv,
+            child_environment(command, os.environ),
+            log,
+            secrets=secret_values(os.environ),
+            on_tick=look,
+            inherit=(self._folder.lock_fd,),
+            saves=(lambda: TO_SAVE + A_STEP * (progress.seconds_per_step or 0)) if saving else None,
+            hear=phases.take,
+            stop=self._stop,
+        )
+        look()
+        return ended
 
     def _record(self, result: _Result, step: ladder.Retry | None) -> None:
         """Write ``outcome.json`` and add the attempt to the run."""

@@ -94,6 +94,11 @@ class Forecast:
         return levers(self.spec) if self.verdict != FITS else []
 
     @property
+    def smallest_gpu(self) -> int | None:
+        """The smallest common GPU that holds it as it is, in GB as sold; None where none does."""
+        return next((size for size in CLASSES if verdict(self.prediction, size * GIB_PER_GB) == FITS), None)
+
+    @property
     def loss_share(self) -> float:
         """Of the tokens, those that are counted as carrying loss."""
         return self.spec.loss_share
@@ -145,6 +150,7 @@ class Forecast:
             "seq_len": self.spec.seq_len,
             "data": _data(self.rows) if self.rows else None,
             "levers": helps,
+            "smallest_gpu_gb": self.smallest_gpu,
         }
 
 

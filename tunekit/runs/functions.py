@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -109,6 +108,8 @@ def first_files(plan: Plan, folder: Path) -> list[tuple[str, str]]:
     try:
         return write_files(plan, files)
     except BaseException:
+        import shutil
+
         shutil.rmtree(files.data, ignore_errors=True)
         for left in (files.plugin, folder / ".lock"):
             left.unlink(missing_ok=True)

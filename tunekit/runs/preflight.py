@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 from tunekit.data.files import NotHere
@@ -71,6 +70,8 @@ def check_disk(plan: Plan, path: Path) -> None:
 def free_disk(path: Path) -> tuple[Path, float]:
     """The innermost folder on the way to a path that is there already, and the GiB that are free in it."""
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
+    import shutil
+
     return folder, shutil.disk_usage(folder).free / 2**30
 
 

@@ -23,6 +23,7 @@ from tunekit.files import open_own
 from tunekit.plan.secrets import redact
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
@@ -112,13 +113,15 @@ def supervise(
     on_tick: Callable[[], None] = lambda: None,
     inherit: Sequence[int] = (),
     saves: Callable[[], float] | None = None,
+    hear: Callable[[str], None] = lambda _: None,
     stop: StopRequest,
 ) -> Ended:
     """Run a program, with `env` as its whole environment, to its end; its output goes to `log`, `secrets` struck out.
 
     `on_tick` is called a few times a second, `inherit` are file descriptors that the program keeps open, `stop` the
     signals that this process received. `saves` gives the seconds in which its child saves after a SIGTERM, and ends by
-    itself; without it nothing is saved at a stop.
+    itself; without it nothing is saved at a stop. `hear` gets, in a thread of its own, each line and each state of a
+    line that is redrawn, as soon as it comes.
     """
     mark, kills, began = uuid.uuid4().hex, _oom_kills(), time.monotonic()
     process = subprocess.Popen(
@@ -131,7 +134,7 @@ def supervise(
         pass_fds=tuple(inherit),
     )
     unwritten: deque[str] = deque(maxlen=UNWRITTEN)
-    tee = threading.Thread(target=_tee, args=(process.stdout, log, secrets, unwritten), daemon=True)
+    tee = threading.Thread(target=_tee, args=(process.stdout, log, secrets, unwritten, hear), daemon=True)
     try:
         tee.start()
         while process.poll() is None and not stop.received:
@@ -225,7 +228,9 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str], unwritten: deque[str]) -> None:
+def _tee(
+    stream: io.BufferedReader, log: Path, secrets: Sequence[str], unwritten: deque[str], hear: Callable[[str], None]
+) -> None:
     """Copy output to the log line by line. Of a progress bar, which redraws its line, the last state is kept.
 
     When the disk is full the log ends, and reading goes on: ms-swift would wait for ever to write to a full pipe. The
@@ -234,8 +239,12 @@ def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str], unwritten: deque[
     file: IO[str] | None = None
     with contextlib.suppress(OSError, TunekitError):
         file = os.fdopen(open_own(log, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8")
-    for line in _lines(stream):
-        text = redact(line.decode("utf-8", errors="replace"), secrets) + "\n"
+    for state, ended in line_states(stream):
+        text = state.decode("utf-8", errors="replace")
+        hear(text)
+        if not ended:
+            continue
+        text = redact(text, secrets) + "\n"
         if not _written(file, text):
             _closed(file)
             file = None
@@ -243,17 +252,27 @@ def _tee(stream: IO[bytes], log: Path, secrets: Sequence[str], unwritten: deque[
     _closed(file)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+def line_states(stream: io.BufferedReader) -> Iterator[tuple[bytes, bool]]:
+    """What comes, each state of a line that is redrawn by itself, and whether its line ends with it.
+
+    What there is of a line comes at once, and once more when more of it is there.
+    """
     line = b""
-    while piece := stream.readline(PIECE):
-        line += piece
-        ended = line.endswith(b"\n")
-        line = line.rstrip(b"\r\n").rpartition(b"\r")[2]
-        if ended or len(line) > LONGEST_LINE:
-            yield line
+    while piece := stream.read1(PIECE):
+        *whole, line = (line + piece).split(b"\n")
+        for each in whole:
+            *before, last = each.rstrip(b"\r").split(b"\r")
+            yield from ((state, False) for state in before if state)
+            yield last, True
+        *before, line = line.split(b"\r")
+        yield from ((state, False) for state in (*before, line) if state)
+        if len(line) > LONGEST_LINE:
+            yield line, True
             line = b""
+        elif before and not line:  # if nothing is drawn over it, it is what stays
+            line = before[-1] + b"\r"
     if line:
-        yield line
+        yield line.rstrip(b"\r"), True
 
 
 def _written(file: IO[str] | None, text: str) -> bool:

@@ -31,7 +31,8 @@ def a_report(status: str = "done", kind: Kind | None = None, stage: str = "sft",
 @pytest.fixture
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Show an end, with colours as words; gives the exit code and what was said."""
-    monkeypatch.setattr(run, "style", lambda words, colour="": f"<{colour}>{words}")
+    coloured = lambda words, colour="": f"<{colour}>{words}" if words == words.strip() else words  # noqa: E731
+    monkeypatch.setattr("tunekit.cli.show.lines.style", coloured)
     folder = RunFolder(tmp_path / "try")
 
     def show(report: Report) -> tuple[int, str]:

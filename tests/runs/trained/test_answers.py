@@ -6,11 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from running import ASKED, KNOWN, make_rows, make_run, tunekit
 
 from tunekit.data.functions.find import Function
 from tunekit.errors import Exit
-from tunekit.runs.trained.answers import ROW
+from tunekit.runs.trained.passes import ROW
 
 
 def test_each_row_comes_back_as_it_was_with_the_answer(tmp_path):
@@ -48,22 +49,62 @@ def test_answers_are_written_to_a_file_that_is_not_replaced_by_chance(tmp_path):
     assert [path.name for path in Path("out").iterdir()] == ["answers.jsonl"]
 
 
-def test_answers_before_a_row_that_fails_are_kept_and_the_row_is_named(tmp_path):
+def numbered_rows(path, count):
+    rows = [{"messages": [{"role": "user", "content": str(number)}], "id": number} for number in range(count)]
+    return make_rows(path, *rows)
+
+
+@pytest.mark.parametrize("at_once", [(), ("--max_batch_size", "3")], ids=["one by one", "in batches"])
+def test_it_goes_on_behind_a_row_that_fails_and_names_it(at_once, tmp_path):
     make_run()
-    rows = [{"messages": [{"role": "user", "content": str(number)}], "id": number} for number in range(4)]
-    make_rows(Path("data.jsonl"), *rows)
-    typed = ("predict", "kit", "--dataset", "data.jsonl")
-    ended = tunekit(tmp_path, *typed, fake={"fail_at": 2})
+    numbered_rows(Path("data.jsonl"), 7)
+    typed = ("predict", "kit", "--dataset", "data.jsonl", *at_once)
+    ended = tunekit(tmp_path, *typed, "--output", "a.jsonl", fake={"fail_on": ["2"]})
     assert ended.code == Exit.TRAINING_FAILED
-    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == [0, 1]
-    assert ", at row 3, failed (exit status 1): ValueError: the image of this row cannot be opened" in ended.err
-    assert "2 answers before it are kept" in ended.err
-    assert tunekit(tmp_path, *typed, "--output", "a.jsonl", fake={"fail_at": 3}).code == Exit.TRAINING_FAILED
-    assert len(Path("a.jsonl").read_text(encoding="utf-8").splitlines()) == 3
-    batched = tunekit(tmp_path, *typed, "--max_batch_size", "2", fake={"fail_at": 1})
-    assert ", at one of the rows 2 to 3, failed" in batched.err
-    first = tunekit(tmp_path, *typed, fake={"fail_at": 0})
-    assert (first.code, first.out) == (Exit.TRAINING_FAILED, "")
+    assert [json.loads(line)["id"] for line in Path("a.jsonl").read_text("utf-8").splitlines()] == [0, 1, 3, 4, 5, 6]
+    error = next(line for line in ended.err.splitlines() if line.startswith("error"))
+    assert error.startswith("error: data.jsonl line 3 could not be answered (exit status 1): ")
+    assert error.endswith("ValueError: the image of this row cannot be opened")
+    assert "the other 6 answers are kept" in ended.err
+
+
+@pytest.mark.parametrize(("bad", "lines"), [("0", "line 1"), ("6", "line 7")])
+def test_the_first_and_the_last_row_may_fail_too(bad, lines, tmp_path):
+    make_run()
+    numbered_rows(Path("data.jsonl"), 7)
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"fail_on": [bad]})
+    assert len(ended.out.splitlines()) == 6
+    assert f"error: data.jsonl {lines} could" in ended.err
+
+
+def test_several_rows_may_fail(tmp_path):
+    make_run()
+    numbered_rows(Path("data.jsonl"), 6)
+    fake = {"fail_on": ["1", "2", "4"]}
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake=fake)
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == [0, 3, 5]
+    assert "error: data.jsonl line 2, data.jsonl line 3, data.jsonl line 5 could not" in ended.err
+
+
+def test_it_is_given_up_where_every_row_fails(tmp_path):
+    make_run()
+    numbered_rows(Path("data.jsonl"), 9)
+    fake = {"fail_on": [str(number) for number in range(1, 9)]}
+    ended = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake=fake)
+    assert [json.loads(line)["id"] for line in ended.out.splitlines()] == [0]
+    assert "4 rows behind it were not asked" in ended.err
+    none = tunekit(tmp_path, "predict", "kit", "--dataset", "data.jsonl", fake={"fail": "no model"})
+    assert (none.code, none.out) == (Exit.TRAINING_FAILED, "")
+    assert "could not be answered" not in none.err, "it failed before any row"
+
+
+def test_scores_are_not_made_of_a_part_of_the_answers(tmp_path):
+    make_run()
+    numbered_rows(Path("data.jsonl"), 3)
+    Path("s.py").write_text("print('{}')", encoding="utf-8")
+    ended = tunekit(tmp_path, "eval", "kit", "--pair", "data.jsonl:s.py", fake={"fail_on": ["1"]})
+    assert ended.code == Exit.TRAINING_FAILED
+    assert ", at data.jsonl line 2, failed" in ended.err
 
 
 def test_rows_that_got_no_answer_are_counted_and_do_not_shift_the_others(tmp_path):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import textwrap
 from typing import TYPE_CHECKING, TextIO
 
-import typer
-
-from tunekit.console import columns, say
+from tunekit.console import coloured, columns, say
 from tunekit.memory.search import FITS, NOT, TIGHT
 
 if TYPE_CHECKING:
@@ -26,6 +23,9 @@ NARROWEST = 32
 """Columns that the last column of a table needs to stand beside the others; with fewer it goes to lines of its own."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+INKS = {"": "", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
+"""Colours by name, as a terminal takes them."""
+
 VERDICT_COLOURS = {FITS: "green", TIGHT: "yellow", NOT: "red"}
 
 
@@ -47,13 +47,23 @@ def show_line(title: str, message: str, colour: str | None = None, *, wrap: bool
         say(" " * INDENT + line)
 
 
+def show_result(head: str, rest: str, colour: str | None = None) -> None:
+    """A sentence on stderr that begins with a word or two that stand out, wrapped to the width that people read in."""
+    wrapped = textwrap.wrap(head + rest, readable_width() - 2, break_long_words=False, break_on_hyphens=False)
+    first, *below = wrapped
+    say(f"  {style(head, colour)}{first[len(head) :]}")
+    for line in below:
+        say(f"  {line}")
+
+
 def style(words: str, colour: str | None = "", stream: TextIO | None = None) -> str:
     """Bold, in a colour where one is named. None leaves `words` as they are, and so does a stream that is no terminal.
 
     The stream is stderr where none is given.
     """
-    plain = colour is None or not (stream or sys.stderr).isatty() or "NO_COLOR" in os.environ
-    return words if plain else typer.style(words, fg=colour or None, bold=True)
+    if colour is None or not coloured(stream or sys.stderr):
+        return words
+    return f"{INKS[colour]}\x1b[1m{words}\x1b[0m"
 
 
 def readable_width() -> int:

@@ -43,14 +43,19 @@ def _print_prediction(made: Forecast) -> None:
     verdict = style(made.verdict, VERDICT_COLOURS[made.verdict], sys.stdout)
     print(f"{bar_of(prediction, card)}  {verdict} {card:.1f} GiB\n")
     print_table(_parts(prediction, card))
-    print(f"\npeak: {prediction.peak_at}" if prediction.peak_at else "")
-    print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
-    if made.levers:
+    print(f"\nlargest micro-batch that fits: {made.largest_micro_batch or 'none'}")
+    if made.verdict != FITS:
         print("\nwhat helps")
         fits = style("← fits", VERDICT_COLOURS[FITS], sys.stdout)
         marks = [fits if item.needs_gib <= card else "" for item in made.levers]
         savings = [(f"saves {item.saves_gib:.1f}", f"then needs {item.needs_gib:.1f} GiB") for item in made.levers]
-        print_table([(item.name, *row, mark) for item, row, mark in zip(made.levers, savings, marks, strict=True)])
+        rows = [(item.name, *row, mark) for item, row, mark in zip(made.levers, savings, marks, strict=True)]
+        larger = (
+            f"a GPU of {made.smallest_gpu} GB, nothing changed"
+            if made.smallest_gpu
+            else "no single GPU holds it as it is"
+        )
+        print_table([*rows, (larger, "", "", fits if made.smallest_gpu else "")])
     say(f"\n{prediction.method}: {_share(made)}")
     for note in [*made.notes, *prediction.notes]:
         say(note)

@@ -49,7 +49,7 @@ PARTS: Mapping[str, Look] = {
     "gradients": Look("gradients", "#56b4e9"),
     "optimizer": Look("optimizer", "#117755", "xxx"),
     "checkpoints": Look("kept for the way back", "#f0e442"),
-    "layer": Look("computing a layer", "#0072b2", "\\\\\\"),
+    "layer": Look("being computed", "#0072b2", "\\\\\\"),
     "logits": Look("word scores and loss", "#d55e00", "///"),
     "other": Look("other", "#cc79a7", "---"),
     "fragmentation": Look("gaps between blocks", "#bdbdbd", "..."),

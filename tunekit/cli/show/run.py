@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunekit.cli.show.lines import readable_width, show_line, style
+from tunekit.cli.show.lines import show_line, show_result
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
 from tunekit.engine.after import suggested
@@ -33,7 +32,7 @@ def show_end(folder: RunFolder, report: Report) -> int:
         show_done(folder, report)
         _show_next(folder, report)
     elif report.status == "interrupted":
-        say(f"  Stopped after {_took(report)}.{_results(report)} No process is left.")
+        show_result("Stopped", f" after {_took(report)}.{_results(report)} No process is left.")
         _show_rows(report)
         saved = newest(folder.output)
         onward = f"from {saved.name}" if saved else "from the first step: no checkpoint was saved yet"
@@ -46,9 +45,9 @@ def show_end(folder: RunFolder, report: Report) -> int:
 def show_done(folder: RunFolder, report: Report) -> None:
     """How long a run took, what it reached, and what is wrong with it."""
     verdict = report.verdict or Verdict(Ending.UNKNOWN)
-    word = style(verdict.ending.value, COLOURS[verdict.ending])
     after = "after" if verdict.ending is Ending.DIVERGED else "in"
-    say(f"  {word} {after} {_took(report)}.{_results(report)}{_best(folder)}")
+    told = f" {after} {_took(report)}.{_results(report)}{_best(folder)}"
+    show_result(verdict.ending.value, told, COLOURS[verdict.ending])
     if verdict.why:
         show_line("Warning", f"{verdict.why}.", COLOURS[verdict.ending] if verdict.hint else None)
     if verdict.hint:
@@ -89,8 +88,8 @@ def show_failure(folder: RunFolder, report: Report) -> None:
     if failure is None:  # pragma: no cover - a run that did not fail has another status
         return
     attempts = report.state.attempts
-    say(f"  {style(failure.kind.title, 'red')} (exit status {failure.status}), after {_took(report)}.")
-    say(textwrap.indent(textwrap.fill(failure.evidence, readable_width()), "  "))
+    show_result(failure.kind.title, f" (exit status {failure.status}), after {_took(report)}.", "red")
+    show_result("", failure.evidence)
     if failure.kind is not Kind.DATA or not report.rows.dropped:  # which says the same
         _show_rows(report)
     if failure.kind.remedy:

@@ -1,4 +1,4 @@
-"""How a run shows itself: three living lines in a terminal, plain lines in a log file. All of it on stderr."""
+"""How a run shows itself: a few living lines in a terminal, plain lines in a log file. All of it on stderr."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tunekit.console import say, tolerant_stderr
+from tunekit.console import redraws, say, tolerant_stderr
+from tunekit.engine.phases import EVALUATING
 from tunekit.runs.outcome import in_digits
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from rich.console import RenderableType
     from rich.live import Live
 
     from tunekit.engine.logs import Progress
+    from tunekit.engine.phases import Phases
     from tunekit.plan.plan import Plan
     from tunekit.stages import Stage
 
@@ -29,7 +31,7 @@ PLAIN_EVERY = 15.0
 
 def make_screen(name: str) -> TerminalScreen | PlainScreen:
     """The screen that suits what stderr is connected to."""
-    return TerminalScreen(name) if sys.stderr.isatty() else PlainScreen(name)
+    return TerminalScreen(name) if redraws(sys.stderr) else PlainScreen(name)
 
 
 class PlainScreen:
@@ -38,20 +40,41 @@ class PlainScreen:
     def __init__(self, name: str) -> None:
         self._name = name
         self._stage: Stage | None = None
-        self._shown_step, self._shown_at = -1, 0.0
+        self._shown_step, self._shown_at, self._started = -1, 0.0, False
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """Say that an attempt starts."""
-        self._shown_step, self._stage = -1, plan.stage
-        say(f"{headline(self._name, number, most, plan, resumed)}: starting")
+        self._shown_step, self._stage, self._started = -1, plan.stage, False
+        self._shown_at = time.monotonic()
+        say(f"{' · '.join(headline(self._name, number, most, plan, resumed))}: starting")
 
-    def progress(self, progress: Progress, _log: Path) -> None:
+    def progress(self, progress: Progress, phases: Phases) -> None:
         """Say where the attempt stands, when there is something new and the last line is old enough."""
-        due = time.monotonic() - self._shown_at >= PLAIN_EVERY or progress.step == progress.total
-        if progress.step > 0 < progress.total and progress.step != self._shown_step and due:
-            self._shown_step, self._shown_at = progress.step, time.monotonic()
-            place = f"step {progress.step}/{progress.total} ({_percent(progress)} %)"
-            say(" · ".join([place, *numbers(progress, self._stage), *_eta(progress)]))
+        if not self._started and not phases.name:
+            self._started = True
+            say(", ".join(started(phases)))
+        step, total = place_of(progress, phases)
+        if not step or not total:  # a resumed attempt knows its step before its total
+            if phases.name and self._due():
+                say(" · ".join(phases.waiting()))
+        elif step != self._shown_step and (self._due() or step == total or self._shown_step < 0):
+            self._shown_step, self._shown_at = step, time.monotonic()
+            place = f"step {step}/{total} ({_percent(step, total)} %)"
+            say(
+                " · ".join(
+                    [
+                        place,
+                        *numbers(progress, self._stage),
+                        *epoch_of(progress, step, total),
+                        *_eta(progress, step, total),
+                    ]
+                )
+            )
+
+    def _due(self) -> bool:
+        due = time.monotonic() - self._shown_at >= PLAIN_EVERY
+        self._shown_at = time.monotonic() if due else self._shown_at
+        return due
 
     def pause(self) -> None:
         """Nothing is drawn that could stay."""
@@ -71,24 +94,23 @@ class TerminalScreen:
         self._stage: Stage | None = None
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._head, self._began = "", 0.0
+        self._head: list[str] = []
 
     def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
         """Start to draw an attempt."""
         from rich.live import Live
 
         self._head, self._stage = headline(self._name, number, most, plan, resumed), plan.stage
-        self._began = time.monotonic()
         # No thread of its own: it would end in a traceback when the terminal is closed.
         self._live = Live(console=self._console, auto_refresh=False)
         with tolerant_stderr():
             self._live.start()
 
-    def progress(self, progress: Progress, log: Path) -> None:
+    def progress(self, progress: Progress, phases: Phases) -> None:
         """Redraw."""
         if self._live:
             with tolerant_stderr():
-                self._live.update(self._drawing(progress, log), refresh=True)
+                self._live.update(self._drawing(progress, phases), refresh=True)
 
     def pause(self) -> None:
         """Leave the last drawing where it is."""
@@ -108,28 +130,75 @@ class TerminalScreen:
                 self._console.print(Padding(Text(line, "" if number else "bold"), (0, 0, 0, 2)))
             self._console.print()
 
-    def _drawing(self, progress: Progress, log: Path) -> RenderableType:
+    def _drawing(self, progress: Progress, phases: Phases) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        head = Text(f"  {self._head}", overflow="ellipsis", no_wrap=True)
-        if not progress.step or not progress.total:  # a resumed attempt knows its step before its total
-            waiting = f"  starting, {int(time.monotonic() - self._began)} s: {_last_line(log)}"
-            return Group(head, Text(waiting, "dim", overflow="ellipsis", no_wrap=True))
+        wide = self._console.width
+
+        def lines(parts: Sequence[str], joint: str, style: str = "") -> list[Text]:
+            return [Text(f"  {line}", style, no_wrap=True) for line in folded(parts, joint, wide - 2)]
+
+        head = lines(self._head, " · ")
+        step, total = place_of(progress, phases)
+        if not step or not total:  # a resumed attempt knows its step before its total
+            return Group(*head, *lines(phases.waiting(), " · ", "dim"))
         grid = Table.grid(padding=(0, 1))
-        place = f"{progress.step}/{progress.total}  {_percent(progress)} %  {' '.join(_eta(progress))}"
-        grid.add_row(" ", ProgressBar(progress.total, progress.step, width=40), Text(place))
-        line = Text("  " + "   ".join(numbers(progress)), overflow="ellipsis", no_wrap=True)
-        return Group(head, grid, line)
+        parts = [
+            f"{step}/{total}",
+            f"{_percent(step, total)} %",
+            *epoch_of(progress, step, total),
+            *_eta(progress, step, total),
+        ]
+        place = "  ".join(parts)
+        grid.add_row(" ", ProgressBar(total, step, width=max(8, min(40, wide - len(place) - 4))), Text(place))
+        now = numbers(progress, self._stage) + doing(phases)
+        return Group(*head, grid, *lines(now, "   "), *lines(started(phases), ", ", "dim"))
 
 
-def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None) -> str:
-    """``sft · qwen2.5-7b-sft · attempt 2 of 5 · micro-batch 3, effective batch 36 · from checkpoint-20``."""
+def folded(parts: Sequence[str], joint: str, width: int) -> list[str]:
+    """Parts joined in as few lines as they fit in; none is broken, but one that is longer than a line is cut."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(joint) + len(part) <= width:
+            lines[-1] += joint + part
+        else:
+            lines.append(part if len(part) <= width else f"{part[: width - 1]}…")
+    return lines
+
+
+def place_of(progress: Progress, phases: Phases) -> tuple[int, int]:
+    """The step, and of how many: by ms-swift's bar where that is further than its log, which has some steps only."""
+    return max(progress.step, phases.step), progress.total or phases.total
+
+
+def started(phases: Phases) -> list[str]:
+    """How long it took to the end of the first step, and what of it: ``started in 17 s: importing 9 s``, …."""
+    first, *rest = phases.lines() or ["at once"]
+    return [f"started in {sum(seconds for _, seconds in phases.spent):.0f} s: {first}", *rest]
+
+
+def doing(phases: Phases) -> list[str]:
+    """What goes on beside the steps, and the last checkpoint that was saved."""
+    bar = [f"evaluating {phases.bar.line}"] if phases.bar and phases.bar.name == EVALUATING else []
+    return [*bar, *([] if phases.saved is None else [f"saved step {phases.saved}"])]
+
+
+def epoch_of(progress: Progress, step: int, total: int) -> list[str]:
+    """``epoch 1.3 of 2``; nothing before the first log line."""
+    if not progress.epochs:
+        return []
+    last = max(progress.epochs)
+    each = progress.epochs[last] / last if last else 0.0
+    return [f"epoch {each * step:.3g} of {each * total:.3g}"]
+
+
+def headline(name: str, number: int, most: int, plan: Plan, resumed: str | None) -> list[str]:
+    """``sft``, ``kit``, ``attempt 2 of 5``, ``micro-batch 3, effective batch 36``, ``from checkpoint-20``."""
     batch = f"micro-batch {plan.batch.micro}, effective batch {plan.batch.effective}"
-    parts = [plan.stage.name, name, f"attempt {number} of {most}", batch, *([f"from {resumed}"] if resumed else [])]
-    return " · ".join(parts)
+    return [plan.stage.name, name, f"attempt {number} of {most}", batch, *([f"from {resumed}"] if resumed else [])]
 
 
 def numbers(progress: Progress, stage: Stage | None = None) -> list[str]:
@@ -177,21 +246,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def _eta(progress: Progress) -> list[str]:
-    return [] if progress.eta_seconds is None else [f"eta {duration(progress.eta_seconds)}"]
+def _eta(progress: Progress, step: int, total: int) -> list[str]:
+    speed = progress.seconds_per_step
+    return [] if speed is None else [f"eta {duration((total - step) * speed)}"]
 
 
-def _percent(progress: Progress) -> int:
-    return 100 * progress.step // max(1, progress.total)
-
-
-def _last_line(log: Path) -> str:
-    """The last thing ms-swift said: while it loads, that is all there is to see."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 2048))
-            lines = file.read().decode("utf-8", errors="replace").split("\n")
-    except OSError:
-        return "starting ms-swift"
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1].removeprefix("[INFO:swift] ")[:160] if said else "importing ms-swift"
+def _percent(step: int, total: int) -> int:
+    return 100 * step // max(1, total)

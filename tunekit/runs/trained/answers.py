@@ -19,20 +19,15 @@ from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import path_of, write_atomically
-from tunekit.plan.settings import whole_number
-from tunekit.runs.trained.use import ProgressLine, program_error, try_program
+from tunekit.runs.trained.passes import ROW, Asked, Passes
+from tunekit.runs.trained.use import ProgressLine
 from tunekit.stages import PROMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tunekit.runs.trained.job import Job
     from tunekit.runs.trained.targets import Target
-
-ROW = "teacher_prompt"
-"""The column in which a row's number travels through ms-swift, which drops rows that it cannot read and columns that it
-does not know: one that it keeps, and reads in distillation only. (With ``--remove_unused_columns false`` it hands
-columns on to the model, which refuses them.)"""
 
 READ = frozenset((*MESSAGES, *QUESTION, *ANSWER)) | {
     *("system", "system_prompt", "history", "tools", "objects", "label", "chat_template_kwargs"),
@@ -86,50 +81,43 @@ def check_answering(names: Sequence[str], output: Path | None, *, overwrite: boo
 def answer_rows(job: Job, names: list[str], log: str, what: str = "", *, partly: bool = False) -> Predictions:
     """Answer every row of datasets, given as ``--dataset`` takes them; rows that got no answer are counted on stderr.
 
-    `log` names the file that gets the messages of ms-swift; `what` says to people what is done. Where ms-swift failed
-    behind some answers, `partly` keeps them, with the failure. Raises TunekitError with exit code 4 where the rows
-    cannot be used, with exit code 1 where ms-swift failed.
+    `log` names the file that gets the messages of ms-swift; `what` says to people what is done. Where ms-swift fails
+    at a row, `partly` goes on behind it and keeps what was answered, with a failure that names the row. Raises
+    TunekitError with exit code 4 where the rows cannot be used, with exit code 1 where ms-swift failed.
     """
-    target, messages = job.target, job.target.log(log)
+    target = job.target
     trained_with = target.plan.get("columns") if target.plan else None
     columns = str(job.typed.get("columns") or trained_with or "")
     scratch = Path(tempfile.mkdtemp(prefix="tunekit-"))
     try:
-        words, rows = _numbered(target, names, scratch, _renamed(columns))
-        result = scratch / "result.jsonl"
-        # Of a sample (`data.jsonl#100`) it is not known how many rows it has.
-        total = 0 if any(bare(name) != name for name in names) else len(rows)
-        progress = ProgressLine(what or f"answering {', '.join(names)} with {target.name}", _Lines(result), total)
-        failed = try_program(job.to_answer(words, result, columns, real=True), messages, progress)
-        lines = [json.dumps(row, ensure_ascii=False) for row in _joined(result, rows)]
-        stopped = _stopped_at(result, total, whole_number(job.typed.get("max_batch_size", 1))) if failed else ""
+        asked = _numbered(target, names, scratch, _renamed(columns))
+        total = len(asked.rows) if asked.all_known else 0
+        progress = ProgressLine(what or f"answering {', '.join(names)} with {target.name}", total=total)
+        passes = Passes(job, asked, columns, scratch, log, progress)
+        progress.done = _Lines(passes.results)
+        failure = None
+        try:
+            passes.run(go_on=partly)
+        except TunekitError as error:
+            failure = error
+        lines = [json.dumps(row, ensure_ascii=False) for row in _joined(passes.answers(), asked.rows)]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if failed:
-        return _part_of(lines, total, program_error(f"{progress.what}{stopped}", failed, messages), keep=partly)
+    if failure and not (partly and lines):
+        raise failure
+    if failure:
+        kept = f"{counted(len(lines), 'answer')} before it {'is' if len(lines) == 1 else 'are'} kept; {failure.hint}"
+        return Predictions(lines, total, TunekitError(failure.message, kept, failure.code))
+    if missed := passes.failure(len(lines)):
+        if not lines:
+            raise missed
+        return Predictions(lines, total, missed)
     if not lines:
-        raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {messages}", Exit.DATA)
+        raise TunekitError(f"no row of {', '.join(names)} could be answered", f"full log: {target.log(log)}", Exit.DATA)
     made = Predictions(lines, total)
     if made.left_out:
         say(f"note: {made.left_out} of {made.rows} rows got no answer: ms-swift could not read them")
     return made
-
-
-def _part_of(lines: list[str], total: int, failure: TunekitError, *, keep: bool) -> Predictions:
-    """The answers before a failure. Raises it where there are none, or they are not to be kept."""
-    if not keep or not lines:
-        raise failure
-    kept = f"{counted(len(lines), 'answer')} before it {'is' if len(lines) == 1 else 'are'} kept; {failure.hint}"
-    return Predictions(lines, total, TunekitError(failure.message, kept, failure.code))
-
-
-def _stopped_at(result: Path, total: int, at_once: int) -> str:
-    """At which row ms-swift stopped: it answers and writes them in order. Empty where it is not known."""
-    numbers = [int(row[ROW]) for row in _written(result) if ROW in row]
-    if not total or not numbers or max(numbers) + 1 >= total:
-        return ""
-    first, last = max(numbers) + 2, min(max(numbers) + 1 + at_once, total)
-    return f", at row {first}," if first >= last else f", at one of the rows {first} to {last},"
 
 
 def question_row(prompt: str, images: Sequence[str]) -> dict[str, Any]:
@@ -165,17 +153,17 @@ def _renamed(columns: str) -> set[str]:
     return set()
 
 
-def _numbered(
-    target: Target, names: list[str], scratch: Path, renamed: set[str]
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Datasets with a number in each row where they are files of JSON, and these rows as they were."""
+def _numbered(target: Target, names: list[str], scratch: Path, renamed: set[str]) -> Asked:
+    """Datasets, with a number in each row where they are files of JSON."""
     words: list[str] = []
     rows: list[dict[str, Any]] = []
+    places: list[str] = []
+    copies: list[Path] = []
     for place, name in enumerate(names):
-        path = local_file(name)
+        path = given = local_file(name)
         if path and not renamed:
             path = _formatted(target, path, scratch / f"formatted-{place}.jsonl")
-        own = [] if path is None else [row for _, row in read_rows(path, sys.maxsize)]
+        own = [] if path is None else list(read_rows(path, sys.maxsize))
         if not own:
             if path is not None and path.suffix in (".jsonl", ".json"):
                 raise TunekitError(f"{path} is empty", f"one row a line: {SHAPE}", Exit.DATA)
@@ -183,12 +171,17 @@ def _numbered(
             continue
         copy = scratch / f"rows-{place}.jsonl"
         with copy.open("w", encoding="utf-8") as file:
-            for number, row in enumerate(own, start=len(rows)):
+            for number, (_, row) in enumerate(own, start=len(rows)):
                 read = {key: value for key, value in row.items() if key.lower() in READ | renamed}
                 file.write(json.dumps({**read, ROW: str(number)}, ensure_ascii=False) + "\n")
-        rows += own
+        rows += [row for _, row in own]
+        line = "line" if given == path and bare(name).endswith(".jsonl") else "row"
+        places += [f"{bare(name)} {line} {number}" for number, _ in own]
+        copies.append(copy)
         words.append(f"{copy}{name[len(bare(name)) :]}")
-    return words, rows
+    # Of a sample (`data.jsonl#100`) it is not known which rows it has.
+    all_known = len(copies) == len(names) and all(bare(name) == name for name in names)
+    return Asked(words, rows, places, copies, all_known)
 
 
 def _formatted(target: Target, path: Path, made: Path) -> Path:
@@ -206,8 +199,8 @@ def _formatted(target: Target, path: Path, made: Path) -> Path:
     return made
 
 
-def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for answered in _written(result):
+def _joined(written: Iterable[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for answered in written:
         number = answered.pop(ROW, None)
         if not isinstance(answered["response"], str):  # a score, which ms-swift adds as a turn of the conversation
             answered["messages"] = answered["messages"][:-1]
@@ -218,26 +211,19 @@ def _joined(result: Path, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]
         yield {**(own if number is None else rows[int(number)]), **given}
 
 
-def _written(result: Path) -> Iterator[dict[str, Any]]:
-    """The rows that ms-swift wrote; a last line that was cut off is none."""
-    if not result.is_file():
-        return
-    with result.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
-
-
 class _Lines:
-    """Counts the lines of a file that another program writes; what was counted is not read again."""
+    """Counts the lines of files that another program writes, one after the other; none is read twice."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._count = path, 0, 0
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths, self._read, self._offset, self._count = paths, 0, 0, 0
 
     def __call__(self) -> int:
-        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._offset)
-            new = file.read()
-            self._offset += len(new)
-            self._count += new.count(b"\n")
+        for number in range(self._read, len(self._paths)):
+            if number > self._read:
+                self._read, self._offset = number, 0
+            with contextlib.suppress(FileNotFoundError), self._paths[number].open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+                self._offset += len(new)
+                self._count += new.count(b"\n")
         return self._count

@@ -72,9 +72,10 @@ class Job:
         """The command of a chat."""
         return self.command(self.load_flags(), real=real)
 
-    def to_merge(self, output: Path, *, real: bool = False) -> Command:
-        """The command that merges the adapter into a whole model, in the folder `output`."""
-        return self.command(merge_flags(self.target.weights, output), real=real)
+    def to_merge(self, output: Path, *, real: bool = False, more: Mapping[str, Value] | None = None) -> Command:
+        """The command that merges the adapter into a whole model, in the folder `output`; `more` are flags for it."""
+        flags = {**merge_flags(self.target.weights, output), **(more or {})}
+        return self.command(flags, real=real, followup=FOLLOWUPS["merge"])
 
     def to_answer(self, rows: list[str], result: Path, columns: str = "", *, real: bool = False) -> Command:
         """The command that answers the rows of datasets into a file; `columns` is JSON, as ``--columns`` takes it."""

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from tunekit import hardware
-from tunekit.console import say, tolerant_stderr
+from tunekit.console import redraws, say, tolerant_stderr
 from tunekit.engine.command import child_environment
+from tunekit.engine.phases import ANSWERING, Phases
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.secrets import secret_values
 from tunekit.plan.settings import Source
@@ -62,9 +63,9 @@ def try_program(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     env, secrets = child_environment(command, os.environ), secret_values(os.environ)
-    tick = progress.tick if progress else lambda: None
+    tick, hear = (progress.tick, progress.begin().take) if progress else (lambda: None, lambda _: None)
     with StopRequest() as stop:
-        ended = supervise(command.argv, env, log, secrets=secrets, on_tick=tick, inherit=inherit, stop=stop)
+        ended = supervise(command.argv, env, log, secrets=secrets, on_tick=tick, inherit=inherit, hear=hear, stop=stop)
     if progress:
         progress.end()
     if ended.stopped_by is not None:
@@ -79,21 +80,30 @@ def run_program(command: Command, log: Path, progress: ProgressLine) -> None:
         raise program_error(progress.what, failure, log)
 
 
-def program_error(what: str, failure: Failure, log: Path) -> TunekitError:
+def program_error(what: str, failure: Failure, log: Path, verb: str = " failed") -> TunekitError:
     """The error that says why a program failed; `what` was done, for people."""
     how = "out of memory" if failure.kind.is_memory else f"exit status {failure.status}"
-    return TunekitError(f"{what} failed ({how}): {failure.evidence}", f"full log: {log}", Exit.TRAINING_FAILED)
+    return TunekitError(f"{what}{verb} ({how}): {failure.evidence}", f"full log: {log}", Exit.TRAINING_FAILED)
 
 
 class ProgressLine:
-    """A line on stderr, redrawn in a terminal: `what` is done, with `done` of `total` rows, 0 where not counted."""
+    """A line on stderr, redrawn in a terminal: `what` is done, with `done` of `total` rows, 0 where not counted.
+
+    `phases` are those of the program that runs.
+    """
 
     def __init__(self, what: str, done: Callable[[], int] = lambda: 0, total: int = 0) -> None:
-        self.what, self._done, self._total = what, done, total
+        self.what, self.done, self._total = what, done, total
         self._began = self._said = time.monotonic()
-        self._live = sys.stderr.isatty()
+        self.phases = Phases(ANSWERING)
+        self._live = redraws(sys.stderr)
         if not self._live:
             say(what)
+
+    def begin(self) -> Phases:
+        """A program starts."""
+        self.phases = Phases(ANSWERING)
+        return self.phases
 
     def tick(self) -> None:
         """Draw or print it again, where it is time."""
@@ -115,6 +125,6 @@ class ProgressLine:
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
     def _line(self, now: float) -> str:
-        done = self._done()
-        counted = f" · {done}/{self._total} rows" if self._total and done else ""
-        return f"{self.what}{counted} · {now - self._began:.0f} s"
+        done, phase = self.done(), self.phases.name
+        far = f"{done}/{self._total} rows" if self._total and done else "" if phase == "answering" else phase
+        return " · ".join(filter(None, (self.what, far, f"{now - self._began:.0f} s")))

@@ -4,6 +4,7 @@ say: [...]      lines to print on stderr; show: names of variables to print the 
 fail: "..."     the message of the exception it ends with; wait: true  it never answers
 tell: true      print the names of the columns of the last row
 score: 0.5      it is a reward model, and gives that
+fail_on: ["x"]  questions at which it fails, once those before it (of its batch: all before it) are answered
 drop: [0, 2]    rows that it leaves out, as ms-swift does with those that it cannot read
 """
 
@@ -38,12 +39,13 @@ def answered(flags: dict[str, str], row: dict[str, Any]) -> dict[str, Any]:
 def dataset(flags: dict[str, str]) -> None:
     if TOLD.get("wait"):
         time.sleep(600)
+    print("[INFO:swift] Start time of running main: now", file=sys.stderr, flush=True)
     lines = [line for name in flags["val_dataset"].split() for line in Path(name).read_text("utf-8").splitlines()]
     if TOLD.get("tell"):
         print("columns:", *json.loads(lines[-1]), flush=True)
     with Path(flags["result_path"]).open("w", encoding="utf-8") as file:
         for number, line in enumerate(lines):
-            if number == TOLD.get("fail_at"):
+            if json.loads(line)["messages"][0]["content"] in TOLD.get("fail_on", []):
                 raise ValueError("the image of this row cannot be opened")
             if number not in TOLD.get("drop", []):
                 file.write(json.dumps(answered(flags, json.loads(line))) + "\n")
