@@ -76,6 +76,8 @@ CLI_OF_PLAN = {
     "tunekit.plan.parts": "the trained parts in words",
     "tunekit.plan.schedule.steps_in_words": "rows and steps in words",
     "tunekit.plan.options": "the options of the commands, their panels and help",
+    "tunekit.plan.explained": "what is known of a flag, to be printed",
+    "tunekit.plan.settings_file": "the words of a file that stands where options do",
     "tunekit.plan.request.Said": "one word that was typed",
     "tunekit.plan.request.Words": "the words that were typed, handed down",
     "tunekit.plan.request.Request": "what was asked for, handed down",

@@ -80,9 +80,6 @@ def argv_of(shell: str) -> list[str]:
     [
         (("--lora_rnak", "8"), "did you mean --lora_rank"),
         (("--lora_ran", "8"), "--lora_ran is not a flag"),  # ms-swift would take it for --lora_rank
-        (("--train_type", "lora"), "--tuner_type since ms-swift 4.0"),
-        (("--cutoff-len", "8"), "it is --max_length"),
-        (("--tuner_type", "qlora"), "--quant_method bnb --quant_bits 4"),
         (("--beta", "0.1"), "tunekit rlhf"),
         (("--preset", "8b-tigth"), "did you mean 8b-tight?"),
         (("--preset", "absent.toml"), "absent.toml does not exist"),
@@ -94,9 +91,10 @@ def argv_of(shell: str) -> list[str]:
         (("--gpus", "4"), "this machine shows 0 GPUs"),
         (("--gpus", "0x24GB"), "at least one GPU"),
         (("--gpus", "-1"), "--gpus -1"),
-        (("--gradient_accumulation_steps", "4"), "so that the effective batch holds"),
-        (("--gradient-accumulation-steps", "4"), "--effective-batch N"),
+        (("--gradient_accumulation_steps", "0"), "1 or more"),
+        (("--gradient_accumulation_steps", "4", "--effective-batch", "64"), "exclude each other"),
         (("--auto_find_batch_size", "true"), "tunekit's to set"),
+        (("--use_ray", "true"), "tunekit's to set"),
         (("--resume_from_checkpoint", "x"), "tunekit resume"),
         (("--add_version", "true"), "--name"),
         (("--rlhf_type", "dpo"), "tunekit dpo"),

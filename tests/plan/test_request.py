@@ -7,7 +7,6 @@ from tunekit.plan.options import ALL, OPTIONS, canonical
 from tunekit.plan.request import (
     Request,
     Said,
-    Words,
     gather_words,
     read_request,
     stage_named,
@@ -19,6 +18,7 @@ from tunekit.stages import STAGES
 
 CONFIG, ENVIRONMENT = Source("config", "config.toml"), Source("environment")
 SFT = STAGES["sft"]
+MODEL = gather_words(COMMAND_LINE, [Said("model", ("m",))])
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def gather(tmp_path, flags):
 @pytest.fixture
 def read(gather, flags):
     """The request of a run of which nothing is said, beside that configuration."""
-    return lambda text="", stage="sft", **environ: read_request(STAGES[stage], Words(), gather(text, **environ), flags)
+    return lambda text="", stage="sft", **environ: read_request(STAGES[stage], MODEL, gather(text, **environ), flags)
 
 
 def line(**said):
@@ -51,9 +51,9 @@ def values(settings):
 def test_nothing_set(tmp_path, flags):
     others = user_words(flags, {"PATH": "/bin"}, tmp_path / "none.toml")
     assert not any(place.said for place in others)
-    request = read_request(SFT, Words(), others, flags)
+    request = read_request(SFT, MODEL, others, flags)
     assert not any(layer.settings for layer in request.layers)
-    assert request == Request(SFT, "", layers=request.layers)
+    assert request == Request(SFT, "m", layers=request.layers)
 
 
 def test_config_file(read):
@@ -103,7 +103,7 @@ def test_the_environment_is_stronger_than_the_file(read):
 
 def test_the_command_line_is_the_strongest(gather, flags):
     others = gather('[defaults]\npreset = "7b"\n', TUNEKIT_PRESET="20b", TUNEKIT_EFFECTIVE_BATCH="64")
-    request = read_request(SFT, line(preset="8b", effective_batch="40", epochs="3"), others, flags)
+    request = read_request(SFT, line(model="m", preset="8b", effective_batch="40", epochs="3"), others, flags)
     assert (request.preset, request.effective_batch) == ("8b", Setting(40, COMMAND_LINE))
     assert request.typed == {"num_train_epochs": Setting(3, COMMAND_LINE)}
 
@@ -141,6 +141,7 @@ def test_flags_of_another_command_wait_for_it(read):
     [
         ("[defaults]\nlora_rank = 8\nlora_rnak = 8\n", 3, "lora_rnak is neither an option of tunekit", "lora_rank"),
         ('[defaults]\npresett = "7b"\n', 2, "presett is neither", "preset"),
+        ("[defaults]\nval_size = 0.1\n", 2, "val_size is neither", "--split_dataset_ratio"),
         ('# mine\n[defaults]\nlora_rank = "x"\n', 3, "--lora_rank takes a whole number, not x", ""),
         ('[defaults]\ntorch_dtype = "bf16"\n', 2, "--torch_dtype takes bfloat16", ""),
         ("[defaults]\ngradient_accumulation_steps = 4\n", 2, "gradient_accumulation_steps cannot", "--effective"),

@@ -100,7 +100,7 @@ WRONG = {
     # what the planning of a stage finds out
     "value": (f"{HEAD}{SFT}learning_rate = 'fast'\n", "line 9: stage sft: learning_rate takes a number", "2e-4"),
     "default value": (f"{HEAD}max_length = 'x'\n{SFT}", "line 6: stage sft: max_length takes a whole number", ""),
-    "reserved": (f"{HEAD}{SFT}gradient_accumulation_steps = 2\n", "gradient_accumulation_steps is tunekit's", ""),
+    "reserved": (f"{HEAD}{SFT}add_version = true\n", "add_version is tunekit's", ""),
     "batch": (f"{HEAD}{SFT}micro_batch = 5\neffective_batch = 32\n", "line 9: stage sft: micro_batch 5 does not", ""),
     "nothing to merge": (f"{HEAD}{SFT}merge = true\n", "stage sft starts from the base: there is nothing to merge", ""),
     "all weights": (

@@ -81,6 +81,13 @@ def _data(name: str) -> Any:
     return data.DataCommands(name=name, help=data.HELP, no_args_is_help=True)
 
 
+def _flags(name: str) -> Any:
+    from tunekit.cli import flags
+
+    anything = {"ignore_unknown_options": True}  # a flag may be asked for with its dashes
+    return _command(flags.flags_command, name, context_settings=anything)
+
+
 def _augment(name: str) -> Any:
     from tunekit.cli import data
 
@@ -137,6 +144,7 @@ COMMANDS: Mapping[str, Row] = {
     "presets": Row(_presets, KNOW, "List, show and copy presets."),
     "recipes": Row(_recipes, KNOW, "List, show and copy recipes."),
     "data": Row(_data, KNOW, "Look at rows before they cost a night: check, preview, stats, convert."),
+    "flags": Row(_flags, KNOW, "Look a parameter up: what it takes, its default, what tunekit makes of it."),
     "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
     "chat": Row(_after, AFTER, "Talk with a trained model."),

@@ -22,7 +22,10 @@ HELP = {
 }
 """The first line of each command's help. The rest is the same for all of them."""
 
-REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first."
+REST = (
+    "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first. A file of "
+    "them (YAML, JSON, TOML) may stand first: tunekit sft train.yaml"
+)
 
 
 def train(command: str, words: Words, given: Mapping[str, Any]) -> int:

@@ -39,7 +39,7 @@ SAID_ONCE = "it is said once for the whole recipe, on the command line of tuneki
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
 
-MICRO = "per_device_train_batch_size"
+MICRO, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
 QLORA = {"tuner_type": ("lora",), "quant_method": ("bnb",), "quant_bits": ("4",)}
 
 
@@ -153,10 +153,6 @@ OPTIONS: Mapping[str, Option] = {option.name: option for option in _ROWS}
 """Every option by name, in the order of the help."""
 
 RESERVED: Mapping[str, tuple[str, str | None]] = {
-    "gradient_accumulation_steps": (
-        "it is solved so that the effective batch holds on any number of GPUs and after every retry",
-        "say --effective-batch N, and --micro-batch N for what one GPU computes at once",
-    ),
     "auto_find_batch_size": (
         "it shrinks the batch by a tenth and leaves accumulation alone, so the effective batch would drift",
         "tunekit retries by itself, see --oom-retry",
@@ -164,8 +160,17 @@ RESERVED: Mapping[str, tuple[str, str | None]] = {
     "add_version": ("tunekit keeps each run in a folder of its own", "name it with --name or --output-dir"),
     "resume_from_checkpoint": ("tunekit finds the newest complete checkpoint itself", "tunekit resume RUN"),
     "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
+    "use_ray": (
+        "tunekit starts the processes of a machine itself, and watches them",
+        "on several machines start it on each, with NNODES, NODE_RANK and MASTER_ADDR; or call swift without tunekit",
+    ),
 }
 """Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""
+
+FOR_ONE_RUN: Mapping[str, str] = {
+    ACCUMULATION: "--effective-batch (effective_batch = N) holds on any number of GPUs",
+}
+"""Flags of ms-swift that are taken for one run and cannot be set for all: what to say instead."""
 
 
 def options_of(command: str) -> list[Option]:

@@ -21,7 +21,6 @@ from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
-from tunekit.plan.measured import ROOT
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
@@ -137,8 +136,7 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     for flag, problem in facts.model.undecided:
         if flag not in settings:
             raise TunekitError(f"{facts.model.id}: {problem}", f"say which with --{flag}")
-    micro = settings.pop(BATCH_FLAGS[0], None) or _wished_batch("micro", preset, overlays)
-    effective = request.effective_batch or _wished_batch("effective", preset, overlays)
+    micro = settings.pop(BATCH_FLAGS[0], None) or _wished_batch("micro", [preset, *overlays])
     plan = Plan(
         stage=request.stage,
         model=facts.model,
@@ -162,16 +160,21 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
     plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
+    effective, raised = _effective(request, plan, [preset, *overlays])
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described else []
     if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
         described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
+    pictures = {ROOT: request.image_root} if request.image_root else {}
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env=environment_of(plan, facts.environ) | ({ROOT: request.image_root} if request.image_root else {}),
+        env={**request.env, **environment_of(plan, facts.environ), **pictures},
         secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
-        warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
+        warnings=(
+            *(*request.notes, *plan.warnings, *rates, *tracker_notes(plan, facts.environ)),
+            *(*raised, *given_way, *described),
+        ),
     )
 
 
@@ -243,10 +246,23 @@ def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str
             raise TunekitError(f"{where}{error.message}", error.hint) from error
 
 
-def _wished_batch(key: str, preset: Preset, overlays: list[Preset]) -> Setting:
+def _wished_batch(key: str, parts: list[Preset]) -> Setting:
     """The micro or effective batch of the preset, or of the last overlay that names it."""
-    named = [part.batch[key] for part in (preset, *overlays) if key in part.batch]
+    named = [part.batch[key] for part in parts if key in part.batch]
     return named[-1] if named else Setting(MINIMUM_EFFECTIVE if key == "effective" else 1, TUNEKIT)
+
+
+def _effective(request: Request, plan: Plan, parts: list[Preset]) -> tuple[Setting, list[str]]:
+    """The effective batch that is wished for, and what was raised to get there.
+
+    An accumulation that was given, as in a command of ms-swift, counts with the micro-batch beside it on every GPU.
+    """
+    if not request.accumulated:
+        return request.effective_batch or _wished_batch("effective", parts), []
+    asked = request.accumulated * _data_parallel(plan)
+    wished = Setting(max(asked, MINIMUM_EFFECTIVE), Source("batch"))
+    note = f"effective batch {asked} → {wished.value} by accumulation: tunekit never trains below 32 rows a step"
+    return wished, [note] if wished.value != asked else []
 
 
 def _with_batch(plan: Plan, micro: Setting, effective: Setting) -> tuple[Plan, list[str]]:

@@ -18,6 +18,7 @@ from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
+from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.predict import spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
 from tunekit.runs.fetch import find_config
@@ -174,6 +175,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
     share = _typed_share(words)
     around = look_around()
+    words = in_todays_names(words, around.flags)
     name = " ".join(words.said["stage"].words) if "stage" in words.said else USUAL
     if name not in STAGES:
         raise TunekitError(f"--stage takes {', '.join(STAGES)}, not {name}", did_you_mean(name, STAGES))

@@ -20,6 +20,7 @@ from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS
 from tunekit.plan.measured import question_of, rows_measured
 from tunekit.plan.models.find import resolve
+from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
@@ -76,6 +77,7 @@ def preset_library(flags: FlagTable) -> Library:
 
 def request_of(command: str, words: Words, around: Surroundings) -> Request:
     """What the words of a command ask for. Raises TunekitError where they cannot be understood."""
+    words = in_todays_names(words, around.flags)
     return read_request(stage_named(command, words, around.flags), words, around.others, around.flags)
 
 

@@ -102,7 +102,7 @@ CASES = [
         Case("packing-rlhf", PACKED | {"rlhf_type": loss}, {"packing": False})
         for loss in ("orpo", "simpo", "cpo", "rm")
     ),
-    Case("packing-lazy", PACKED | {"lazy_tokenize": True}),
+    Case("packing-lazy", PACKED | {"lazy_tokenize": True}, {"packing": False}),
     Case("no-bfloat16", {"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, T4),
     Case("quant-method", {"quant_bits": "4"}, {"quant_method": "bnb"}),
     Case("qlora-full", BNB | {"tuner_type": "full"}),
@@ -198,6 +198,16 @@ FINE += [
     Case("ppo-reward-adapter", PPO),
     Case("grpo-reward", GRPO | VLLM),
     Case("grpo-reward", VLLM | {"rlhf_type": "grpo", "reward_model": ["org/reward"]}),
+    *(
+        Case("grpo-reward", VLLM | {"rlhf_type": "grpo"} | scored)
+        for scored in (
+            {"use_gym_env": True},
+            {"gym_env": "sudoku"},
+            {"teacher_model": "org/teacher"},
+            {"teacher_model_server": "http://localhost:8000"},
+            {"vllm_mode": "server", "vllm_server_host": "127.0.0.1"},
+        )
+    ),
     Case("grpo-vllm", GRPO, packages=without("vllm")),
     Case("grpo-vllm", GRPO, packages=None),
     Case("grpo-vllm", GRPO | {"use_vllm": False}),
@@ -329,6 +339,7 @@ FINE += [
 ]
 REFUSING = [case for case in CASES if not case.after]
 CHANGING = [case for case in CASES if case.after]
+RULE = {rule.id: rule for rule in RULES}
 NOT_CONTESTED = (
     *(("cpu-float32", "torch_dtype"), ("full-learning-rate", "learning_rate")),
     *(("nothing-to-evaluate", "eval_steps"), ("nothing-to-evaluate", "per_device_eval_batch_size")),
@@ -339,11 +350,11 @@ CONTESTED = [
     (case, flag)
     for case in CHANGING
     for flag, value in case.after.items()
-    if case.settings.get(flag) not in (None, value) and (case.rule, flag) not in NOT_CONTESTED
+    if case.settings.get(flag) not in (None, value)
+    and (case.rule, flag) not in NOT_CONTESTED
+    and flag not in RULE[case.rule].same
 ]
 """Cases with a flag that the rule would have to change although it was typed."""
-
-RULE = {rule.id: rule for rule in RULES}
 
 
 def ids(cases):
@@ -358,6 +369,7 @@ def test_every_rule_has_a_case_on_either_side():
     assert {case.rule for case in REFUSING} == {rule.id for rule in RULES if rule.refuse}
     adding = {"no-hub-ping", "hugging-face", "cpu-float32", "quant-method", "ddp-backend-cpu"}  # to what is not set
     adding |= {"grpo-vllm", "reference-adapter", "full-learning-rate", "nothing-to-evaluate"}
+    adding |= {rule.id for rule in RULES if rule.same}
     assert {case.rule for case, _ in CONTESTED} == {case.rule for case in CHANGING} - adding
 
 
@@ -416,6 +428,18 @@ def test_a_rule_refuses_to_change_what_the_user_typed(case, flag):
     assert refused.value.message.endswith(f"cannot be kept: {RULE[case.rule].why}")
     assert refused.value.hint.startswith("drop the flag; it would have to ")
     assert plan.settings[flag] == Setting(case.settings[flag], COMMAND_LINE)
+
+
+@pytest.mark.parametrize("stage", [GRPO, {"rlhf_type": "gkd"}])
+def test_what_makes_no_difference_may_be_changed_although_it_was_typed(stage):
+    """ms-swift's own examples say ``--packing true`` to GKD, which it takes for padding-free."""
+    case = Case("padding-free", PACKED | stage, packages=None)
+    plan = apply_rules(case.plan(typed=["packing"]))
+    assert (plan.get("packing"), plan.get("padding_free")) == (False, True)
+    assert any(line.startswith("packing true → false") for line in plan.changed_lines())
+    unpadded = Case("padding-free", PACKED | stage | {"padding_free": False}, packages=None)
+    with pytest.raises(TunekitError, match="--padding_free false cannot be kept"):
+        apply_rules(unpadded.plan(typed=["padding_free"]))
 
 
 def test_a_type_that_was_typed_is_kept_on_a_cpu():
