@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 SAMPLE = 200
 """Rows by which the stage is chosen that a dataset is for."""
 
-PAIRED = "dpo"
+PAIRED = next(
+    one.name for one in sorted(STAGES.values(), key=attrgetter("suggested")) if one.suggested and one.rows.pairs
+)
 """What rows with a better and a worse answer are judged for."""
 
 SHAPELESS = (ShapelessRow, ValueError, TypeError, KeyError, AttributeError, IndexError)
