@@ -54,7 +54,7 @@ class DatasetCheck:
         shape: what the rows are, for people; empty where they are of no known shape.
         columns: what must be renamed, which tunekit does by itself.
         files: one after the other, and of `validation` the numbers.
-        repeated: as `repeated_rows` gives them.
+        repeated: as `repeated_rows` gives them; of rows in both kinds of files those that are trained on.
         findings: of all files.
     """
 
@@ -135,7 +135,7 @@ def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: s
     for one in checks:
         found.take(one.findings, 0)
     done.findings = found
-    done.repeated = repeated_rows(checks)
+    done.repeated = repeated_rows(checks, sorted(range(len(checks)), key=lambda number: number not in apart))
     _tell_repeated(done)
     return done
 
