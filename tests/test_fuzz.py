@@ -11,7 +11,7 @@ import pytest
 from tunekit.cli.words import ENDINGS
 from tunekit.data.files import local_file
 from tunekit.data.functions.find import REWARD, find_function
-from tunekit.data.read import read_all
+from tunekit.data.sound import read_all
 from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
 from tunekit.files import path_of, read_object, read_toml

@@ -9,7 +9,8 @@ import pytest
 
 from tunekit.data.files import local_file
 from tunekit.data.look import check_datasets
-from tunekit.data.read import ARRAY, look_into, read_all, read_rows
+from tunekit.data.read import ARRAY, look_into
+from tunekit.data.sound import read_all, read_rows
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 

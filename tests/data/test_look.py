@@ -14,7 +14,8 @@ from tunekit.data import entry, look
 from tunekit.data.files import local_file, shown
 from tunekit.data.look import first_rows, look_at
 from tunekit.data.parquet import parquet_shape
-from tunekit.data.read import look_into, read_rows
+from tunekit.data.read import look_into
+from tunekit.data.sound import read_rows
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 

@@ -105,9 +105,9 @@ def test_rows_that_stand_twice_and_in_both_files() -> None:
     twice, shared = found(done)["it says what an earlier row says"], done.findings.all()[-1]
     assert (twice.count, twice.places) == (2, [("train.jsonl", 21), ("train.jsonl", 22)])
     assert shared.kind == "shared"
-    assert "train.jsonl too" in shared.problem
-    assert shared.places == [("val.json", 1)]
-    assert done.repeated == {0: {21: (0, 4), 22: (0, 5)}, 1: {1: (0, 6)}}
+    assert "val.json too" in shared.problem
+    assert shared.places == [("train.jsonl", 6)], "it is left out of the training, not of the test"
+    assert done.repeated == {0: {21: (0, 4), 22: (0, 5), 6: (1, 1)}}
     named = check_dataset(["train.jsonl"], ["val.json"])
     assert named.validation == {1}
 

@@ -211,15 +211,17 @@ def unused_columns(check: FileCheck, judge: Judge) -> dict[str, int]:
     return dict(found)
 
 
-def repeated_rows(checks: Sequence[FileCheck]) -> dict[int, dict[int, tuple[int, int]]]:
+def repeated_rows(checks: Sequence[FileCheck], order: Iterable[int]) -> dict[int, dict[int, tuple[int, int]]]:
     """Rows that say what an earlier one says: by the number of the file and the row's, the file and row of the first.
+
+    Files are compared in this order.
 
     The rows of all files are compared by 64 bits of a hash, a part of them at a time: 16 bytes a row, and no more.
     """
     found: dict[int, dict[int, tuple[int, int]]] = {}
     shelves = [array("q") for _ in range(BUCKETS)]
-    for number, check in enumerate(checks):
-        for place, value in enumerate(check.hashes):
+    for number in order:
+        for place, value in enumerate(checks[number].hashes):
             shelves[value & 255].extend((value, number << 40 | place))
     for shelf in shelves:
         first: dict[int, int] = {}

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.read import LINES, look_into, sound_row
+from tunekit.data.read import LINES, look_into
+from tunekit.data.sound import sound_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

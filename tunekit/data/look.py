@@ -18,8 +18,9 @@ from tunekit.data.columns import renamed_row
 from tunekit.data.files import LONGEST, ROWS, NotHere, local_file
 from tunekit.data.parquet import parquet_shape
 from tunekit.data.pictures import SAYING, marks_in, picture_problem, pictures_of, sees_pictures
-from tunekit.data.read import LINES, TEXT, RowFile, line_entry, look_into, refuse_problems, sound_row
+from tunekit.data.read import LINES, TEXT, RowFile, line_entry, look_into
 from tunekit.data.rows import ANSWER, ASSISTANTS, CALLS, MESSAGES, RESULTS, ROLES, USERS, conversation_of
+from tunekit.data.sound import refuse_problems, sound_row
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 

@@ -117,20 +117,20 @@ def _place(kept: BinaryIO, left: BinaryIO, one: Mended, entry: Entry, judge: Jud
     said = judge.of_entry(entry)
     said += judge.of_text(row_encoder()(entry.row)) if not said else []
     rows = [entry.row]
-    if any(kind in BAD and kind != FORM for kind, _, _ in said):
+    why = next((problem for kind, _, problem in said if kind in BAD and kind != FORM), "")
+    if why:
         rows = converted(entry.row, judge)
         if not rows:
-            _leave(left, one, entry, next(problem for kind, _, problem in said if kind in BAD and kind != FORM))
+            _leave(left, one, entry, why)
             return
-    elif not said:
-        line = entry.raw.strip() if plain and isinstance(entry.raw, bytes) else _dumped(entry.row)
-        kept.write(line + b"\n")
-        one.kept += 1
-        return
-    mended = [repaired(row) for row in rows]
-    kept.writelines(_dumped(row) + b"\n" for row in mended)
+    mended = [repaired(row) for row in rows] if said else rows
+    same = mended == [entry.row] and not entry.fault
     one.kept += len(mended)
-    one.mended += mended != [entry.row] or bool(entry.fault)
+    one.mended += not same
+    if same and plain and isinstance(entry.raw, bytes):
+        kept.write(entry.raw.strip() + b"\n")
+    else:
+        kept.writelines(_dumped(row) + b"\n" for row in mended)
 
 
 def converted(row: Mapping[str, Any], judge: Judge) -> list[dict[str, Any]]:

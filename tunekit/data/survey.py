@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 SAMPLE = 200
 """Rows by which the stage is chosen that a dataset is for."""
 
-PAIRED = "dpo"
+PAIRED = next(
+    one.name for one in sorted(STAGES.values(), key=attrgetter("suggested")) if one.suggested and one.rows.pairs
+)
 """What rows with a better and a worse answer are judged for."""
 
 SHAPELESS = (ShapelessRow, ValueError, TypeError, KeyError, AttributeError, IndexError)
@@ -52,7 +54,7 @@ class DatasetCheck:
         shape: what the rows are, for people; empty where they are of no known shape.
         columns: what must be renamed, which tunekit does by itself.
         files: one after the other, and of `validation` the numbers.
-        repeated: as `repeated_rows` gives them.
+        repeated: as `repeated_rows` gives them; of rows in both kinds of files those that are trained on.
         findings: of all files.
     """
 
@@ -133,7 +135,7 @@ def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: s
     for one in checks:
         found.take(one.findings, 0)
     done.findings = found
-    done.repeated = repeated_rows(checks)
+    done.repeated = repeated_rows(checks, sorted(range(len(checks)), key=lambda number: number not in apart))
     _tell_repeated(done)
     return done
 

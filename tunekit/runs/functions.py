@@ -13,8 +13,8 @@ from tunekit.data.files import ROWS, local_file
 from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
 from tunekit.data.look import first_rows
-from tunekit.data.read import read_rows
 from tunekit.data.rows import BROUGHT, arrive
+from tunekit.data.sound import read_rows
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, bare, formatted_rows, plugin_text, with_files
 from tunekit.engine.rewards import PACKAGES, built_in

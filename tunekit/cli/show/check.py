@@ -48,12 +48,16 @@ def _show(done: DatasetCheck, lengths: LongRows | None, *, fixed: bool) -> None:
         show_line("Columns", f"ms-swift gets {renamed}: tunekit passes --columns by itself")
     for finding in done.findings.all():
         show_line(finding.level, finding_in_words(finding, done), COLOURS[finding.level])
-    _show_lengths(lengths)
+    too_long = long_in_words(lengths)
+    if too_long:
+        show_line(WARNING, too_long, COLOURS[WARNING])
+    if lengths and lengths.measured is None:
+        show_line(NOTE, f"tokens were not counted: {lengths.why}")
     if done.rows and done.too_many:
         show_line(ERROR, f"{done.bad:,} of {done.rows:,} rows will not do: tunekit starts no run with so many", "red")
     if done.errors and not fixed:
         show_line("Fix", "--fix OUT.jsonl writes the rows that will do, or can be mended, there, and the others beside")
-    if not len(done.findings):
+    if not len(done.findings) and not too_long:
         show_line("ok", "nothing is wrong with them", "green")
 
 
@@ -83,20 +87,18 @@ def finding_in_words(finding: Finding, done: DatasetCheck) -> str:
     return f"{rows}{finding.problem} ({unit}{plural} {places}{more})"
 
 
-def _show_lengths(lengths: LongRows | None) -> None:
-    if lengths is None:
-        return
-    if lengths.measured is None:
-        show_line(NOTE, f"tokens were not counted: {lengths.why}")
-        return
+def long_in_words(lengths: LongRows | None) -> str:
+    """How many rows are too long, and what becomes of them; empty where none are, or it is not known."""
+    if lengths is None or lengths.measured is None:
+        return ""
     found = lengths.measured
     if not found.max_length or found.lengths.longest <= found.max_length:
-        return
+        return ""
     seen = len(found.lengths.rows) + found.lengths.unusable
     of = f"of {seen:,} rows" if seen >= found.lengths.total else f"of a sample of {seen:,} rows"
     some = f"{found.over:,} {of} are" if found.over else "a few rows are"
     what = "drops them" if found.dropped else "cuts them"
-    show_line(WARNING, f"{some} longer than --max_length {found.max_length:,}: ms-swift {what}", "yellow")
+    return f"{some} longer than --max_length {found.max_length:,}: ms-swift {what}"
 
 
 def _show_written(one: Mended) -> None:
