@@ -21,6 +21,7 @@ from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
+from tunekit.plan.measured import ROOT
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
