@@ -159,7 +159,9 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = bound_images(apply_rules(plan))
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
-    plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
+    environ = {**facts.environ, **request.env}
+    plan = replace(plan, env={**request.env, **environment_of(plan, environ)})
+    plan = name_for_trackers(plan, request.name or default_name(plan), request.tracked, environ)
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described else []
     if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
@@ -167,9 +169,8 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env=environment_of(plan, facts.environ),
-        secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
-        warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
+        secrets=secrets.of_plan(plan.trackers, known_environment(environ)),
+        warnings=(*plan.warnings, *rates, *tracker_notes(plan, environ), *given_way, *described),
     )
 
 

@@ -78,6 +78,8 @@ class Request:
         name: of the run; empty where tunekit is to name it.
         output_dir: the run's folder; empty for ``runs/NAME``.
         oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
+        tracked: ``project``, ``group`` and ``entity`` of the run in its trackers, where they were said.
+        env: variables that a recipe sets.
     """
 
     stage: Stage
@@ -95,6 +97,8 @@ class Request:
     output_dir: str = ""
     oom_retry: str = "neutral"
     max_attempts: int = DEFAULT_ATTEMPTS
+    tracked: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather_words(source: Source, said: Iterable[Said]) -> Words:
@@ -243,6 +247,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         output_dir=text("output_dir"),
         oom_retry=text("oom_retry", "neutral"),
         max_attempts=attempts_taken(whole("max_attempts")),
+        tracked={name: text(name) for name in ("project", "group", "entity") if text(name)},
     )
 
 

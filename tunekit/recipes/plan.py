@@ -12,7 +12,7 @@ from tunekit.plan.request import Words, read_request
 from tunekit.plan.settings import Source
 from tunekit.recipes.chain import Result, Step, decide_start, result_in, result_of, reward_words, started_from
 from tunekit.recipes.schema import BASE
-from tunekit.runs.prepare import gather_facts, prepare, refuse_too_large
+from tunekit.runs.prepare import gather_facts, prepare, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,8 +71,6 @@ def _located(part: Part, error: TunekitError) -> TunekitError:
 def refuse_large_stages(steps: Iterable[Step], states: Mapping[str, State]) -> None:
     """Stop before a launch in which a stage cannot end well. Raises TunekitError, exit code 3."""
     for step in steps:
-        if states[step.name].runs:
-            try:
-                refuse_too_large(step.run, step.request, step.facts)
-            except TunekitError as error:
-                raise TunekitError(f"stage {step.name}: {error.message}", error.hint, error.code) from error
+        error = too_large(step.run, step.request, step.facts) if states[step.name].runs else None
+        if error:
+            raise TunekitError(f"stage {step.name}: {error.message}", error.hint, error.code)

@@ -138,22 +138,23 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
     return rows_measured(plan, found) if found else None
 
 
-def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
-    """Raise TunekitError, exit code 3, and name a preset that fits, where by the estimate the GPU is too small.
+def too_large(run: Run, request: Request, facts: Facts) -> TunekitError | None:
+    """What refuses a run, exit code 3, where by the estimate the GPU is too small; it names a preset that fits.
 
     So is a machine without any for a model of more than `LARGEST_ON_CPU`, unless a CPU was asked for.
     """
     size = facts.model.params_b
     if not facts.hardware.gpus and not request.gpus and size and size > LARGEST_ON_CPU:
-        raise TunekitError(
+        return TunekitError(
             f"this machine shows no GPU, and {facts.model.id} has {size:.3g} billion parameters",
-            "nvidia-smi says whether the driver sees one; --gpus cpu trains on the CPU all the same, very slowly",
+            "nvidia-smi says whether the driver sees one; --gpus 24GB plans for another machine, and --gpus cpu trains "
+            "on the CPU all the same, very slowly",
             Exit.DOES_NOT_FIT,
         )
     peak = run.plan.peak
     if peak is None or peak.fits:
-        return
-    raise TunekitError(
+        return None
+    return TunekitError(
         f"{run.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
         f"{_nearest(request, facts)}; --force starts all the same",
         Exit.DOES_NOT_FIT,
