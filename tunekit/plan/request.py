@@ -32,6 +32,9 @@ DEFAULT_ATTEMPTS = 5
 
 RLHF_TYPE = "rlhf_type"
 
+OF_TRACKERS = ("project", "group", "entity")
+"""Options that say where trackers keep a run."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -97,7 +100,7 @@ class Request:
     output_dir: str = ""
     oom_retry: str = "neutral"
     max_attempts: int = DEFAULT_ATTEMPTS
-    tracked: Mapping[str, str] = field(default_factory=dict)
+    tracked: Mapping[str, Setting] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -247,7 +250,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         output_dir=text("output_dir"),
         oom_retry=text("oom_retry", "neutral"),
         max_attempts=attempts_taken(whole("max_attempts")),
-        tracked={name: text(name) for name in ("project", "group", "entity") if text(name)},
+        tracked={name: Setting(text(name), strongest[name][0]) for name in OF_TRACKERS if text(name)},
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan import secrets
-from tunekit.plan.settings import COMMAND_LINE, TUNEKIT, Setting, Source
+from tunekit.plan.settings import TUNEKIT, Setting, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +45,10 @@ knows the second as ``SWANLAB_API_KEY``."""
 MISREAD = (PROJECT, TOKEN)
 
 
-def name_for_trackers(plan: Plan, name: str, tracked: Mapping[str, str], environ: Mapping[str, str]) -> Plan:
+def name_for_trackers(plan: Plan, name: str, tracked: Mapping[str, Setting], environ: Mapping[str, str]) -> Plan:
     """The plan with what its trackers call the run and where they keep it; `tracked` is what the user said of that.
 
-    Raises TunekitError for a tracker that is unknown, and for what none of the trackers takes.
+    Raises TunekitError for a tracker that is unknown, and for what was said for this run and none of them takes.
     """
     for tracker in plan.trackers:
         if tracker not in TRACKERS:
@@ -67,24 +67,26 @@ def name_for_trackers(plan: Plan, name: str, tracked: Mapping[str, str], environ
         if WANDB in plan.trackers and value and OF_WANDB.fullmatch(variable) and not secrets.is_secret(variable)
     }
     plan = replace(plan, env={**variables, **plan.env})
-    for option, word in tracked.items():
-        plan = _kept_in(plan, option, word)
+    for option, said in tracked.items():
+        plan = _kept_in(plan, option, said)
     return plan
 
 
-def _kept_in(plan: Plan, option: str, word: str) -> Plan:
+def _kept_in(plan: Plan, option: str, said: Setting) -> Plan:
     """The plan whose trackers keep a run in the project, group or entity that was named."""
     takers = [TRACKED[tracker][option] for tracker in plan.trackers if option in TRACKED.get(tracker, {})]
-    if not takers:
+    if not takers and said.explicit:
         having = " or ".join(f"--report-to {tracker}" for tracker, of in TRACKED.items() if option in of)
         raise TunekitError(f"--{option} does nothing here: no tracker of this run has one", f"add {having}")
+    flags, variables = {}, {}
     for taker in takers:
-        if taker in plan.settings and plan.get(taker) != word:
+        if taker.isupper():
+            variables[taker] = str(said.value)
+        elif not plan.typed(taker):
+            flags[taker] = replace(said, why=f"--{option}")
+        elif plan.get(taker) != said.value:
             raise TunekitError(f"--{option} and --{taker} are the same", "give one of them")
-    flags = {taker: Setting(word, COMMAND_LINE, f"--{option}") for taker in takers if taker.islower()}
-    return replace(
-        plan.with_settings(flags), env={**plan.env, **{taker: word for taker in takers if not taker.islower()}}
-    )
+    return replace(plan.with_settings(flags), env={**plan.env, **variables})
 
 
 def known_environment(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -19,7 +19,8 @@ from tunekit.files import config_folder, shipped_presets
 from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS
 from tunekit.plan.measured import question_of, rows_measured
-from tunekit.plan.models.find import resolve
+from tunekit.plan.models.find import as_type, resolve
+from tunekit.plan.models.source import source_of
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
     from tunekit.plan.request import Words
+    from tunekit.plan.settings import Value
 
 
 LARGEST_ON_CPU = 1.0
@@ -87,7 +89,7 @@ def gather_facts(request: Request, around: Surroundings) -> Facts:
         environ=os.environ,
         hardware=machine,
         packages=None if machine.described else installed_packages(),
-        model=resolve(request.model, use_hf=_use_hf(request)),
+        model=as_type(resolve(request.model, use_hf=_use_hf(request)), _model_type(request)),
         liger_models=LIGER_MODELS if machine.described else liger_models(),
         memory_correction=1.0 if machine.described else learned_correction(machine),
         reward_names=names,
@@ -118,7 +120,8 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     default = default_name(plan)
     name, path = at or new_place(request.name, request.output_dir, default)
     chosen = "" if at or request.name or request.output_dir else default
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule)
+    source = source_of(plan.model, facts.environ, use_hf=_use_hf(request) or facts.model.hugging_face)
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule, source)
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:
@@ -187,7 +190,15 @@ def _functions(request: Request) -> tuple[tuple[str, ...], tuple[Function, ...],
 
 def _use_hf(request: Request) -> bool:
     """Whether model ids are meant for Hugging Face, by flag, configuration or ms-swift's own variable ``USE_HF``."""
-    for settings in (request.typed, *(layer.settings for layer in reversed(request.layers))):
-        if "use_hf" in settings:
-            return settings["use_hf"].value is True
-    return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes")
+    said = _said(request, "use_hf")
+    return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes") if said is None else said is True
+
+
+def _model_type(request: Request) -> str:
+    return str(_said(request, "model_type") or "")
+
+
+def _said(request: Request, flag: str) -> Value | None:
+    """What the user said of a flag, for this run or for all; None where that is nothing."""
+    places = (request.typed, *(layer.settings for layer in reversed(request.layers)))
+    return next((settings[flag].value for settings in places if flag in settings), None)

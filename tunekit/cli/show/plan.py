@@ -52,6 +52,7 @@ def plan_document(run: Run, problems: list[str]) -> dict[str, Any]:
         "name": run.name,
         "run_folder": str(run.path),
         "model": {"id": model.id, "params_b": model.params_b, "family": model.family, "multimodal": model.multimodal},
+        "model_source": asdict(run.source) if run.source else None,
         "preset": decided.preset,
         "preset_reason": decided.preset_reason,
         "overlays": list(decided.overlays),
@@ -121,6 +122,8 @@ def show_plan(run: Run) -> None:
     say(f"  {style(model.shown)}{size} · {_tuner(plan)} · preset {presets}")
     if plan.preset_reason:
         show_line("Preset", f"{plan.preset}, because {plan.preset_reason}")
+    if run.source:
+        show_line("Model", run.source.in_words())
     show_lines(_parts(plan))
     show_line("Hardware", plan.hardware.summary())
     show_line("Batch", _batch(run))

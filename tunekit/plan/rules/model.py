@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.adapter import adapter_in, check_base, other_base
 from tunekit.plan.models.catalogue import template_names, type_names
-from tunekit.plan.models.config import positions_of
+from tunekit.plan.models.positions import positions_of
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.settings import UNSET
 
@@ -83,6 +83,14 @@ def _beyond_positions(plan: Configuration) -> bool:
 
 
 MODEL_RULES = (
+    Rule(
+        "positions",
+        when=_beyond_positions,
+        change={"max_length": lambda plan: positions_of(plan.model)},
+        why="the model was made for no more positions in a row (max_position_embeddings in its config.json)",
+        hint="--rope_scaling yarn with --max_model_len stretches them; --packing_length makes packs longer, not rows",
+        source="transformers modeling_rope_utils.py; ms-swift 4.6 base_args/model_args.py, _init_rope_scaling",
+    ),
     Rule(
         "quantized-full",
         when=lambda plan: bool(plan.model.quantized) and plan.full,
@@ -162,15 +170,6 @@ MODEL_WARNINGS = (
         _new_tokens_unlearned,
         "the embeddings of --new_special_tokens are random and not trained under LoRA: --modules_to_save embed_tokens "
         "lm_head trains them, and takes the memory of both in full",
-    ),
-    Warn(
-        _beyond_positions,
-        "--max_length {length} is beyond the {positions} positions that the model was made for: --rope_scaling yarn "
-        "with --max_model_len stretches them",
-        lambda plan: {
-            "length": f"{plan.whole('max_length', 0):,}",
-            "positions": f"{positions_of(plan.model):,}",
-        },
     ),
     Warn(
         lambda plan: bool(_other_bases(plan)),
