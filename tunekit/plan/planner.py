@@ -14,6 +14,7 @@ from tunekit.plan.auto import (
     THE_MICRO_BATCH,
     choose_preset,
     say_what_liger_saves,
+    say_what_limits,
     solve_memory,
     what_limits,
 )
@@ -102,18 +103,30 @@ def make_plan(request: Request, facts: Facts) -> Plan:
 
 def _chosen(request: Request, facts: Facts) -> Plan:
     """The plan of ``--preset auto``."""
-    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
-    plan = solve_memory(_decide(request, facts, name, reason), facts.packages, facts.liger_models)
+    known = predictable(facts.model)
+    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=known)
+    plan = _solved(_decide(request, facts, name, reason), facts)
     peak = plan.peak
     if peak is None:
+        if known and facts.hardware.gpus:  # by what was asked for it cannot be predicted: the preset's own table counts
+            name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=False)
+            plan = _decide(request, facts, name, reason)
         return plan
-    plan = replace(plan, preset_reason=f"{reason}; {what_limits(plan, peak)}")
     if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
-    smallest = solve_memory(_decide(request, facts, LAST_RESORT, reason), facts.packages, facts.liger_models)
+    smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)
     return smallest if smallest.peak and smallest.peak.fits else plan
+
+
+def _solved(plan: Plan, facts: Facts) -> Plan:
+    """The plan with the largest micro-batch that fits, and what limits it."""
+    solved = solve_memory(plan, facts.packages, facts.liger_models)
+    if solved.peak is None:
+        return solved
+    limit = what_limits(solved, solved.peak, plan.batch.micro)
+    return replace(say_what_limits(solved, limit), preset_reason=f"{plan.preset_reason}; {limit}")
 
 
 def _finished(plan: Plan) -> Plan:

@@ -14,11 +14,12 @@ from tunekit.errors import Exit, TunekitError, did_you_mean
 from tunekit.files import parse_json, read_text
 from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
-from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
+from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
-from tunekit.plan.predict import spec_of
+from tunekit.plan.predict import corrected, largest_that_fits, spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
 from tunekit.runs.fetch import find_config
 from tunekit.runs.preflight import check_data
@@ -61,16 +62,16 @@ class Forecast:
 
     @property
     def card_gib(self) -> float:
-        """What the GPU has. Raises TunekitError without one."""
+        """What the GPU has, without vLLM's share. Raises TunekitError without one."""
         if not self.plan.hardware.gpu_gib:
             raise TunekitError("there is no GPU here to fit on", "name one: --gpus 24GB, --gpus H100")
-        return self.plan.hardware.gpu_gib
+        return self.plan.hardware.gpu_gib * (1 - self.plan.vllm_share)
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The peak: by the trace if asked for and possible, else by the estimate. Raises Unknown."""
+        """The peak: by the trace if asked for and possible, else by the plan's own estimate. Raises Unknown."""
         if not self.by_trace:
-            return estimate(self.spec)
+            return corrected(estimate(self.spec), self.plan.memory_correction)
         try:
             return trace(self.spec)
         except Unknown as error:
@@ -84,8 +85,14 @@ class Forecast:
 
     @cached_property
     def largest_micro_batch(self) -> int:
-        """The largest that fits the card, 0 where not even one row does."""
-        return largest_micro_batch(self.spec, self.card_gib)
+        """The largest that fits the card with room to spare, 0 where not even one row does: as the plan finds it."""
+        return largest_that_fits(self.spec, self.card_gib, self.plan.memory_correction)
+
+    @property
+    def planned(self) -> str:
+        """Why the plan takes another micro-batch than the largest that fits; empty where it does not."""
+        same = self.spec.micro_batch == self.largest_micro_batch
+        return "" if same else self.plan.settings[BATCH_FLAGS[0]].why
 
     @cached_property
     def levers(self) -> list[Lever]:
@@ -126,8 +133,7 @@ class Forecast:
             for liger, name in ((False, tuner), (True, f"{tuner} + Liger")):
                 kinds[name] = replace(self.spec, tuner=tuner, quant_bits=bits, liger=liger)
         return {
-            size: {name: largest_micro_batch(spec, size * GIB_PER_GB) for name, spec in kinds.items()}
-            for size in CLASSES
+            size: {name: largest_that_fits(spec, size * GIB_PER_GB) for name, spec in kinds.items()} for size in CLASSES
         }
 
     def document(self) -> dict[str, Any]:
@@ -140,6 +146,7 @@ class Forecast:
             "verdict": self.verdict,
             "micro_batch": self.spec.micro_batch,
             "largest_micro_batch": self.largest_micro_batch,
+            "planned": self.planned,
             "loss_share": self.loss_share,
             "seq_len": self.spec.seq_len,
             "data": _data(self.rows) if self.rows else None,

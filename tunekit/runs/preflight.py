@@ -9,27 +9,16 @@ from typing import TYPE_CHECKING
 from tunekit.data.files import NotHere
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError, counted
-from tunekit.files import path_of
 from tunekit.hardware import detect
-from tunekit.plan.models.others import OTHERS, check_other, is_place
 from tunekit.runs.data import check_rows
-from tunekit.runs.folder import MERGED, RESULT
 from tunekit.runs.functions import check_packages, check_rewards, settled
+from tunekit.runs.models import check_adapters, check_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
     from tunekit.runs.folder import Run
-
-ADAPTERS = {
-    **{"adapters": "model", "ref_adapters": "ref_model"},
-    **{"reward_adapters": "reward_model", "teacher_adapters": "teacher_model"},
-}
-"""Flags that name adapters, and those that name whole models instead."""
-
-IN_PARTS = "*/adapter_config.json"
-"""Where adapters of ms-swift's own kinds say what they are."""
 
 LARGE_GIB = 1.0
 """Runs that need less disk than this are started without a word."""
@@ -53,37 +42,6 @@ def check_data(plan: Plan) -> None:
 
 def _names_data(plan: Plan) -> bool:
     return plan.get("dataset") is not None or plan.get("cached_dataset") is not None
-
-
-def check_adapters(plan: Plan) -> None:
-    """Raise TunekitError for an adapter that is not there, or is none: ms-swift would ask a hub, for half a minute."""
-    for flag in ADAPTERS:
-        for name in plan.words(flag):
-            if made_before(name):
-                continue
-            folder = path_of(name)
-            if not folder.is_dir() and is_place(name):
-                there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
-                hint = f"{folder.parent} has {', '.join(there)}" if there else "give a checkpoint's folder, or a hub id"
-                raise NotHere(f"--{flag} {name} does not exist", hint)
-            if folder.is_dir() and not any(folder.glob("adapter_config.json")) and not any(folder.glob(IN_PARTS)):
-                whole = (folder / "config.json").is_file()
-                hint = f"it is a whole model: --{ADAPTERS[flag]} {name}" if whole else None
-                raise TunekitError(f"--{flag} {name} holds no adapter: there is no adapter_config.json", hint)
-
-
-def check_models(plan: Plan) -> None:
-    """Raise TunekitError for a teacher, a reward model or a reference that is not there or will not do."""
-    for flag in OTHERS:
-        for name in plan.words(flag):
-            if not made_before(name):
-                check_other(plan, flag, name)
-
-
-def made_before(name: str) -> bool:
-    """Whether a folder is what an earlier stage of a recipe will leave: it is looked for when its turn has come."""
-    folder = path_of(name)
-    return folder.name in (RESULT, MERGED) and not folder.exists()
 
 
 def check_disk(plan: Plan, path: Path) -> None:
@@ -143,7 +101,12 @@ def problems_of(run: Run, whose: str = "") -> list[str]:
     """
     plan, here = run.plan, not run.plan.hardware.described
     problems = []
-    for check in (check_data, check_adapters, check_models, *((check_packages, partial(check_disk, path=run.path)) * here)):
+    for check in (
+        check_data,
+        check_adapters,
+        check_models,
+        *((check_packages, partial(check_disk, path=run.path)) * here),
+    ):
         try:
             check(plan)
         except TunekitError as error:

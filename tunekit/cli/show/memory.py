@@ -45,6 +45,8 @@ def _print_prediction(made: Forecast) -> None:
     print_table(_parts(prediction, card))
     print(f"\npeak: {prediction.peak_at}" if prediction.peak_at else "")
     print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
+    if made.planned:
+        print(f"the plan takes {made.spec.micro_batch}: {made.planned}")
     if made.levers:
         print("\nwhat helps")
         fits = style("← fits", VERDICT_COLOURS[FITS], sys.stdout)

@@ -63,6 +63,7 @@ def plan_document(run: Run, problems: list[str]) -> dict[str, Any]:
             "effective": batch.effective,
             "tokens_per_step": decided.tokens_per_step,
         },
+        "memory": _memory_document(decided),
         "settings": {
             flag: {"value": setting.value, "source": str(setting.source), "why": setting.why}
             for flag, setting in decided.settings.items()
@@ -79,6 +80,19 @@ def plan_document(run: Run, problems: list[str]) -> dict[str, Any]:
         "warnings": list(decided.warnings),
         "missing": problems,
         "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
+    }
+
+
+def _memory_document(plan: Plan) -> dict[str, Any] | None:
+    """What a plan takes of one GPU; None where that is not known."""
+    peak = plan.peak
+    if peak is None:
+        return None
+    return {
+        "process_gib": peak.prediction.process_gib,
+        "card_gib": peak.card_gib,
+        "verdict": peak.verdict,
+        "largest_micro_batch": peak.largest_micro_batch,
     }
 
 

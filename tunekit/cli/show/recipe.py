@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from tunekit.runs.attempts import Report, Screen
 
 
-def print_script(items: list[Step], states: Mapping[str, State]) -> None:
-    """The plans on stderr, the commands on stdout: a script that does without tunekit."""
+def print_script(items: list[Step], states: Mapping[str, State], *, refused: bool = False) -> None:
+    """The plans on stderr, the commands on stdout: a script that does without tunekit; none where it is `refused`."""
     say("")
     for number, item in enumerate(items, start=1):
         show_stage(item, number, len(items), states[item.name])
         if states[item.name].runs:
             show_lines(("Note", problem) for problem in problems_of(item.run, f"stage {item.name}: "))
             show_plan(item.run)
+    if refused:
+        return
     commands = recipe_script(items, states)
     if not commands:
         say("  Nothing is to be done.")

@@ -28,7 +28,7 @@ def cached_folder(ids: Sequence[str]) -> Path | None:
 
 def folders_of(ids: Sequence[str], *, hugging_face: bool) -> list[Path]:
     """Where the client of one hub would have put a model, whether or not it has."""
-    found = []
+    found: list[Path] = []
     for owner, name in _parts(ids):
         found += _of_hugging_face(owner, name) if hugging_face else _of_modelscope(owner, name)
     return found

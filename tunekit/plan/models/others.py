@@ -86,8 +86,8 @@ def _check_tokens(model: Model, other: Model, label: str, why: str) -> None:
 
 
 def _same_file(ours: Path, theirs: Path) -> bool:
-    files = [folder / "tokenizer.json" for folder in (ours, theirs)]
-    return all(file.is_file() for file in files) and filecmp.cmp(*files, shallow=False)
+    mine, its = ours / "tokenizer.json", theirs / "tokenizer.json"
+    return mine.is_file() and its.is_file() and filecmp.cmp(mine, its, shallow=False)
 
 
 def vocabulary(folder: Path) -> dict[str, Any]:

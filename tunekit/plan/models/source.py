@@ -63,7 +63,9 @@ class ModelSource:
         if self.hub == FOLDER:
             return ", ".join(filter(None, (f"the folder {self.folder}", size, self.note)))
         by = f" by way of {self.mirror}" if self.mirror else ""
-        to_fetch = f"about {_size(self.gigabytes)} to fetch" if self.gigabytes else "to be fetched, nobody knows how much"
+        to_fetch = (
+            f"about {_size(self.gigabytes)} to fetch" if self.gigabytes else "to be fetched, nobody knows how much"
+        )
         where = f"in its cache here, whole: {self.folder}" if self.folder else to_fetch
         return ", ".join(filter(None, (f"{self.hub}{by}", where, self.note)))
 

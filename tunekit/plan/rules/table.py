@@ -123,6 +123,14 @@ RULES = (
         source="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities",
     ),
     Rule(
+        "nan-seen",
+        when=lambda plan: plan.get("logging_nan_inf_filter") is None and plan.get("torch_dtype") != "float16",
+        change={"logging_nan_inf_filter": False},
+        why="by default a loss that is not a number is logged as if it were one; only in float16 can one pass by",
+        source="transformers 5 trainer.py: the step counts with the mean of those before it, or 0",
+        quiet=True,
+    ),
+    Rule(
         "quant-method",
         when=lambda plan: plan.get("quant_bits") is not None and plan.get("quant_method") is None,
         change={"quant_method": "bnb"},
