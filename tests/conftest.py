@@ -116,6 +116,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         liger_models: frozenset[str] = frozenset(),
         memory_correction: float = 1.0,
         loss_share: float | None = None,
+        tracked: Mapping[str, Setting] | None = None,
         **typed: Value,
     ) -> Plan:
         known = resolve(model) if isinstance(model, str) else model
@@ -133,6 +134,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
             overlays=tuple(overlays),
             effective_batch=effective,
             tuning=tuning or Tuning(),
+            tracked=tracked or {},
         )
         facts = Facts(
             flags=flags,

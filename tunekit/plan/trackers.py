@@ -1,4 +1,4 @@
-"""What ``--report_to`` names asks of a plan: names that are known, a name for the run, keys, the trackers' variables."""
+"""What ``--report_to`` names asks of a plan: names that are known, a name for the run, keys, variables."""
 
 from __future__ import annotations
 

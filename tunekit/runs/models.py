@@ -21,7 +21,7 @@ ADAPTERS = {
 }
 """Flags that name adapters, and those that name whole models instead."""
 
-WITHIN = ("adapter_config.json", "*/adapter_config.json")
+WITHIN = ("adapter_config.json", "*/adapter_config.json", "adapter_model.*")
 """What says that a folder is an adapter; those of ms-swift's own kinds have it in a folder below."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ class ModelSource:
             f"about {_size(self.gigabytes)} to fetch" if self.gigabytes else "to be fetched, nobody knows how much"
         )
         where = f"in its cache here, whole: {self.folder}" if self.folder else to_fetch
-        return ", ".join(filter(None, (f"{self.hub}{by}", where, self.note)))
+        return "; ".join(filter(None, (f"{self.hub}{by}, {where}", self.note)))
 
 
 def source_of(model: Model, environ: Mapping[str, str], *, use_hf: bool) -> ModelSource:
@@ -97,7 +98,7 @@ def _obstacles(model: Model, environ: Mapping[str, str], hub: str) -> list[str]:
     if hub == HUGGING_FACE and GATED.match(hub_ids(model)[-1]):
         logged = environ.get("HF_TOKEN") or _token_file(environ).is_file()
         notes.append("gated: its terms must be accepted on its page" + ("" if logged else ", and HF_TOKEN is not set"))
-    if model.family is None:
+    elif model.family is None:
         notes.append("in no list of ms-swift: whether it is there, and who may have it, shows when it starts")
     if hub == MODELSCOPE and environ.get("HF_ENDPOINT"):
         notes.append("HF_ENDPOINT is for --use_hf true")
@@ -147,10 +148,8 @@ def _to_fetch(model: Model) -> float | None:
     """About how large the files of a model are; hubs keep weights in 16 bits, or in those of their quantization."""
     billions = model.params_b
     if not model.multimodal:  # the known shape of one that sees is that of its language model
-        try:
+        with contextlib.suppress(TunekitError):  # the name says it less exactly, or not at all
             billions = Geometry.from_config(config_of(model)).parameters / 1e9
-        except TunekitError:
-            pass  # the name says it less exactly, or not at all
     if model.quantized and model.bits is None:
         return None
     return billions * (model.bits or 16) / 8 if billions else None

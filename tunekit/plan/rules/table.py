@@ -228,7 +228,7 @@ def apply_rules(plan: Plan) -> Plan:
             if plan.typed(flag):
                 wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
                 problem = f"--{flag} {text(is_now[flag])} cannot be kept: {rule.why}"
-                raise TunekitError(problem, f"{wanted}; {rule.hint}" if rule.hint else f"drop the flag; {wanted}")
+                raise TunekitError(problem, f"drop the flag; {wanted}" + (f"; or {rule.hint}" if rule.hint else ""))
         if changes:
             plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
     return replace(plan, warnings=(*plan.warnings, *(row.line(plan) for row in WARNINGS if row.when(plan))))
