@@ -87,6 +87,7 @@ def test_one_project_said_twice_must_be_one(make):
 
 def test_the_variables_of_wandb_stand_in_the_command_and_its_key_does_not(make):
     environ = {"WANDB_PROJECT": "mine", "WANDB_MODE": "offline", "WANDB_API_KEY": "planted-key", "WANDB_TAGS": ""}
+    environ |= {"WANDB_BASE_URL": "https://me:hunter2@wandb.example"}
     plan = make(preset="7b", environ=environ, **WANDB)
     command = build_command(plan, Path("out")).shell()
     assert "WANDB_PROJECT=mine" in command
@@ -94,4 +95,5 @@ def test_the_variables_of_wandb_stand_in_the_command_and_its_key_does_not(make):
     assert 'WANDB_API_KEY="$WANDB_API_KEY"' in command
     assert "planted-key" not in command
     assert "WANDB_TAGS" not in command
+    assert "hunter2" not in command, "an address with a password is inherited, and not written down"
     assert not any(name.startswith("WANDB") for name in make(preset="7b", environ=environ).env)

@@ -390,6 +390,7 @@ def test_the_variables_of_a_recipe_are_set_in_each_stage():
     [
         ('HF_TOKEN = "x"', "HF_TOKEN is a secret", "export it"),
         ('MY_PASSWORD = "x"', "MY_PASSWORD is a secret", "export it"),
+        ('HF_ENDPOINT = "https://me:hunter2@mirror"', "HF_ENDPOINT is a secret", "export it"),
         ('LD_PRELOAD = "x.so"', "LD_PRELOAD is no variable that a recipe may set", "none that would load code"),
         ('PYTHONPATH = "."', "PYTHONPATH is no variable", "none that would load code"),
         ("NPROC_PER_NODE = 2", "NPROC_PER_NODE is tunekit's to set", "--gpus"),
@@ -405,6 +406,7 @@ def test_what_a_recipe_may_not_set(line, said, hint):
     assert f"two.toml line 2: {said}" in result.err
     assert hint in result.err
     assert "2J" not in result.err
+    assert "hunter2" not in result.err
 
 
 def test_env_must_be_a_table():

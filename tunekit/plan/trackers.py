@@ -64,7 +64,8 @@ def name_for_trackers(plan: Plan, name: str, tracked: Mapping[str, Setting], env
     variables = {
         variable: value
         for variable, value in sorted(environ.items())
-        if WANDB in plan.trackers and value and OF_WANDB.fullmatch(variable) and not secrets.is_secret(variable)
+        if WANDB in plan.trackers and value and OF_WANDB.fullmatch(variable)
+        if not secrets.is_secret(variable) and secrets.redact(value) == value  # those are inherited, and not shown
     }
     plan = replace(plan, env={**variables, **plan.env})
     for option, said in tracked.items():

@@ -10,7 +10,7 @@ from tunekit.files import line_of, path_of, read_toml
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN, canonical
 from tunekit.plan.renamed import renamed_hint
 from tunekit.plan.request import Said, words_of_value
-from tunekit.plan.secrets import is_secret
+from tunekit.plan.secrets import is_secret, redact
 from tunekit.plan.settings import text
 from tunekit.recipes.schema import BASE, Part, Recipe
 from tunekit.runs.checkpoints import is_adapter
@@ -89,7 +89,7 @@ class _Document:
         if not isinstance(section, dict):
             self._fail("env", "must be a table: [env]")
         for name, value in section.items():
-            if is_secret(name):
+            if is_secret(name) or redact(str(value)) != str(value):
                 self._fail(
                     name, "is a secret and cannot stand here", "env", "export it in the shell that starts tunekit"
                 )

@@ -23,6 +23,10 @@ from tunekit.plan.models.positions import positions_of
         ("gemma-2-9b-it", 8192),
         ("gpt-oss-20b", 131_072),
         ("org/My-Qwen2.5-7B-Instruct", None),
+        ("org/Llama-3-8B-Instruct-Gradient-1048k", None),
+        ("phi-3.5-mini-instruct", 131_072),
+        ("Phi-3-mini-128k-instruct", 131_072),
+        ("Yi-1.5-9B-Chat-16K", 16_384),
         ("org/unlisted-7b", None),
     ],
 )

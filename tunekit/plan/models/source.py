@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,10 +25,10 @@ FOLDER, HUGGING_FACE, MODELSCOPE = "folder", "Hugging Face", "ModelScope"
 MIRRORS = {HUGGING_FACE: ("HF_ENDPOINT",), MODELSCOPE: ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN")}
 """Variables that name another host (huggingface_hub/constants.py, modelscope/hub/constants.py)."""
 
-GATED = re.compile(
-    r"meta-llama/|google/(?:gemma|codegemma|paligemma|recurrentgemma|medgemma|shieldgemma)"
-    r"|(?:CohereLabs|CohereForAI)/|mistralai/(?:Mistral-7B|Mixtral|Ministral|Codestral|Mistral-Nemo|Mistral-Large)",
-    re.IGNORECASE,
+GATED = (
+    *("meta-llama/", "google/gemma", "google/codegemma", "google/paligemma", "google/recurrentgemma"),
+    *("google/medgemma", "google/shieldgemma", "coherelabs/", "cohereforai/", "mistralai/mistral-7b"),
+    *("mistralai/mixtral", "mistralai/ministral", "mistralai/codestral", "mistralai/mistral-nemo"),
 )
 """Families whose pages on Hugging Face ask for consent; ModelScope hands them out without."""
 
@@ -95,7 +94,7 @@ def _obstacles(model: Model, environ: Mapping[str, str], hub: str) -> list[str]:
     offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if environ.get(name, "").lower() in TRUE]
     if offline and hub == HUGGING_FACE:
         notes.append(f"{offline[0]} is set, so a start would not find it")
-    if hub == HUGGING_FACE and GATED.match(hub_ids(model)[-1]):
+    if hub == HUGGING_FACE and hub_ids(model)[-1].lower().startswith(GATED):
         logged = environ.get("HF_TOKEN") or _token_file(environ).is_file()
         notes.append("gated: its terms must be accepted on its page" + ("" if logged else ", and HF_TOKEN is not set"))
     elif model.family is None:
