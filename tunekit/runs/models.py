@@ -1,4 +1,4 @@
-"""The adapters and the other models that a plan names, looked for before a launch: ms-swift finds out minutes later."""
+"""The adapters, other models and files that a plan names, looked for before a launch: ms-swift finds out later."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ ADAPTERS = {
     "teacher_adapters": "teacher_model",
 }
 """Flags that name adapters, and those that name whole models instead."""
+
+CACHED = ("cached_dataset", "cached_val_dataset")
+FILES = ("external_plugins", "custom_register_path", "custom_dataset_info", "local_repo_path", *CACHED)
+"""Flags that name files and folders which are read when ms-swift starts; what is `CACHED` may be on a hub instead."""
 
 WITHIN = ("adapter_config.json", "*/adapter_config.json", "adapter_model.*")
 """What says that a folder is an adapter; those of ms-swift's own kinds have it in a folder below."""
@@ -45,6 +49,15 @@ def _check_adapter(flag: str, name: str, whole: str) -> None:
             f"--{flag} {name} holds no adapter: there is no adapter_config.json",
             f"it is a whole model: --{whole} {name}" if model else None,
         )
+
+
+def check_files(plan: Plan) -> None:
+    """Raise TunekitError for a file or a folder that a flag names and that is not there."""
+    for flag in FILES:
+        for name in plan.words(flag):
+            itself, on_a_hub = name.lstrip().startswith(("{", "[")), flag in CACHED and not is_place(name)
+            if not itself and not on_a_hub and not path_of(name).exists():
+                raise NotHere(f"--{flag} {name} does not exist", "paths begin in the folder where tunekit is called")
 
 
 def check_models(plan: Plan) -> None:

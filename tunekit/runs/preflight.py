@@ -12,9 +12,10 @@ from tunekit.errors import Exit, TunekitError, counted
 from tunekit.hardware import detect
 from tunekit.runs.data import check_rows
 from tunekit.runs.functions import check_packages, check_rewards, settled
-from tunekit.runs.models import check_adapters, check_models
+from tunekit.runs.models import check_adapters, check_files, check_models
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
@@ -29,6 +30,7 @@ def check_launch(plan: Plan, path: Path) -> None:
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
     check_models(plan)
+    check_files(plan)
     check_disk(plan, path)
 
 
@@ -99,14 +101,12 @@ def problems_of(run: Run, whose: str = "") -> list[str]:
 
     Raises TunekitError for all else that a start would refuse, as it would; `whose` begins its message.
     """
-    plan, here = run.plan, not run.plan.hardware.described
+    plan = run.plan
+    checks: list[Callable[[Plan], None]] = [check_data, check_adapters, check_models, check_files]
+    if not plan.hardware.described:
+        checks += [check_packages, partial(check_disk, path=run.path)]
     problems = []
-    for check in (
-        check_data,
-        check_adapters,
-        check_models,
-        *((check_packages, partial(check_disk, path=run.path)) * here),
-    ):
+    for check in checks:
         try:
             check(plan)
         except TunekitError as error:
