@@ -90,9 +90,9 @@ class Forecast:
 
     @property
     def planned(self) -> str:
-        """Why the plan takes another micro-batch than the largest that fits; empty where it does not."""
-        same = self.spec.micro_batch == self.largest_micro_batch
-        return "" if same else self.plan.settings[BATCH_FLAGS[0]].why
+        """Why a plan that was solved takes another micro-batch than the largest that fits; empty where it does not."""
+        micro = self.plan.settings[BATCH_FLAGS[0]]
+        return micro.why if micro.source.kind == "memory" and micro.value != self.largest_micro_batch else ""
 
     @cached_property
     def levers(self) -> list[Lever]:

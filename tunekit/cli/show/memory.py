@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, style
+from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, readable_width, style
 from tunekit.cli.show.picture import PARTS, draw_prediction, draw_what_if
 from tunekit.console import say
 from tunekit.errors import Exit
@@ -46,7 +47,7 @@ def _print_prediction(made: Forecast) -> None:
     print(f"\npeak: {prediction.peak_at}" if prediction.peak_at else "")
     print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
     if made.planned:
-        print(f"the plan takes {made.spec.micro_batch}: {made.planned}")
+        print(textwrap.fill(f"the plan takes {made.spec.micro_batch}: {made.planned}", readable_width()))
     if made.levers:
         print("\nwhat helps")
         fits = style("← fits", VERDICT_COLOURS[FITS], sys.stdout)
