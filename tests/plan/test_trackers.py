@@ -83,6 +83,9 @@ def test_one_project_said_twice_must_be_one(make):
     environ = {"SWANLAB_PROJECT": "env", "WANDB_PROJECT": "env"}
     plan = make(preset="7b", tracked=said(project="p"), environ=environ, report_to=["swanlab", "wandb"])
     assert (plan.get("swanlab_project"), plan.env["WANDB_PROJECT"]) == ("p", "p")
+    for_all = {"project": Setting("all", Source("config", "config.toml"))}
+    assert make(preset="7b", tracked=for_all, environ=environ, **WANDB).env["WANDB_PROJECT"] == "env"
+    assert make(preset="7b", tracked=for_all, **WANDB).env["WANDB_PROJECT"] == "all"
 
 
 def test_the_variables_of_wandb_stand_in_the_command_and_its_key_does_not(make):

@@ -82,7 +82,8 @@ def _kept_in(plan: Plan, option: str, said: Setting) -> Plan:
     flags, variables = {}, {}
     for taker in takers:
         if taker.isupper():
-            variables[taker] = str(said.value)
+            if said.explicit or taker not in plan.env:  # what the shell says is nearer than what holds for all runs
+                variables[taker] = str(said.value)
         elif not plan.typed(taker):
             flags[taker] = replace(said, why=f"--{option}")
         elif plan.get(taker) != said.value:
