@@ -14,6 +14,7 @@ from tunekit.plan.auto import (
     THE_MICRO_BATCH,
     choose_preset,
     say_what_liger_saves,
+    say_what_limits,
     solve_memory,
     what_limits,
 )
@@ -104,18 +105,30 @@ def make_plan(request: Request, facts: Facts) -> Plan:
 
 def _chosen(request: Request, facts: Facts) -> Plan:
     """The plan of ``--preset auto``."""
-    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
-    plan = solve_memory(_decide(request, facts, name, reason), facts.packages, facts.liger_models)
+    known = predictable(facts.model)
+    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=known)
+    plan = _solved(_decide(request, facts, name, reason), facts)
     peak = plan.peak
     if peak is None:
+        if known and facts.hardware.gpus:  # by what was asked for it cannot be predicted: the preset's own table counts
+            name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=False)
+            plan = _decide(request, facts, name, reason)
         return plan
-    plan = replace(plan, preset_reason=f"{reason}; {what_limits(plan, peak)}")
     if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
-    smallest = solve_memory(_decide(request, facts, LAST_RESORT, reason), facts.packages, facts.liger_models)
+    smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)
     return smallest if smallest.peak and smallest.peak.fits else plan
+
+
+def _solved(plan: Plan, facts: Facts) -> Plan:
+    """The plan with the largest micro-batch that fits, and what limits it."""
+    solved = solve_memory(plan, facts.packages, facts.liger_models)
+    if solved.peak is None:
+        return solved
+    limit = what_limits(solved, solved.peak, plan.batch.micro)
+    return replace(say_what_limits(solved, limit), preset_reason=f"{plan.preset_reason}; {limit}")
 
 
 def _finished(plan: Plan) -> Plan:
@@ -160,7 +173,9 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = bound_images(apply_rules(plan))
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
-    plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
+    environ = {**facts.environ, **request.env}
+    plan = replace(plan, env={**request.env, **environment_of(plan, environ)})
+    plan = name_for_trackers(plan, request.name or default_name(plan), request.tracked, environ)
     effective, raised = _effective(request, plan, [preset, *overlays])
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described else []
@@ -170,10 +185,10 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env={**request.env, **environment_of(plan, facts.environ), **pictures},
-        secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
+        env={**plan.env, **pictures},
+        secrets=secrets.of_plan(plan.trackers, known_environment(environ)),
         warnings=(
-            *(*request.notes, *plan.warnings, *rates, *tracker_notes(plan, facts.environ)),
+            *(*request.notes, *plan.warnings, *rates, *tracker_notes(plan, environ)),
             *(*raised, *given_way, *described),
         ),
     )

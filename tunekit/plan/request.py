@@ -44,6 +44,9 @@ DEFAULT_ATTEMPTS = 5
 
 RLHF_TYPE = "rlhf_type"
 
+OF_TRACKERS = ("project", "group", "entity")
+"""Options that say where trackers keep a run."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -105,6 +108,7 @@ class Request:
         oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
         notes: what was made of the words before they were read, for people.
         env: variables that were set beside them.
+        tracked: ``project``, ``group`` and ``entity`` of the run in its trackers, where they were said.
     """
 
     stage: Stage
@@ -126,6 +130,7 @@ class Request:
     oom_retry: str = "neutral"
     max_attempts: int = DEFAULT_ATTEMPTS
     notes: tuple[str, ...] = ()
+    tracked: Mapping[str, Setting] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -289,6 +294,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         max_attempts=attempts_taken(whole("max_attempts")),
         notes=words.notes,
         env=words.env,
+        tracked={name: Setting(text(name), strongest[name][0]) for name in OF_TRACKERS if text(name)},
     )
 
 

@@ -122,6 +122,14 @@ RULES = (
         source="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities",
     ),
     Rule(
+        "nan-seen",
+        when=lambda plan: plan.get("logging_nan_inf_filter") is None and plan.get("torch_dtype") != "float16",
+        change={"logging_nan_inf_filter": False},
+        why="by default a loss that is not a number is logged as if it were one; only in float16 can one pass by",
+        source="transformers 5 trainer.py: the step counts with the mean of those before it, or 0",
+        quiet=True,
+    ),
+    Rule(
         "quant-method",
         when=lambda plan: plan.get("quant_bits") is not None and plan.get("quant_method") is None,
         change={"quant_method": "bnb"},
@@ -219,7 +227,7 @@ def apply_rules(plan: Plan) -> Plan:
             if plan.typed(flag) and flag not in rule.same:
                 wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
                 problem = f"--{flag} {text(is_now[flag])} cannot be kept: {rule.why}"
-                raise TunekitError(problem, f"drop the flag; {wanted}")
+                raise TunekitError(problem, f"drop the flag; {wanted}" + (f"; or {rule.hint}" if rule.hint else ""))
         if changes:
             plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
     return replace(plan, warnings=(*plan.warnings, *(row.line(plan) for row in WARNINGS if row.when(plan))))
