@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tunekit.engine.failures import Failure
     from tunekit.recipes.chain import Step
     from tunekit.recipes.schema import Recipe
-    from tunekit.runs.attempts import Report, Screen
+    from tunekit.runs.report import Report, Screen
 
 NEW, RESUME, DONE, AGAIN, SKIPPED = "new", "resume", "done", "again", "not asked for"
 """What is to be done with a stage; `AGAIN` is for one that is done or begun, and is trained anew."""

@@ -13,6 +13,7 @@ chatty: true        that process prints, and the trainer ends before it
 say: [...]          lines to print; show: names of variables to print the values of
 memory: 30.5        GiB that PyTorch reserved, in every log line
 bars: true          progress bars, redrawn with carriage returns
+halt: "/x/stop"      at step halt_at this file appears, which ends every training that may be stopped
 unreadable: [8]     it cannot read the checkpoints of these steps
 """
 
@@ -150,7 +151,7 @@ def misbehave() -> subprocess.Popen[bytes] | None:
 
 
 STOPPED: list[int] = []
-"""The SIGTERM after which it saves and ends, as transformers does with ``--enable_jit_checkpoint true``."""
+"""The SIGTERM after which it saves and ends, as ms-swift does with ``--callbacks graceful_exit``."""
 
 
 def wait_for_go(output: Path) -> None:
@@ -200,7 +201,7 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
 def main() -> None:
     flags = read_flags(sys.argv[1:])
     output = Path(flags["output_dir"])
-    if flags.get("enable_jit_checkpoint") == "true":
+    if "graceful_exit" in flags.get("callbacks", "").split():
         signal.signal(signal.SIGTERM, lambda number, _: STOPPED.append(number))
     misbehave()
     check_data(flags)
@@ -213,6 +214,9 @@ def main() -> None:
         while step < steps and not STOPPED:
             step += 1
             train_step(step, steps, flags, output)
+            if step == TOLD.get("halt_at"):
+                Path(TOLD["halt"]).touch()
+                STOPPED.append(0)
     finally:  # as ms-swift does, also after a failure
         link = output / "last-checkpoint"
         last = str(link.resolve()) if link.exists() else None
