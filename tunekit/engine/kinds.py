@@ -62,7 +62,7 @@ REMEDIES = {
     Kind.KILLED: "nothing is lowered: the kernel ended nothing for want of memory here, so a scheduler, a limit or a "
     "person did; tunekit resume goes on from the last checkpoint",
     Kind.DISK: "make room, then go on with tunekit resume; --save_total_limit 2 keeps fewer checkpoints, "
-    "--save_only_model true smaller ones (they cannot be resumed)",
+    '--save_only_model true smaller ones (they cannot be resumed). "File too large" is a limit of the shell: ulimit -f',
     Kind.NETWORK: "for a model or dataset: --use_hf true (Hugging Face instead of ModelScope), a mirror "
     "(HF_ENDPOINT=https://hf-mirror.com), or a folder on this machine; for a tracker: --report-to none",
 }
@@ -141,8 +141,8 @@ PATTERNS = tuple(
         (Kind.KILLED, True, r"^\s*traceback\s*: Signal 9 \(SIGKILL\) received by PID \d+"),
         (Kind.NCCL, True, r"^(?:ncclInternalError|ncclSystemError|ncclUnhandledCudaError|ncclRemoteError).*"),
         (Kind.NCCL, True, r"^(?:\[rank\d+\]:)?\[.*ProcessGroupNCCL.*Watchdog caught collective operation timeout.*"),
-        (Kind.DISK, False, r"^OSError: (?:\[Errno (?:28|122)\]|Not enough disk space).*"),
-        (Kind.DISK, False, r"^(?:[\w.]+\.)?SafetensorError: .*(?:os error (?:28|122)\)|StorageFull).*"),
+        (Kind.DISK, False, r"^OSError: (?:\[Errno (?:27|28|122)\]|Not enough disk space).*"),
+        (Kind.DISK, False, r"^(?:[\w.]+\.)?SafetensorError: .*(?:os error (?:27|28|122)\)|StorageFull).*"),
         # torch.save on a full disk: https://github.com/pytorch/pytorch/issues/31620
         (Kind.DISK, False, r"^RuntimeError: .*(?:PytorchStreamWriter failed writing file|unexpected pos \d+ vs \d+).*"),
         (Kind.USAGE, False, r"^ValueError: remaining_argv: .*"),

@@ -14,6 +14,7 @@ say: [...]          lines to print; show: names of variables to print the values
 memory: 30.5        GiB that PyTorch reserved, in every log line
 bars: true          progress bars, redrawn with carriage returns
 halt: "/x/stop"      at step halt_at this file appears, which ends every training that may be stopped
+ballast: 400000     bytes that every optimizer takes
 unreadable: [8]     it cannot read the checkpoints of these steps
 """
 
@@ -125,6 +126,7 @@ def save(output: Path, step: int, micro: int) -> None:
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("archive/data.pkl", f"{name} of step {step}")
+            archive.writestr("archive/ballast", bytes(TOLD.get("ballast", 0) if name == "optimizer.pt" else 0))
     state = {"global_step": step, "train_batch_size": micro}
     (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     link = output / "last-checkpoint"
