@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-SAVE_STEPS, STEPS, ROWS, BATCH = 4, 36, 64, 32
+SAVE_STEPS, STEPS, ROWS, BATCH = 2, 20, 64, 32
 PATIENCE = 600
 """Seconds after which a wait is given up; nothing is promised about time."""
 MEMORY_LIMIT = 7_500_000
@@ -341,7 +341,7 @@ def broken_run(case: Case, chance: random.Random, reference: dict[int, float], *
         if name == "stop early":
             time.sleep(chance.uniform(0, 8))
         else:
-            target = case.resumed() + chance.randint(2, 6)
+            target = case.resumed() + chance.randint(2, 4)
             case.wait(lambda target=target: case.reached() >= target, process)
             time.sleep(chance.uniform(0, 0.5))
         if number == at_twice:
@@ -357,7 +357,7 @@ def broken_run(case: Case, chance: random.Random, reference: dict[int, float], *
 def pair_run(case: Case, chance: random.Random, reference: dict[int, float]) -> None:
     """Two processes are stopped together, and go on together."""
     process = case.go_on(case.first())
-    target = chance.randint(2, 9)
+    target = chance.randint(2, 6)
     case.wait(lambda: case.reached() >= target, process)
     stop(case, process, chance, "pair")
     ended(case, case.go_on(case.command("resume", "it")), "pair", reference, 1e-3)
@@ -417,7 +417,7 @@ def main() -> int:
     asked = parser.parse_args()
     model, folder = (asked.folder / "tiny").resolve(), asked.folder.resolve()
     tallies = {name: Tally() for name in ("stop", "killed", "disk", "cut", "data", "twice", "pair", "memory")}
-    long = ("--max_steps", str(STEPS), "--micro-batch", "8")
+    long = ("--max_steps", str(STEPS), "--micro-batch", "16")
     say("a run that nothing happens to")
     whole = Case(folder / "whole", model, tallies, *long)
     if whole.start(whole.first()).wait(PATIENCE):
