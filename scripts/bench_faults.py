@@ -49,6 +49,8 @@ PATIENCE = 600
 """Seconds after which a wait is given up; nothing is promised about time."""
 MEMORY_LIMIT = 7_500_000
 """KiB of address space in which a micro-batch of 32 long rows does not fit, and a smaller one does."""
+LOADS = 8.0
+"""Seconds in which ms-swift loads on any machine."""
 DISK = "192m"
 MARK = "BENCH_FAULTS_RUN"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -208,7 +210,6 @@ class Case:
         """A fault has happened, and its process has ended: look at what is left and what is said."""
         self.happens(name)
         self.open.append(name)
-        self.before = self.reached()
         deadline = time.monotonic() + 30
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -218,6 +219,7 @@ class Case:
             say(f"  ORPHAN after {name}: {process.pid} {' '.join(process.cmdline())[:100]}")
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self.before = self.reached()
         said = self.said()
         self.check(name, "an error of tunekit's own", true="fault of tunekit" not in said and "Traceback" not in said)
 
@@ -248,7 +250,8 @@ def kill_trainer(case: Case, process: subprocess.Popen[bytes], _chance: random.R
     """SIGKILL to the trainer, as the kernel does."""
     for trainer in case.alive():
         with contextlib.suppress(psutil.Error):
-            if "pt.py" in " ".join(trainer.cmdline()):
+            words = trainer.cmdline()
+            if "--output_dir" in words and not words[1].endswith("main.py"):  # which is what starts it
                 trainer.kill()
     case.check("killed", "exit code", true=process.wait(PATIENCE) == 1)
     case.injected("killed")
@@ -339,7 +342,8 @@ def broken_run(case: Case, chance: random.Random, reference: dict[int, float], *
     for number, (name, fault) in enumerate(faults):
         process = case.go_on(command)
         if name == "stop early":
-            time.sleep(chance.uniform(0, 8))
+            moment = time.monotonic() + chance.uniform(0, LOADS)
+            case.wait(lambda moment=moment: time.monotonic() > moment or case.reached() > case.resumed(), process)
         else:
             target = case.resumed() + chance.randint(2, 4)
             case.wait(lambda target=target: case.reached() >= target, process)
