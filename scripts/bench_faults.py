@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+ROOT = Path(__file__).resolve().parents[1]
+"""The tunekit that is tried is the one beside this file."""
 SAVE_STEPS, STEPS, ROWS, BATCH = 2, 20, 64, 32
 PATIENCE = 600
 """Seconds after which a wait is given up; nothing is promised about time."""
@@ -108,6 +110,7 @@ class Case:
         self.place, self.model, self.tallies = place, model, tallies
         self.words, self.mark = words, uuid.uuid4().hex
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TUNEKIT_", "NPROC"))}
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
         mine = {"TUNEKIT_CONFIG": f"{place}/config", "TUNEKIT_CACHE": f"{place}/cache", MARK: self.mark}
         self.env = {**kept, **mine, **env}
         self.data, self.run, self.screen = place / "rows.jsonl", place / "runs/it", place / "screen.txt"
