@@ -25,7 +25,7 @@ from tunekit.plan.options import (
     canonical,
 )
 from tunekit.plan.renamed import renamed_hint
-from tunekit.plan.settings import COMMAND_LINE, UNSET, Layer, Setting, Source
+from tunekit.plan.settings import COMMAND_LINE, UNSET, Setting, Source
 from tunekit.plan.strategies import Tuning
 from tunekit.stages import STAGES
 
@@ -114,7 +114,7 @@ class Request:
     stage: Stage
     model: str
     typed: Mapping[str, Setting] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Mapping[str, Setting], ...] = ()
     preset: str = "auto"
     overlays: tuple[str, ...] = ()
     effective_batch: Setting | None = None
@@ -247,7 +247,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
     Raises TunekitError where a word does not fit, or a flag is unknown or tunekit's own to set: of all such words.
     """
     wrong = Wrong()
-    layers = tuple(Layer(place.source, _settings(place, stage, flags, wrong)) for place in others)
+    layers = tuple(_settings(place, stage, flags, wrong) for place in others)
     typed = _settings(words, stage, flags, wrong)
     strongest = {name: (place.source, said) for place in (*others, words) for name, said in place.said.items()}
     with wrong.noted():

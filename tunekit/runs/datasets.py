@@ -12,7 +12,7 @@ from tunekit.data.look import look_at
 from tunekit.data.registry import find_datasets, name_of_swift2
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import path_of, read_json
-from tunekit.plan.settings import Layer, Setting, Source
+from tunekit.plan.settings import Setting, Source
 from tunekit.runs.columns import convert_hint
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def name_datasets(request: Request, *, use_hf: bool = False) -> tuple[Request, l
 
     Raises TunekitError where a name, or what a table says of it, cannot be had with ms-swift.
     """
-    of_layers = [layer.settings for layer in request.layers]
-    settings = [request.typed, *reversed(of_layers)]
+    settings = [request.typed, *reversed(request.layers)]
     where = {flag: next((found for found in settings if flag in found), None) for flag in FLAGS}
     words = {flag: _list(found[flag].value) for flag, found in where.items() if found is not None}
     info = next((_list(found[INFO].value) for found in settings if INFO in found), [])
@@ -51,7 +50,7 @@ def name_datasets(request: Request, *, use_hf: bool = False) -> tuple[Request, l
     request = replace(
         request,
         typed={**_changed(request.typed, changed), **{flag: Setting(value, REGISTRY) for flag, value in more.items()}},
-        layers=tuple(Layer(layer.source, _changed(layer.settings, changed)) for layer in request.layers),
+        layers=tuple(_changed(layer, changed) for layer in request.layers),
         image_root=request.image_root or root,
     )
     return request, notes

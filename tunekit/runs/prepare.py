@@ -211,5 +211,5 @@ def _model_type(request: Request) -> str:
 
 def _said(request: Request, flag: str) -> Value | None:
     """What the user said of a flag, for this run or for all; None where that is nothing."""
-    places = (request.typed, *(layer.settings for layer in reversed(request.layers)))
+    places = (request.typed, *reversed(request.layers))
     return next((settings[flag].value for settings in places if flag in settings), None)
