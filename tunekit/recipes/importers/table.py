@@ -1,30 +1,36 @@
 """The table of a dialect: what becomes of each key of another tool. One TOML file each, in ``tables/``.
 
-A row is named as the key is there (dotted where nested; ``*`` stands for one name). It holds exactly one of
+A row is named as the key is there (dotted where nested; ``*`` stands for one name or number). It holds exactly one of
 
-    to = "max_length"           a flag of ms-swift that gets the value (`values` maps some of them)
+    to = "max_length"           a flag of ms-swift that gets the value
     by = "samples"              a function of the dialect, which knows more than a row can say
     default = "…"               nothing to write: ms-swift does the same by itself, and why
     elsewhere = "…"             done in another way, and where
     lost = "…"                  cannot be had, and why
 
-and may hold ``why`` (for people), ``values = {all = "all-linear"}``, ``absent = VALUE``: the value that the other tool
+and may hold ``why`` (for people), ``values = {all = "all-linear"}`` ("" where the flag is to be left out), ``absent =
+VALUE``: the value that the other tool
 takes where the key is not written, translated as if it stood there wherever ms-swift's own default is another one; and
-``only = ["dpo"]``: the stages in which `absent` counts.
+``only = ["dpo"]``: the commands (``sft``), kinds of RLHF (``dpo``) and of tuning (``lora``) in which `absent` counts,
+which are all that train where it is left out. A row that is ``lost`` may name with ``harmless = VALUE`` (or a list of
+them) what loses nothing: the key is then the same by default.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tunekit.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TABLES = Path(__file__).parent / "tables"
 KINDS = ("to", "by", "default", "elsewhere", "lost")
+MORE = ("why", "values", "absent")
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,29 @@ class Rule:
     values: Mapping[str, Any] = field(default_factory=dict)
     absent: Any = None
     only: tuple[str, ...] = ()
+    harmless: tuple[Any, ...] = ()
 
 
 def read_table(name: str) -> dict[str, Rule]:
     """The rules of ``tables/NAME.toml`` by their keys."""
-    rows = tomllib.loads((TABLES / f"{name}.toml").read_text(encoding="utf-8"))
+    rows, _ = read_toml(TABLES / f"{name}.toml")
     return {key: _rule(key, row) for key, row in rows.items()}
+
+
+@cache
+def swift_defaults() -> Mapping[str, Mapping[str, Any]]:
+    """What ms-swift 4.6 takes by itself: flag → value, under ``all``, and by command or kind of RLHF."""
+    return read_toml(TABLES / "swift.toml")[0]
 
 
 def _rule(key: str, row: Mapping[str, Any]) -> Rule:
     (kind,) = (kind for kind in KINDS if kind in row)
-    more = {name: row[name] for name in ("why", "values", "absent") if name in row}
-    return Rule(key, kind, row[kind], only=tuple(row.get("only", ())), **more)
+    harmless = row.get("harmless", ())
+    return Rule(
+        key,
+        kind,
+        row[kind],
+        only=tuple(row.get("only", ())),
+        harmless=tuple(harmless) if isinstance(harmless, list) else (harmless,),
+        **{name: row[name] for name in MORE if name in row},
+    )

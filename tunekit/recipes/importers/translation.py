@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from tunekit.errors import did_you_mean
+from tunekit.recipes.importers.source import Entry, Source
+from tunekit.recipes.importers.table import swift_defaults
 
-    from tunekit.recipes.importers.source import Entry, Source
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from tunekit.recipes.importers.table import Rule
 
 TRANSLATED, DEFAULT, ELSEWHERE, LOST, UNKNOWN = "translated", "default", "elsewhere", "lost", "unknown"
 """What becomes of a key; each ends in exactly one of them."""
+
+WORST_FIRST = (UNKNOWN, LOST, TRANSLATED, ELSEWHERE, DEFAULT)
+
+TRAINS = ("sft", "pt", "rlhf")
+"""Commands of ms-swift that train."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +112,152 @@ class Dialect:
 
 def words_of(value: Any) -> list[str]:
     """A value as the words of a flag: ``true`` and ``false`` in small letters, a list a word each, a dict as JSON."""
-    raise NotImplementedError
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, dict):
+        return [json.dumps(value, ensure_ascii=False, default=str)]
+    if isinstance(value, (list, tuple)):
+        return [word for item in value for word in words_of(item)]
+    return [str(value)]
 
 
 def translate_source(source: Source, dialect: Dialect) -> list[Draft]:
     """The runs that a source asks for; every key of it ends in exactly one outcome, its tool's own defaults too."""
-    raise NotImplementedError
+    return [_translate(part, dialect) for part in dialect.split(source)]
+
+
+def _translate(source: Source, dialect: Dialect) -> Draft:
+    entries = {entry.key: entry for entry in _spread(source.entries, dialect.rules, source.lines)}
+    source = replace(source, entries=tuple(entries.values()))
+    values = source.values()
+    draft = Draft(source)
+    dialect.begin(draft)
+    written: list[Outcome] = []
+    for rule in dialect.rules.values():
+        if rule.absent is not None and values.get(rule.key) is None and _counts(draft, rule):
+            written += _default_of(draft, dialect, rule, values)
+    for entry in entries.values():
+        _apply(draft, dialect, entry, values)
+    draft.outcomes += written
+    dialect.finish(draft)
+    return draft
+
+
+def _spread(entries: tuple[Entry, ...], rules: Mapping[str, Rule], lines: Mapping[str, int]) -> Iterator[Entry]:
+    """The entries, tables taken apart where the rules name what is inside them."""
+    for entry in entries:
+        inside = dict(enumerate(entry.value)) if isinstance(entry.value, list) else entry.value
+        if rule_for(entry.key, rules) or not (isinstance(inside, dict) and inside and _holds(entry.key, rules)):
+            yield entry
+            continue
+        parts = (Entry(f"{entry.key}.{name}", value) for name, value in inside.items())
+        known = tuple(replace(part, line=lines.get(part.key, entry.line)) for part in parts)
+        yield from _spread(known, rules, lines)
+
+
+def rule_for(key: str, rules: Mapping[str, Rule]) -> Rule | None:
+    """The rule of a key, by its name or by one with ``*``; None where the table has none."""
+    if key in rules:
+        return rules[key]
+    parts = key.split(".")
+    fitting = (rule for name, rule in rules.items() if "*" in name and _fits(parts, name.split(".")))
+    return next(fitting, None)
+
+
+def _fits(parts: list[str], names: list[str]) -> bool:
+    return len(parts) == len(names) and all(name in ("*", part) for part, name in zip(parts, names, strict=True))
+
+
+def _holds(key: str, rules: Mapping[str, Rule]) -> bool:
+    """Whether rules name something inside of `key`."""
+    parts = key.split(".")
+    heads = (name.split(".")[: len(parts)] for name in rules if name.count(".") >= len(parts))
+    return any(_fits(parts, head) for head in heads)
+
+
+def _counts(draft: Draft, rule: Rule) -> bool:
+    kinds = {draft.command, *draft.flags.get("rlhf_type", ()), *draft.flags.get("tuner_type", ())}
+    return bool(kinds & set(rule.only)) if rule.only else draft.command in TRAINS
+
+
+def _default_of(draft: Draft, dialect: Dialect, rule: Rule, values: Mapping[str, Any]) -> list[Outcome]:
+    """Write what the other tool takes where a key is absent, unless ms-swift takes it as well."""
+    before, reported = dict(draft.flags), len(draft.outcomes)
+    _apply(draft, dialect, Entry(rule.key, rule.absent), values)
+    outcomes = draft.outcomes[reported:]
+    del draft.outcomes[reported:]
+    for name in [name for name in draft.flags if name not in before]:
+        if same_by_default(draft, name):
+            del draft.flags[name]
+    kept = [replace(it, value=None, flags=tuple(n for n in it.flags if _is_set(draft, n))) for it in outcomes]
+    title = f"{dialect.title}'s default"
+    return [replace(it, why=f"{title}: {it.why}" if it.why else title) for it in kept if it.flags or it.status == LOST]
+
+
+def _is_set(draft: Draft, name: str) -> bool:
+    return name.startswith("env:") or name in draft.flags
+
+
+def same_by_default(draft: Draft, flag: str) -> bool:
+    """Whether ms-swift does by itself what `draft` sets with this flag."""
+    shared = swift_defaults()
+    kinds = ("all", draft.command, *draft.flags.get("rlhf_type", ()))
+    table = {name: value for kind in kinds for name, value in shared.get(kind, {}).items()}
+    return flag in table and _comparable(words_of(table[flag])) == _comparable(draft.flags[flag])
+
+
+def _comparable(words: list[str]) -> list[Any]:
+    def one(word: str) -> Any:
+        try:
+            return float(word)
+        except ValueError:
+            return word
+
+    return [one(word) for word in words]
+
+
+def _apply(draft: Draft, dialect: Dialect, entry: Entry, values: Mapping[str, Any]) -> None:
+    """Let the rule of a key do its work, and report the key once whatever that did."""
+    rule = rule_for(entry.key, dialect.rules)
+    before = len(draft.outcomes)
+    if rule is None:
+        hint = did_you_mean(entry.key, dialect.rules)
+        draft.leave(entry, UNKNOWN, f"{dialect.title} knows no such key" + (f"; {hint}" if hint else ""))
+    elif rule.kind == "by":
+        dialect.functions[rule.text](draft, entry, values)
+    elif rule.kind == "to":
+        _set_flag(draft, rule, entry)
+    elif rule.kind == LOST and entry.value in rule.harmless:
+        draft.leave(entry, DEFAULT, "it asks for nothing")
+    elif rule.kind == ELSEWHERE:
+        draft.leave(entry, ELSEWHERE, rule.why or rule.text, rule.text)
+    else:
+        draft.leave(entry, rule.kind, rule.text)
+    said = draft.outcomes[before:]
+    if not said:
+        draft.leave(entry, DEFAULT, (rule.why if rule else "") or "nothing to write")
+    elif len(said) > 1:  # a function that set flags one by one
+        draft.outcomes[before:] = [_joined(said)]
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    """One outcome of several of one key: what is worst of it, with all flags and reasons."""
+    worst = min(outcomes, key=lambda it: WORST_FIRST.index(it.status))
+    flags = tuple(dict.fromkeys(flag for it in outcomes for flag in it.flags))
+    whys = "; ".join(dict.fromkeys(it.why for it in outcomes if it.why))
+    return replace(worst, flags=flags, why=whys)
+
+
+def _set_flag(draft: Draft, rule: Rule, entry: Entry) -> None:
+    value = rule.absent if entry.value is None else entry.value
+    if value is None:
+        draft.leave(entry, DEFAULT, "not set")
+        return
+    word = words_of(value)
+    mapped = rule.values.get(word[0]) if len(word) == 1 else None
+    if mapped == "":
+        draft.leave(entry, DEFAULT, rule.why or "ms-swift chooses by itself")
+    else:
+        draft.put(entry, rule.why, **{rule.text: value if mapped is None else mapped})

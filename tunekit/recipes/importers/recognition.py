@@ -1,0 +1,52 @@
+"""Which tool a source is of, and the runs that a file asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunekit.errors import TunekitError, did_you_mean
+from tunekit.recipes.importers.reader import read_sources
+from tunekit.recipes.importers.translation import translate_source
+
+if TYPE_CHECKING:
+    from tunekit.recipes.importers.source import Source
+    from tunekit.recipes.importers.translation import Dialect, Draft
+
+DIALECTS: tuple[Dialect, ...] = ()
+"""All that are understood; where two are as likely, the first counts."""
+
+
+def dialect_called(name: str) -> Dialect:
+    """The dialect that ``--from`` names. Raises TunekitError."""
+    names = [dialect.name for dialect in DIALECTS]
+    if name not in names:
+        hint = did_you_mean(name, names) or f"there are: {', '.join(names)}"
+        raise TunekitError(f"--from {name}: no such tool is known", hint)
+    return DIALECTS[names.index(name)]
+
+
+def likeliest(source: Source) -> Dialect | None:
+    """The dialect that a source is most like; None where it is like none."""
+    scored = [(dialect.likeness(source), dialect) for dialect in DIALECTS]
+    best = max(score for score, _ in scored)
+    return next(dialect for score, dialect in scored if score == best) if best > 0 else None
+
+
+def import_file(word: str, name: str = "") -> tuple[Dialect, list[Draft]]:
+    """The runs in a file (``-``: standard input), of the tool that is named, else of the one that it is most like.
+
+    Raises TunekitError where there is nothing to import.
+    """
+    sources = read_sources(word)
+    pairs = [(source, likeliest(source)) for source in sources]
+    if name:
+        asked = dialect_called(name)
+        mine = [source for source, _ in pairs if asked.likeness(source) > 0]
+        pairs = [(source, asked) for source in mine or sources[-1:]]
+    found = [(source, dialect) for source, dialect in pairs if dialect]
+    if not found:
+        names = ", ".join(dialect.title for dialect in DIALECTS)
+        where = "standard input" if word == "-" else word
+        raise TunekitError(f"{where}: no run of a tool that is known: {names}", "--from NAME says which it is")
+    drafts = [draft for source, dialect in found for draft in translate_source(source, dialect)]
+    return found[0][1], drafts
