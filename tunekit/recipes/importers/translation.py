@@ -149,7 +149,7 @@ def _spread(entries: tuple[Entry, ...], rules: Mapping[str, Rule], lines: Mappin
     """The entries, tables taken apart where the rules name what is inside them."""
     for entry in entries:
         inside = dict(enumerate(entry.value)) if isinstance(entry.value, list) else entry.value
-        if rule_for(entry.key, rules) or not (isinstance(inside, dict) and inside and _holds(entry.key, rules)):
+        if not (isinstance(inside, dict) and inside and _holds(entry.key, rules)):
             yield entry
             continue
         parts = (Entry(f"{entry.key}.{name}", value) for name, value in inside.items())
@@ -222,7 +222,9 @@ def _apply(draft: Draft, dialect: Dialect, entry: Entry, values: Mapping[str, An
     """Let the rule of a key do its work, and report the key once whatever that did."""
     rule = rule_for(entry.key, dialect.rules)
     before = len(draft.outcomes)
-    if rule is None:
+    if entry.value is None and (rule or _holds(entry.key, dialect.rules)):
+        draft.leave(entry, DEFAULT, "not set")
+    elif rule is None:
         hint = did_you_mean(entry.key, dialect.rules)
         draft.leave(entry, UNKNOWN, f"{dialect.title} knows no such key" + (f"; {hint}" if hint else ""))
     elif rule.kind == "by":
@@ -251,11 +253,7 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
 
 
 def _set_flag(draft: Draft, rule: Rule, entry: Entry) -> None:
-    value = rule.absent if entry.value is None else entry.value
-    if value is None:
-        draft.leave(entry, DEFAULT, "not set")
-        return
-    word = words_of(value)
+    value, word = entry.value, words_of(entry.value)
     mapped = rule.values.get(word[0]) if len(word) == 1 else None
     if mapped == "":
         draft.leave(entry, DEFAULT, rule.why or "ms-swift chooses by itself")
