@@ -15,7 +15,7 @@ from tunekit.recipes.importers.translation import DEFAULT, LOST, Dialect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Source
+    from tunekit.recipes.importers.source import Entry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -56,7 +56,7 @@ TEMPLATES = {
 """Chat templates of axolotl and the nearest of ms-swift."""
 
 
-def likeness(source: Source) -> int:
+def likeness(source: Origin) -> int:
     """A call of axolotl, or a file with keys that only axolotl has."""
     if any(re.fullmatch(r"axolotl(\..*)?|.*/axolotl", word) for word in source.program[:1]):
         return 100

@@ -13,7 +13,7 @@ from tunekit.errors import TunekitError
 from tunekit.files import line_of, parse_json, parse_toml, path_of, read_text, shortened
 from tunekit.recipes.importers.launchers import take_off_launchers
 from tunekit.recipes.importers.shell import Call, read_script
-from tunekit.recipes.importers.source import Entry, Source, typed_word
+from tunekit.recipes.importers.source import Entry, Origin, typed_word
 from tunekit.recipes.importers.yaml import parse_yaml
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SUBCOMMAND = re.compile(r"[a-z][a-z0-9_-]*")
 ASSIGNED = re.compile(r"\+{0,2}([A-Za-z_][A-Za-z0-9_.]*)=(.*)", re.DOTALL)
 
 
-def read_sources(word: str) -> list[Source]:
+def read_sources(word: str) -> list[Origin]:
     """What stands in a file, or for ``-`` on standard input: one source, or of a script one for each command.
 
     Raises TunekitError, with the file and the line, where it cannot be read.
@@ -51,15 +51,15 @@ def _text_of(path: Path) -> str:
         raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
 
 
-def _sources(text: str, path: Path | None, folder: Path) -> list[Source]:
+def _sources(text: str, path: Path | None, folder: Path) -> list[Origin]:
     kind = path.suffix.lower() if path else ""
     if kind not in (*SETTINGS, ".sh", ".bash", ".py"):
         kind = _guessed(text)
     if kind == ".py":
-        return [Source((), (), folder, path, text=text)]
+        return [Origin((), (), folder, path, text=text)]
     if kind in SETTINGS:
         entries, lines = _settings(text, kind, str(path or "standard input"))
-        return [Source((), entries, folder, path, text=text, lines=lines)]
+        return [Origin((), entries, folder, path, text=text, lines=lines)]
     calls = read_script(text)
     if not calls:
         raise TunekitError(f"{path or 'standard input'}: no command and no setting is in it")
@@ -109,12 +109,12 @@ def _json_line(text: str, key: str) -> int | None:
     return text.count("\n", 0, place) + 1 if place >= 0 else None
 
 
-def _of_call(call: Call, path: Path | None, folder: Path, text: str) -> Source:
+def _of_call(call: Call, path: Path | None, folder: Path, text: str) -> Origin:
     launched = take_off_launchers(call.words, call.env)
     folder = folder / call.folder if call.folder and "$" not in call.folder else folder
     program, rest = _program(launched.words or list(call.words))
     entries, unread, lines = _arguments(rest, folder)
-    return Source(
+    return Origin(
         program,
         tuple(entries),
         folder,

@@ -9,7 +9,7 @@ from tunekit.recipes.importers.reader import read_sources
 from tunekit.recipes.importers.translation import translate_source
 
 if TYPE_CHECKING:
-    from tunekit.recipes.importers.source import Source
+    from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Dialect, Draft
 
 DIALECTS: tuple[Dialect, ...] = ()
@@ -25,7 +25,7 @@ def dialect_called(name: str) -> Dialect:
     return DIALECTS[names.index(name)]
 
 
-def likeliest(source: Source) -> Dialect | None:
+def likeliest(source: Origin) -> Dialect | None:
     """The dialect that a source is most like; None where it is like none."""
     scored = [(dialect.likeness(source), dialect) for dialect in DIALECTS]
     best = max(score for score, _ in scored)

@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """One call of a program, or one file of settings; a script may hold several.
 
     Attributes:

@@ -34,7 +34,7 @@ MORE = ("why", "values", "absent")
 
 
 @dataclass(frozen=True)
-class Rule:
+class KeyRule:
     """What becomes of one key; `kind` is one of `KINDS` and `text` its value in the table."""
 
     key: str
@@ -47,7 +47,7 @@ class Rule:
     harmless: tuple[Any, ...] = ()
 
 
-def read_table(name: str) -> dict[str, Rule]:
+def read_table(name: str) -> dict[str, KeyRule]:
     """The rules of ``tables/NAME.toml`` by their keys."""
     rows, _ = read_toml(TABLES / f"{name}.toml")
     return {key: _rule(key, row) for key, row in rows.items()}
@@ -59,10 +59,10 @@ def swift_defaults() -> Mapping[str, Mapping[str, Any]]:
     return read_toml(TABLES / "swift.toml")[0]
 
 
-def _rule(key: str, row: Mapping[str, Any]) -> Rule:
+def _rule(key: str, row: Mapping[str, Any]) -> KeyRule:
     (kind,) = (kind for kind in KINDS if kind in row)
     harmless = row.get("harmless", ())
-    return Rule(
+    return KeyRule(
         key,
         kind,
         row[kind],

@@ -15,7 +15,7 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tunekit.recipes.importers.source import Source
+    from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Draft
 
     Translate = Callable[[Draft, Entry, Mapping[str, Any]], None]
@@ -245,7 +245,7 @@ def take_accelerate(draft: Draft, name: str) -> None:
         draft.put(Entry("mixed_precision", settings["mixed_precision"]), f"of {name}", torch_dtype=word)
 
 
-def _settings_of(source: Source, name: str) -> dict[str, Any]:
+def _settings_of(source: Origin, name: str) -> dict[str, Any]:
     try:
         entries, _ = read_settings(source.folder / name)
     except TunekitError:

@@ -7,20 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import did_you_mean
-from tunekit.recipes.importers.source import Entry, Source
+from tunekit.recipes.importers.source import Entry, Origin
 from tunekit.recipes.importers.table import swift_defaults
+from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tunekit.recipes.importers.table import Rule
+    from tunekit.recipes.importers.table import KeyRule
 
 TRANSLATED, DEFAULT, ELSEWHERE, LOST, UNKNOWN = "translated", "default", "elsewhere", "lost", "unknown"
 """What becomes of a key; each ends in exactly one of them."""
 
 WORST_FIRST = (UNKNOWN, LOST, TRANSLATED, ELSEWHERE, DEFAULT)
 
-TRAINS = ("sft", "pt", "rlhf")
+TRAINS = frozenset(stage.command for stage in STAGES.values())
 """Commands of ms-swift that train."""
 
 
@@ -55,8 +56,8 @@ class Draft:
         warnings: what the user must know of the whole.
     """
 
-    source: Source
-    command: str = "sft"
+    source: Origin
+    command: str = USUAL
     flags: dict[str, list[str]] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
@@ -102,12 +103,12 @@ class Dialect:
 
     name: str
     title: str
-    rules: Mapping[str, Rule]
-    likeness: Callable[[Source], int]
+    rules: Mapping[str, KeyRule]
+    likeness: Callable[[Origin], int]
     functions: Mapping[str, Callable[[Draft, Entry, Mapping[str, Any]], None]]
     begin: Callable[[Draft], None]
     finish: Callable[[Draft], None]
-    split: Callable[[Source], list[Source]] = lambda source: [source]
+    split: Callable[[Origin], list[Origin]] = lambda source: [source]
 
 
 def words_of(value: Any) -> list[str]:
@@ -123,12 +124,12 @@ def words_of(value: Any) -> list[str]:
     return [str(value)]
 
 
-def translate_source(source: Source, dialect: Dialect) -> list[Draft]:
+def translate_source(source: Origin, dialect: Dialect) -> list[Draft]:
     """The runs that a source asks for; every key of it ends in exactly one outcome, its tool's own defaults too."""
     return [_translate(part, dialect) for part in dialect.split(source)]
 
 
-def _translate(source: Source, dialect: Dialect) -> Draft:
+def _translate(source: Origin, dialect: Dialect) -> Draft:
     entries = {entry.key: entry for entry in _spread(source.entries, dialect.rules, source.lines)}
     source = replace(source, entries=tuple(entries.values()))
     values = source.values()
@@ -145,7 +146,7 @@ def _translate(source: Source, dialect: Dialect) -> Draft:
     return draft
 
 
-def _spread(entries: tuple[Entry, ...], rules: Mapping[str, Rule], lines: Mapping[str, int]) -> Iterator[Entry]:
+def _spread(entries: tuple[Entry, ...], rules: Mapping[str, KeyRule], lines: Mapping[str, int]) -> Iterator[Entry]:
     """The entries, tables taken apart where the rules name what is inside them."""
     for entry in entries:
         inside = dict(enumerate(entry.value)) if isinstance(entry.value, list) else entry.value
@@ -157,7 +158,7 @@ def _spread(entries: tuple[Entry, ...], rules: Mapping[str, Rule], lines: Mappin
         yield from _spread(known, rules, lines)
 
 
-def rule_for(key: str, rules: Mapping[str, Rule]) -> Rule | None:
+def rule_for(key: str, rules: Mapping[str, KeyRule]) -> KeyRule | None:
     """The rule of a key, by its name or by one with ``*``; None where the table has none."""
     if key in rules:
         return rules[key]
@@ -170,19 +171,19 @@ def _fits(parts: list[str], names: list[str]) -> bool:
     return len(parts) == len(names) and all(name in ("*", part) for part, name in zip(parts, names, strict=True))
 
 
-def _holds(key: str, rules: Mapping[str, Rule]) -> bool:
+def _holds(key: str, rules: Mapping[str, KeyRule]) -> bool:
     """Whether rules name something inside of `key`."""
     parts = key.split(".")
     heads = (name.split(".")[: len(parts)] for name in rules if name.count(".") >= len(parts))
     return any(_fits(parts, head) for head in heads)
 
 
-def _counts(draft: Draft, rule: Rule) -> bool:
+def _counts(draft: Draft, rule: KeyRule) -> bool:
     kinds = {draft.command, *draft.flags.get("rlhf_type", ()), *draft.flags.get("tuner_type", ())}
     return bool(kinds & set(rule.only)) if rule.only else draft.command in TRAINS
 
 
-def _default_of(draft: Draft, dialect: Dialect, rule: Rule, values: Mapping[str, Any]) -> list[Outcome]:
+def _default_of(draft: Draft, dialect: Dialect, rule: KeyRule, values: Mapping[str, Any]) -> list[Outcome]:
     """Write what the other tool takes where a key is absent, unless ms-swift takes it as well."""
     before, reported = dict(draft.flags), len(draft.outcomes)
     _apply(draft, dialect, Entry(rule.key, rule.absent), values)
@@ -252,7 +253,7 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
     return replace(worst, flags=flags, why=whys)
 
 
-def _set_flag(draft: Draft, rule: Rule, entry: Entry) -> None:
+def _set_flag(draft: Draft, rule: KeyRule, entry: Entry) -> None:
     value, word = entry.value, words_of(entry.value)
     mapped = rule.values.get(word[0]) if len(word) == 1 else None
     if mapped == "":

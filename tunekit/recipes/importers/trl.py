@@ -14,7 +14,7 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, Dial
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Source
+    from tunekit.recipes.importers.source import Entry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -75,7 +75,7 @@ BETAS = {"dpo": 0.1, "kto": 0.1, "orpo": 0.1, "cpo": 0.1, "grpo": 0.0, "rloo": 0
 OWN_KEYS = frozenset(RULES) - frozenset(read_table("trainer"))
 
 
-def likeness(source: Source) -> int:
+def likeness(source: Origin) -> int:
     """A call of trl or of one of its scripts, or a file with a model and keys that only TRL has."""
     if source.program[:1] == ("trl",):
         return 100
@@ -84,16 +84,16 @@ def likeness(source: Source) -> int:
     return min(75, 35 + 10 * _signs(source)) if _looks_like(source) else 0
 
 
-def _looks_like(source: Source) -> bool:
+def _looks_like(source: Origin) -> bool:
     keys = {entry.key for entry in source.entries}
     return "model_name_or_path" in keys and bool(keys & {"dataset_name", "datasets"}) and "data_path" not in keys
 
 
-def _signs(source: Source) -> int:
+def _signs(source: Origin) -> int:
     return len({entry.key for entry in source.entries} & OWN_KEYS)
 
 
-def _of_script(source: Source) -> str:
+def _of_script(source: Origin) -> str:
     """The trainer that the name of a script speaks of: ``trl/scripts/dpo.py``, ``examples/scripts/sft_vlm.py``."""
     program = source.program[0] if source.program else ""
     if program == "trl":
@@ -108,7 +108,7 @@ def _trainer_in(name: str) -> str:
     return max(fitting, key=len, default="")
 
 
-def trainer_of(source: Source) -> str:
+def trainer_of(source: Origin) -> str:
     """``sft``, ``dpo``, ``grpo``, …: by the call, else by the keys, else by the name of the file."""
     said = _of_script(source)
     if said:
