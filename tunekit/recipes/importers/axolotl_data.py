@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tunekit.recipes.importers.columns import CONVERSATIONS, KEYS, Rows, put_rows, put_split, tables_of, turns_of
+from tunekit.recipes.importers.columns import (
+    CONVERSATIONS,
+    KEYS,
+    TEXT_PAIRS,
+    Rows,
+    put_rows,
+    put_split,
+    tables_of,
+    turns_of,
+)
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED
 
@@ -46,7 +55,6 @@ PAIRS = {
     "chatml.ultra": {"chosen": "messages", "rejected": "rejected_messages"},
 }
 """Columns of preference rows by their kind; ``llama3.…`` means the same ones. All others: prompt, chosen, rejected."""
-TEXT_PAIRS = {"chosen": "response", "rejected": "rejected_response"}
 
 
 def names_of(row: Mapping[str, Any]) -> list[str]:

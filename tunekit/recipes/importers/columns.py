@@ -27,6 +27,9 @@ KEYS = {"role": {"role", "from"}, "content": {"content", "value"}}
 CONVERSATIONS = {"messages", "conversation", "conversations"}
 """Columns that it takes for the turns."""
 
+TEXT_PAIRS = {"chosen": "response", "rejected": "rejected_response"}
+"""Preference rows as text: ms-swift never finds them by itself."""
+
 
 @dataclass
 class Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunekit.recipes.importers.columns import Rows, put_rows, put_split, tables_of
+from tunekit.recipes.importers.columns import TEXT_PAIRS, Rows, put_rows, put_split, tables_of
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED
 
@@ -78,7 +78,7 @@ def put_data(draft: Draft) -> None:
     kind = "".join(draft.flags.get("rlhf_type", []))
     columns: dict[str, str] = {}
     if kind in PAIRS:
-        columns = {"chosen": "response", "rejected": "rejected_response"}
+        columns = dict(TEXT_PAIRS)
         draft.warnings.append(
             "the rows are taken for prompt, chosen and rejected as text; for lists of messages the map is "
             '{"chosen": "messages", "rejected": "rejected_messages"}: tunekit data check tells'
