@@ -22,8 +22,24 @@ if TYPE_CHECKING:
 TITLE = "axolotl"
 RULES = read_table("axolotl")
 OWN_KEYS = frozenset(
-    "base_model micro_batch_size sequence_len sample_packing val_set_size num_epochs lora_r lora_target_linear adapter "
-    "dataset_prepared_path evals_per_epoch saves_per_epoch optimizer lr_scheduler datasets train_on_inputs".split()
+    {
+        "base_model",
+        "micro_batch_size",
+        "sequence_len",
+        "sample_packing",
+        "val_set_size",
+        "num_epochs",
+        "lora_r",
+        "lora_target_linear",
+        "adapter",
+        "dataset_prepared_path",
+        "evals_per_epoch",
+        "saves_per_epoch",
+        "optimizer",
+        "lr_scheduler",
+        "datasets",
+        "train_on_inputs",
+    }
 )
 """Keys that make a file of settings look like axolotl's."""
 
@@ -56,7 +72,7 @@ TEMPLATES = {
 """Chat templates of axolotl and the nearest of ms-swift."""
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """A call of axolotl, or a file with keys that only axolotl has."""
     if any(re.fullmatch(r"axolotl(\..*)?|.*/axolotl", word) for word in source.program[:1]):
         return 100
@@ -66,7 +82,7 @@ def likeness(source: Origin) -> int:
     return min(95, 25 * len(keys & OWN_KEYS) + 40 * ("base_model" in keys)) if len(keys & OWN_KEYS) > 1 else 0
 
 
-def begin(draft: Draft) -> None:
+def _begin(draft: Draft) -> None:
     """The command, the kind of RLHF and of tuning: nearly all other keys hang on them."""
     program, values = draft.source.program, draft.source.values()
     if program[1:2] not in ((), ("train",), ("preprocess",)) and program[:1] == ("axolotl",):
@@ -99,7 +115,7 @@ def _kinds(values: Mapping[str, Any]) -> set[str]:
     return {str(row.get("type") or "").partition(".")[0] for row in tables_of(values, "datasets")}
 
 
-def finish(draft: Draft) -> None:
+def _finish(draft: Draft) -> None:
     """Columns, curves, packing and batch, which no single key says."""
     axolotl_data.put_columns(draft)
     if any(key.startswith("pretraining_dataset") for key in draft.source.values()):
@@ -212,4 +228,4 @@ FUNCTIONS: Functions = (
     )
 )
 
-AXOLOTL = Dialect("axolotl", TITLE, RULES, likeness, FUNCTIONS, begin, finish)
+AXOLOTL = Dialect("axolotl", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from tunekit.recipes.importers.source import Entry
     from tunekit.recipes.importers.trainer import Functions
-    from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import Draft
 
 LISTS = ("datasets", "pretraining_dataset")

@@ -11,7 +11,7 @@ from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tunekit.recipes.importers.source import Entry
     from tunekit.recipes.importers.trainer import Functions
@@ -138,7 +138,7 @@ def _single(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 
 def _tf32(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """auto leaves it to PyTorch."""
+    """With auto it is left to PyTorch."""
     if entry.value != "auto":
         draft.put(entry, tf32=entry.value)
 
@@ -161,7 +161,7 @@ def _attention_flag(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> No
 
 
 def _compile_model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """auto is axolotl's own decision."""
+    """With auto axolotl decides."""
     if entry.value != "auto":
         draft.put(entry, torch_compile=entry.value)
 
@@ -221,7 +221,7 @@ def _fsdp_state(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 
 def _fsdp_reshard(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """true is what ms-swift does."""
+    """As ms-swift does where it is true."""
     draft.leave(entry, DEFAULT if entry.value else LOST, "ms-swift's fsdp2 shards again after the forward pass")
 
 

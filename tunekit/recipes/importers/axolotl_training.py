@@ -16,8 +16,21 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 CUSTOM_OPTIMIZERS = frozenset(
-    "optimi_adamw ao_adamw_fp8 adopt_adamw adamc came_pytorch dion sinkgd polora flash_adamw flash_adam flash_sgd "
-    "flash_sgdw flash_lion".split()
+    {
+        "optimi_adamw",
+        "ao_adamw_fp8",
+        "adopt_adamw",
+        "adamc",
+        "came_pytorch",
+        "dion",
+        "sinkgd",
+        "polora",
+        "flash_adamw",
+        "flash_adam",
+        "flash_sgd",
+        "flash_sgdw",
+        "flash_lion",
+    }
 )
 """Optimizers that only axolotl has."""
 OWN_SCHEDULERS = ("one_cycle", "rex", "jagged_restart")
@@ -41,7 +54,7 @@ def _accumulation(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None
 
 
 def _batch_size(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
-    """axolotl's batch_size is micro-batch times accumulation, of one GPU."""
+    """Its batch_size is micro-batch times accumulation, of one GPU."""
     micro = int(values.get("micro_batch_size") or 1)
     if values.get("gradient_accumulation_steps"):
         draft.leave(entry, DEFAULT, "gradient_accumulation_steps counts where both stand")

@@ -91,7 +91,7 @@ def _info(rows: Rows) -> dict[str, Any]:
     return info
 
 
-def count_rows(names: Sequence[str], folder: Path) -> int | None:
+def rows_in_files(names: Sequence[str], folder: Path) -> int | None:
     """Rows of all these files together; None where one is not here or cannot be counted."""
     total = 0
     for name in names:
@@ -111,7 +111,7 @@ def put_split(draft: Draft, entry: Entry, names: Sequence[str]) -> None:
     if number < 1:
         draft.put(entry, split_dataset_ratio=entry.value)
         return
-    total = count_rows(names, draft.source.folder)
+    total = rows_in_files(names, draft.source.folder)
     if total and number < total:
         draft.put(entry, f"{number:g} of {total} rows", split_dataset_ratio=f"{number / total:.6g}")
     else:

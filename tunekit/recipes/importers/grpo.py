@@ -77,7 +77,7 @@ def _vllm_memory(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 
 def _sleep(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """vLLM gives its memory back while the model trains."""
+    """Whether vLLM gives its memory back while the model trains."""
     draft.put(entry, sleep_level=1 if entry.value else 0)
 
 

@@ -54,7 +54,7 @@ BEHIND = ("deepspeed", "resume")
 TYPES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "half": "float16"}
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """Its script, or its tables."""
     if source.program and re.search(r"(^|/)train_(llm|vlm)\.py$", source.program[0]):
         return 95
@@ -78,9 +78,9 @@ def stages_in(source: Origin) -> list[Origin]:
     """One source a stage: what holds for all, its own keys, and the rows for its kind."""
     values = source.values()
     tables = values.get("datasets")
-    datasets: dict[str, Any] = tables if _is_datasets(tables) else {}
+    datasets: dict[str, Any] = tables if isinstance(tables, dict) and _is_datasets(tables) else {}
     listed = values.get("stages")
-    stages: list[dict[str, Any]] = listed if _is_stages(listed) else [_stage_of(datasets)]
+    stages: list[dict[str, Any]] = listed if isinstance(listed, list) and _is_stages(listed) else [_stage_of(datasets)]
     shared = [entry for entry in source.entries if entry.key not in ("stages", "datasets")]
     found, used = [], set()
     for number, stage in enumerate(stages):
@@ -129,7 +129,7 @@ def _rows_for(stage: Mapping[str, Any], values: Mapping[str, Any], datasets: Map
     return next((name for name in names if name in datasets), "")
 
 
-def begin(draft: Draft) -> None:
+def _begin(draft: Draft) -> None:
     """The command, the kind of RLHF and of tuning."""
     values = draft.source.values()
     kind = str(values.get("stage_type") or "sft")
@@ -303,7 +303,7 @@ def _columns_of(values: Mapping[str, Any], command: str) -> dict[str, str]:
     return found
 
 
-def finish(draft: Draft) -> None:
+def _finish(draft: Draft) -> None:
     """Columns, what LoRA takes by itself, hub and batch."""
     values = draft.source.values()
     columns = _columns_of(values, draft.command)
@@ -323,7 +323,7 @@ def finish(draft: Draft) -> None:
 
 
 def _lora_defaults(draft: Draft, values: Mapping[str, Any]) -> None:
-    """peft's own, where the table of LoRA leaves something out."""
+    """What peft takes where the table of LoRA leaves something out."""
     model = str(values.get("model.model_name_or_path") or "")
     own = {"lora_rank": 8, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": trainer.targets_of_peft(model)}
     for flag, value in own.items():
@@ -360,4 +360,4 @@ FUNCTIONS: Functions = {
     ),
 }
 
-NEUROTRAIN = Dialect("neurotrain", TITLE, RULES, likeness, FUNCTIONS, begin, finish, stages_in)
+NEUROTRAIN = Dialect("neurotrain", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish, stages_in)

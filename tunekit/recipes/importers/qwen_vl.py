@@ -42,14 +42,14 @@ MISSPELT = re.compile(r"Qwen2\.5-(\d+)B-VL-Chat$", re.IGNORECASE)
 """The guide's name of a model, which no hub has."""
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """Flags that only this script has."""
     keys = {entry.key for entry in source.entries}
     own = len(keys & OWN_KEYS)
-    return 60 + min(35, 20 * own) if own and not source.program[:1] == ("swift",) else 0
+    return 60 + min(35, 20 * own) if own and source.program[:1] != ("swift",) else 0
 
 
-def begin(draft: Draft) -> None:
+def _begin(draft: Draft) -> None:
     """What is trained: tuning_strategy says it, and it has to be one of the guide."""
     word = str(draft.source.values().get("tuning_strategy") or "")
     if word and word not in STRATEGIES:
@@ -161,11 +161,11 @@ def _wandb_project(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> No
     draft.put_env(entry, WANDB_PROJECT=str(entry.value))
 
 
-def finish(draft: Draft) -> None:
+def _finish(draft: Draft) -> None:
     """Hub and batch: what no single key says."""
-    if draft.flags.get("tuner_type") == ["full"] and "freeze_parameters" not in draft.flags:
-        if draft.source.values().get("tuning_strategy") == "partial_llm_full_vit":
-            draft.warnings.append("partial_llm_full_vit without --llm_frozen_layers: no layer is frozen")
+    partial = draft.source.values().get("tuning_strategy") == "partial_llm_full_vit"
+    if partial and "freeze_parameters" not in draft.flags:
+        draft.warnings.append("partial_llm_full_vit without --llm_frozen_layers: no layer is frozen")
     trainer.put_hugging_face(draft, "the guide's train.py")
     trainer.count_batch(draft)
 
@@ -187,4 +187,4 @@ FUNCTIONS: Functions = {
     ),
 }
 
-QWEN_VL = Dialect("qwen-vl", TITLE, RULES, likeness, FUNCTIONS, begin, finish)
+QWEN_VL = Dialect("qwen-vl", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish)

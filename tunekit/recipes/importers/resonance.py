@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers import trainer
-from tunekit.recipes.importers.columns import TEXT_PAIRS, Rows, count_rows, put_rows
+from tunekit.recipes.importers.columns import TEXT_PAIRS, Rows, put_rows, rows_in_files
 from tunekit.recipes.importers.table import read_table
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED, Dialect
@@ -31,7 +31,7 @@ OWN_KEYS = frozenset(
 )
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """A script of Resonance, or flags that only it has."""
     program = source.program[0] if source.program else ""
     keys = {entry.key for entry in source.entries}
@@ -59,7 +59,7 @@ def _is_paired(values: Mapping[str, Any]) -> bool:
     return str(values.get("dataset_name")) in (*PAIRED, *DATASETS)
 
 
-def begin(draft: Draft) -> None:
+def _begin(draft: Draft) -> None:
     """The command, the kind of RLHF and of tuning."""
     kind, values = KINDS[_kind(draft)], draft.source.values()
     if kind:
@@ -144,7 +144,7 @@ def _dataset_name(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None
 def _data_path(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     """The file of rows, or a part of it."""
     ratio = float(values.get("data_ratio") or 1)
-    total = count_rows([str(entry.value)], draft.source.folder) if ratio < 1 else None
+    total = rows_in_files([str(entry.value)], draft.source.folder) if ratio < 1 else None
     draft.put(entry, dataset=f"{entry.value}#{round(total * ratio)}" if total else entry.value)
 
 
@@ -152,7 +152,7 @@ def _data_ratio(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     """ms-swift takes a number of rows, so they have to be counted here."""
     if float(entry.value) >= 1:
         draft.leave(entry, DEFAULT, "all rows")
-    elif count_rows([str(values.get("data_path") or "")], draft.source.folder):
+    elif rows_in_files([str(values.get("data_path") or "")], draft.source.folder):
         draft.leave(entry, TRANSLATED, "a number of rows behind the name, in --dataset")
     else:
         draft.leave(entry, LOST, "a number of rows goes behind the name, FILE#1000; they are not here to be counted")
@@ -177,7 +177,7 @@ def _group(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     draft.put_env(entry, WANDB_RUN_GROUP=str(entry.value))
 
 
-def finish(draft: Draft) -> None:
+def _finish(draft: Draft) -> None:
     """Columns of pairs, hub, batch: what no single key says."""
     values = draft.source.values()
     if "".join(draft.flags.get("rlhf_type", [])) in ("dpo", "rm"):
@@ -212,4 +212,4 @@ FUNCTIONS: Functions = {
     ),
 }
 
-RESONANCE = Dialect("resonance", TITLE, RULES, likeness, FUNCTIONS, begin, finish)
+RESONANCE = Dialect("resonance", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ZERO = re.compile(r"(?:zero|stage|ds_?z|(?<![a-z])z)[_-]?(?:stage)?[_-]?([0-3])(?![0-9])", re.IGNORECASE)
 """The stage of ZeRO in the name of a DeepSpeed file."""
-SECRET = "***"
+HIDDEN = "***"
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 PEFTS_OWN: tuple[tuple[str, list[str]], ...] = (
     (r"phi-?[34]", ["qkv_proj"]),
@@ -104,7 +104,7 @@ def _deepspeed(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 
 def zero_in_name(word: str) -> str:
-    """ms-swift's word for the DeepSpeed file that a name speaks of, such as ``zero3_offload``; empty where it does not."""
+    """What ms-swift calls the DeepSpeed file that a name speaks of, as ``zero3_offload``; empty where it does not."""
     found = ZERO.search(word.rpartition("/")[2])
     if not found:
         return ""
@@ -143,7 +143,7 @@ def put_secret(draft: Draft, entry: Entry, variable: str) -> None:
     """Report a secret without its value; `variable` holds it for the run."""
     if entry.value:
         draft.secrets.append(variable)
-        hidden = replace(entry, value=SECRET)
+        hidden = replace(entry, value=HIDDEN)
         draft.leave(hidden, ELSEWHERE, "a secret is no flag: set the variable", f"env:{variable}")
 
 

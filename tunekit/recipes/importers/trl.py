@@ -51,9 +51,25 @@ ABSENT = (
 """What TRL trains and ms-swift does not, or in another way altogether."""
 SIGNS: Mapping[str, frozenset[str]] = {
     "grpo": frozenset(
-        "reward_funcs reward_weights num_generations max_completion_length num_iterations epsilon epsilon_high "
-        "scale_rewards use_vllm vllm_mode generation_batch_size steps_per_generation mask_truncated_completions "
-        "importance_sampling_level temperature reward_model_name_or_path log_completions".split()
+        {
+            "reward_funcs",
+            "reward_weights",
+            "num_generations",
+            "max_completion_length",
+            "num_iterations",
+            "epsilon",
+            "epsilon_high",
+            "scale_rewards",
+            "use_vllm",
+            "vllm_mode",
+            "generation_batch_size",
+            "steps_per_generation",
+            "mask_truncated_completions",
+            "importance_sampling_level",
+            "temperature",
+            "reward_model_name_or_path",
+            "log_completions",
+        }
     ),
     "rloo": frozenset({"normalize_advantages", "reward_clip_range"}),
     "kto": frozenset({"desirable_weight", "undesirable_weight"}),
@@ -61,12 +77,32 @@ SIGNS: Mapping[str, frozenset[str]] = {
     "cpo": frozenset({"cpo_alpha", "simpo_gamma"}),
     "gkd": frozenset({"lmbda", "seq_kd", "teacher_model_name_or_path"}),
     "dpo": frozenset(
-        "beta label_smoothing precompute_ref_log_probs loss_weights ld_alpha f_divergence_type rpo_alpha use_weighting "
-        "reference_free discopop_tau force_use_ref_model precompute_ref_batch_size".split()
+        {
+            "beta",
+            "label_smoothing",
+            "precompute_ref_log_probs",
+            "loss_weights",
+            "ld_alpha",
+            "f_divergence_type",
+            "rpo_alpha",
+            "use_weighting",
+            "reference_free",
+            "discopop_tau",
+            "force_use_ref_model",
+            "precompute_ref_batch_size",
+        }
     ),
     "sft": frozenset(
-        "packing packing_strategy eval_packing dataset_text_field completion_only_loss assistant_only_loss "
-        "padding_free max_seq_length".split()
+        {
+            "packing",
+            "packing_strategy",
+            "eval_packing",
+            "dataset_text_field",
+            "completion_only_loss",
+            "assistant_only_loss",
+            "padding_free",
+            "max_seq_length",
+        }
     ),
 }
 """Keys that only some of TRL's trainers have; where as many speak for two, the first counts."""
@@ -75,7 +111,7 @@ BETAS = {"dpo": 0.1, "kto": 0.1, "orpo": 0.1, "cpo": 0.1, "grpo": 0.0, "rloo": 0
 OWN_KEYS = frozenset(RULES) - frozenset(read_table("trainer"))
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """A call of trl or of one of its scripts, or a file with a model and keys that only TRL has."""
     if source.program[:1] == ("trl",):
         return 100
@@ -122,7 +158,7 @@ def trainer_of(source: Origin) -> str:
     return best if counts[best] else "sft"
 
 
-def begin(draft: Draft) -> None:
+def begin_trl(draft: Draft) -> None:
     """The command, the kind of RLHF and of tuning."""
     kind, values = trainer_of(draft.source), draft.source.values()
     if kind not in KINDS:
@@ -262,7 +298,7 @@ def _prompt_length(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> No
 
 
 def _packing_strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
-    """bfd packs whole rows, as ms-swift does; wrapped joins and cuts them."""
+    """With bfd TRL packs whole rows, as ms-swift does; wrapped joins and cuts them."""
     if not values.get("packing"):
         draft.leave(entry, DEFAULT, "no packing")
     elif entry.value == "wrapped":
@@ -320,7 +356,7 @@ def _processes(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     draft.leave(entry, ELSEWHERE, "the number of processes", "env:NPROC_PER_NODE")
 
 
-def finish(draft: Draft) -> None:
+def finish_trl(draft: Draft) -> None:
     """Packing, hub, batch: what no single key says."""
     trl_data.put_data(draft)
     if draft.flags.get("packing") == ["true"]:
@@ -362,4 +398,4 @@ FUNCTIONS: Functions = {
     ),
 }
 
-TRL = Dialect("trl", TITLE, RULES, likeness, FUNCTIONS, begin, finish)
+TRL = Dialect("trl", TITLE, RULES, _likeness, FUNCTIONS, begin_trl, finish_trl)

@@ -52,7 +52,7 @@ TEMPLATES = {
 """Templates of unsloth and the nearest of ms-swift."""
 
 
-def likeness(source: Origin) -> int:
+def _likeness(source: Origin) -> int:
     """A script that imports unsloth."""
     return 100 if not source.program and USES.search(source.text) else 0
 
@@ -69,16 +69,16 @@ def script_in(source: Origin) -> list[Origin]:
     return [replace(source, program=program, entries=tuple(entries))]
 
 
-def begin(draft: Draft) -> None:
+def _begin(draft: Draft) -> None:
     """The command, and LoRA unless the script trains all weights."""
     values = draft.source.values()
-    trl.begin(draft)
+    trl.begin_trl(draft)
     full = values.get("from_pretrained.full_finetuning") or not any(key.startswith("get_peft_model") for key in values)
     draft.flags["tuner_type"] = ["full" if full else "lora"]
 
 
 def _model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """unsloth's own copies of models that are quantized already carry it in their name."""
+    """Its own copies of models that are quantized already carry it in their name."""
     draft.put(entry, model=entry.value)
     if str(entry.value).endswith("bnb-4bit"):
         draft.warnings.append(f"{entry.value} is quantized already: nothing more is passed for that")
@@ -113,7 +113,7 @@ def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 
 def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
-    """unsloth's own moves activations to the CPU."""
+    """Its own way moves activations to the CPU."""
     if entry.value == "unsloth":
         draft.leave(entry, LOST, "activations stay on the GPU: gradient checkpointing as usual")
     else:
@@ -193,9 +193,9 @@ def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     draft.leave(entry, ELSEWHERE, "a Python function that writes a row", where)
 
 
-def finish(draft: Draft) -> None:
+def _finish(draft: Draft) -> None:
     """What the script does to its rows, and what TRL's own files leave to the end."""
-    trl.finish(draft)
+    trl.finish_trl(draft)
     if re.search(r"\.map\(", draft.source.text):
         why = "the script changes its rows in Python (map): write them to a file, or tunekit --format FILE.py:FUNC"
         draft.warnings.append(why)
@@ -227,4 +227,4 @@ FUNCTIONS: Functions = {
     ),
 }
 
-UNSLOTH = Dialect("unsloth", TITLE, RULES, likeness, FUNCTIONS, begin, finish, script_in)
+UNSLOTH = Dialect("unsloth", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish, script_in)

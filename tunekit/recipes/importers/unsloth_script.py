@@ -56,8 +56,11 @@ class Unreadable(Exception):  # noqa: N818 - it is no error of the script
 
 
 def entries_of(text: str) -> tuple[list[Entry], list[str]]:
-    """The arguments of the calls that matter, keyed ``from_pretrained.model_name``, those of a trainer's configuration
-    by their own names; and the classes of the trainers that are made. Raises SyntaxError."""
+    """The arguments of the calls that matter, and the classes of the trainers that are made.
+
+    They are keyed ``from_pretrained.model_name``, those of a trainer's configuration by their own names alone.
+    Raises SyntaxError.
+    """
     tree = ast.parse(text)
     names = _bound_once(tree)
     entries: list[Entry] = []
@@ -122,32 +125,36 @@ def _bound_once(tree: ast.Module) -> dict[str, ast.expr]:
     stores = Counter(it.id for it in ast.walk(tree) if isinstance(it, ast.Name) and isinstance(it.ctx, ast.Store))
     found: dict[str, ast.expr] = {}
     for node in ast.walk(tree):
-        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
-        target = node.target if isinstance(node, ast.AnnAssign) else target
-        if isinstance(target, ast.Name) and stores[target.id] == 1 and node.value is not None:  # type: ignore[union-attr]
-            found[target.id] = node.value  # type: ignore[union-attr]
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            found |= {name: node.value for name in names if stores[name] == 1}
     return found
 
 
 def _value(node: ast.expr, names: Mapping[str, ast.expr]) -> Any:
     """What an expression is that is written down: a literal, a name of one, a sum of numbers, a type of torch."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name) and node.id in names:
-        return _value(names[node.id], {name: value for name, value in names.items() if name != node.id})
-    if isinstance(node, ast.Attribute) and node.attr in TYPES:
-        return node.attr
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return [_value(part, names) for part in node.elts]
-    if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
-        return {
-            _value(key, names): _value(value, names) for key, value in zip(node.keys, node.values, strict=True) if key
-        }
-    if isinstance(node, ast.Call) and _called(node.func) in HARDWARE:
-        return True
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(_value(getattr(part, "value", part), names)) for part in node.values)
-    return _computed(node, names)
+    value: Any
+    match node:
+        case ast.Constant():
+            value = node.value
+        case ast.Name() if node.id in names:
+            value = _value(names[node.id], {name: bound for name, bound in names.items() if name != node.id})
+        case ast.Attribute() if node.attr in TYPES:
+            value = node.attr
+        case ast.List() | ast.Tuple() | ast.Set():
+            value = [_value(part, names) for part in node.elts]
+        case ast.Dict() if None not in node.keys:
+            pairs = zip(node.keys, node.values, strict=True)
+            value = {_value(key, names): _value(part, names) for key, part in pairs if key}
+        case ast.Call() if _called(node.func) in HARDWARE:
+            value = True
+        case ast.JoinedStr():
+            parts = (part.value if isinstance(part, ast.FormattedValue) else part for part in node.values)
+            value = "".join(str(_value(part, names)) for part in parts)
+        case _:
+            value = _computed(node, names)
+    return value
 
 
 def _computed(node: ast.expr, names: Mapping[str, ast.expr]) -> Any:
