@@ -57,6 +57,12 @@ def _recipes(name: str) -> Any:
     return _group(recipe.app, name)
 
 
+def _import(name: str) -> Any:
+    from tunekit.cli import imports
+
+    return _command(imports.import_command, name, RUNNING)
+
+
 def _fit(name: str) -> Any:
     from tunekit.cli import fit
 
@@ -98,6 +104,7 @@ COMMANDS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys((USUAL, *(name for name in STAGES if name != USUAL), "rlhf"), _train),
     "run": _run,
     "resume": _resume,
+    "import": _import,
     "fit": _fit,
     "presets": _presets,
     "recipes": _recipes,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.recipes.importers.llamafactory import LLAMAFACTORY
 from tunekit.recipes.importers.reader import read_sources
 from tunekit.recipes.importers.translation import translate_source
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Dialect, Draft
 
-DIALECTS: tuple[Dialect, ...] = ()
+DIALECTS: tuple[Dialect, ...] = (LLAMAFACTORY,)
 """All that are understood; where two are as likely, the first counts."""
 
 
@@ -32,9 +34,10 @@ def likeliest(source: Origin) -> Dialect | None:
     return next(dialect for score, dialect in scored if score == best) if best > 0 else None
 
 
-def import_file(word: str, name: str = "") -> tuple[Dialect, list[Draft]]:
+def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Dialect, list[Draft]]:
     """The runs in a file (``-``: standard input), of the tool that is named, else of the one that it is most like.
 
+    `world` is the number of processes, where the file does not say.
     Raises TunekitError where there is nothing to import.
     """
     sources = read_sources(word)
@@ -48,5 +51,9 @@ def import_file(word: str, name: str = "") -> tuple[Dialect, list[Draft]]:
         names = ", ".join(dialect.title for dialect in DIALECTS)
         where = "standard input" if word == "-" else word
         raise TunekitError(f"{where}: no run of a tool that is known: {names}", "--from NAME says which it is")
-    drafts = [draft for source, dialect in found for draft in translate_source(source, dialect)]
+    drafts = [
+        draft
+        for source, dialect in found
+        for draft in translate_source(replace(source, world=source.world or world), dialect)
+    ]
     return found[0][1], drafts

@@ -54,6 +54,9 @@ class Draft:
         env: variables that are set for it; secrets are in `secrets` by name alone.
         micro, accumulation, world: the batch as it was; None where it is not known.
         warnings: what the user must know of the whole.
+        before: commands that must have run first, such as the merge of an adapter.
+        files: what must stand beside, by path.
+        refused: why the run cannot be had as it was, where that is so: it is written only for who insists.
     """
 
     source: Origin
@@ -63,6 +66,9 @@ class Draft:
     secrets: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    before: list[list[str]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
     micro: int | None = None
     accumulation: int | None = None
     world: int | None = None
