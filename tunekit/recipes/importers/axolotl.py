@@ -128,8 +128,7 @@ def _finish(draft: Draft) -> None:
         draft.warnings.append(
             "plain text beside conversations: ms-swift writes it as an answer, in the model's template"
         )
-    trainer.put_hugging_face(draft, TITLE)
-    trainer.count_batch(draft)
+    trainer.close_run(draft, TITLE)
     trainer.warn_of_evaluation(draft)
 
 

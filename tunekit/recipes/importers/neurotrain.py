@@ -318,8 +318,7 @@ def _finish(draft: Draft) -> None:
         draft.warnings.append("ms-swift's PPO needs --reward_model")
     if not {"model.use_lora", "model.lora_config.use_lora"} & set(values):
         draft.put(default_entry("model.use_lora"), f"{TITLE}'s default", tuner_type="full")
-    trainer.put_hugging_face(draft, TITLE)
-    trainer.count_batch(draft)
+    trainer.close_run(draft, TITLE)
 
 
 def _lora_defaults(draft: Draft, values: Mapping[str, Any]) -> None:

@@ -166,8 +166,7 @@ def _finish(draft: Draft) -> None:
     partial = draft.source.values().get("tuning_strategy") == "partial_llm_full_vit"
     if partial and "freeze_parameters" not in draft.flags:
         draft.warnings.append("partial_llm_full_vit without --llm_frozen_layers: no layer is frozen")
-    trainer.put_hugging_face(draft, "the guide's train.py")
-    trainer.count_batch(draft)
+    trainer.close_run(draft, "the guide's train.py")
 
 
 FUNCTIONS: Functions = {

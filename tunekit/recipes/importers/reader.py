@@ -132,6 +132,8 @@ def _of_call(call: Call, path: Path | None, folder: Path, text: str) -> Origin:
 def _program(words: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], Sequence[tuple[str, int]]]:
     """The program with the words that choose what it does, and the rest."""
     name = words[0][0]
+    if name.startswith("-"):  # flags alone, as guides show them
+        return (), words
     first = name if name.endswith((".py", ".sh")) else name.rpartition("/")[2]
     end = 1
     if not first.endswith((".py", ".sh")):

@@ -6,15 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.recipes.importers.axolotl import AXOLOTL
 from tunekit.recipes.importers.llamafactory import LLAMAFACTORY
+from tunekit.recipes.importers.neurotrain import NEUROTRAIN
+from tunekit.recipes.importers.qwen_vl import QWEN_VL
 from tunekit.recipes.importers.reader import read_sources
+from tunekit.recipes.importers.resonance import RESONANCE
 from tunekit.recipes.importers.translation import translate_source
+from tunekit.recipes.importers.trl import TRL
+from tunekit.recipes.importers.unsloth import UNSLOTH
 
 if TYPE_CHECKING:
     from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Dialect, Draft
 
-DIALECTS: tuple[Dialect, ...] = (LLAMAFACTORY,)
+DIALECTS: tuple[Dialect, ...] = (LLAMAFACTORY, AXOLOTL, TRL, UNSLOTH, RESONANCE, QWEN_VL, NEUROTRAIN)
 """All that are understood; where two are as likely, the first counts."""
 
 

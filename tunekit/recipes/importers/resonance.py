@@ -39,7 +39,9 @@ def _likeness(source: Origin) -> int:
         return 100
     if {"dataset_name", "data_path"} <= keys or str(source.values().get("dataset_name")) in (*DATASETS, *PAIRED):
         return 85
-    return 70 if keys & OWN_KEYS and keys <= set(RULES) else 0
+    if not keys or not keys <= set(RULES):
+        return 0
+    return 70 if keys & OWN_KEYS else 5 if source.line and not program else 0  # flags alone, as the guide shows them
 
 
 def _kind(draft: Draft) -> str:
@@ -186,8 +188,7 @@ def _finish(draft: Draft) -> None:
         draft.warnings.append("ms-swift's PPO needs --reward_model, which this command does not name")
     if "config_file" in draft.source.launch:
         trainer.take_accelerate(draft, draft.source.launch["config_file"])
-    trainer.put_hugging_face(draft, TITLE)
-    trainer.count_batch(draft)
+    trainer.close_run(draft, TITLE)
     if "eval_strategy" in values:
         trainer.warn_of_evaluation(draft)
 

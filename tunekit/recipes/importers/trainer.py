@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.plan.secrets import is_secret
+from tunekit.recipes.importers.carried import carry_environment, keep_secret
 from tunekit.recipes.importers.reader import read_settings
 from tunekit.recipes.importers.source import Entry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
@@ -142,7 +143,7 @@ def _hub_token(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 def put_secret(draft: Draft, entry: Entry, variable: str) -> None:
     """Report a secret without its value; `variable` holds it for the run."""
     if entry.value:
-        draft.secrets.append(variable)
+        keep_secret(draft, variable)
         hidden = replace(entry, value=HIDDEN)
         draft.leave(hidden, ELSEWHERE, "a secret is no flag: set the variable", f"env:{variable}")
 
@@ -151,7 +152,8 @@ def _environment(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None
     """A table of variables; those that hold secrets are named only."""
     table = entry.value if isinstance(entry.value, dict) else {}
     hidden = [name for name in table if is_secret(name)]
-    draft.secrets += hidden
+    for name in hidden:
+        keep_secret(draft, name)
     shown = {str(name): _variable(value) for name, value in table.items() if name not in hidden}
     why = f"set {', '.join(hidden)} yourself" if hidden else ""
     draft.put_env(replace(entry, value=shown), why, **shown)
@@ -272,14 +274,15 @@ def _take_zero(draft: Draft, entry: Entry, table: Any, name: str) -> None:
     draft.put(entry, f"{name} says it", deepspeed=word or "zero2")
 
 
-def count_batch(draft: Draft) -> None:
-    """The batch as the flags have it, and the processes that the launcher starts."""
-    draft.micro = _number(draft, "per_device_train_batch_size")
+def close_run(draft: Draft, title: str) -> None:
+    """What is left of a run when all keys were seen: hub, batch, processes, and what cannot go together."""
+    put_hugging_face(draft, title)
+    if "quant_method" in draft.flags and draft.flags.get("tuner_type") == ["full"]:
+        draft.warnings.append("quantized weights cannot be trained in full: --tuner_type lora")
+    draft.micro = _number(draft, "per_device_train_batch_size") or 1
     draft.accumulation = _number(draft, "gradient_accumulation_steps")
     draft.world = draft.source.world or draft.world
-    if draft.world and draft.world > 1 and "NPROC_PER_NODE" not in draft.env:
-        nodes = int(draft.env.get("NNODES", "1"))
-        draft.env["NPROC_PER_NODE"] = str(draft.world // nodes)
+    carry_environment(draft)
 
 
 def _number(draft: Draft, flag: str) -> int | None:

@@ -365,8 +365,7 @@ def finish_trl(draft: Draft) -> None:
         draft.warnings.append("GRPO needs a reward: none that ms-swift has is named")
     if "config_file" in draft.source.launch:
         trainer.take_accelerate(draft, draft.source.launch["config_file"])
-    trainer.put_hugging_face(draft, TITLE)
-    trainer.count_batch(draft)
+    trainer.close_run(draft, TITLE)
     trainer.warn_of_evaluation(draft)
 
 
