@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
+SLICE = re.compile(r"\[\d*:\d*\]$")
+"""Rows of a weight, behind its name in unfrozen_parameters."""
 ATTENTION = {
     "flash_attention": "flash_attention_2",
     "sdp_attention": "sdpa",
@@ -99,10 +101,10 @@ def _layers(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 def _unfrozen(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     """Patterns of what is trained, the rest stands still; axolotl takes their dots as dots and finds them anywhere."""
-    patterns = [str(pattern).removeprefix("^").partition("[")[0].rstrip("$") for pattern in entry.value]
-    regex = "|".join(re.sub(r"(?<!\\)\.(?![*+?])", r"\\.", pattern) for pattern in patterns)
-    draft.put(entry, freeze_parameters_ratio=1, trainable_parameters_regex=f".*({regex}).*")
-    if any("[" in str(pattern) for pattern in entry.value):
+    whole = [SLICE.sub("", str(pattern)) for pattern in entry.value]
+    regex = "|".join(re.sub(r"(?<!\\)\.(?!\+)", r"\\.", pattern) for pattern in whole)
+    draft.put(entry, freeze_parameters_ratio=1, trainable_parameters_regex=regex)
+    if whole != entry.value:
         draft.warnings.append("unfrozen_parameters names parts of a weight: ms-swift trains the whole of it")
 
 
@@ -146,7 +148,8 @@ def _tf32(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     """Activations computed again; to move them off the GPU is axolotl's own."""
     if entry.value in ("offload", "offload_disk", "unsloth"):
-        draft.put(entry, "activations stay on the GPU: their offload is lost", gradient_checkpointing=True)
+        draft.put(entry, gradient_checkpointing=True)
+        draft.leave(entry, LOST, "activations are computed again, but stay on the GPU")
         draft.warnings.append("the offload of activations is lost: more GPU memory is needed; ask tunekit fit")
     else:
         draft.put(entry, gradient_checkpointing=bool(entry.value))

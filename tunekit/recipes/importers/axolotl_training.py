@@ -159,7 +159,7 @@ def _per_epoch(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     epochs = float(values.get("num_epochs") or 1)
     part = 1 / (float(entry.value) * epochs)
     if part < 1:
-        draft.put(entry, "a part of the whole run", **{f"{kind}_strategy": "steps", f"{kind}_steps": f"{part:.6g}"})
+        draft.put(entry, "a part of the whole run", **{f"{kind}_strategy": "steps", f"{kind}_steps": f"{part:.10g}"})
     else:
         draft.put(entry, "once, at the end", **{f"{kind}_strategy": "epoch"})
 

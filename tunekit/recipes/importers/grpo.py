@@ -110,8 +110,9 @@ def _aggregation(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None
 def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     """Where the server of vLLM listens, if no other key says it."""
     name = f"vllm_server_{entry.key.rpartition('.')[2]}"
-    if values.get(f"trl.{name}") or not uses_vllm(values):
-        draft.leave(entry, DEFAULT, f"trl.{name} says it" if uses_vllm(values) else "no vLLM is used")
+    apart = uses_vllm(values) and values.get("trl.vllm_mode") == "server"
+    if values.get(f"trl.{name}") or not apart:
+        draft.leave(entry, DEFAULT, f"trl.{name} says it" if apart else "no server of vLLM is used")
     else:
         draft.put(entry, **{name: entry.value})
 

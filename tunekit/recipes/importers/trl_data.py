@@ -85,7 +85,7 @@ def put_data(draft: Draft) -> None:
         )
     elif values.get("dataset_text_field") not in (None, "", "text"):
         columns = {str(values["dataset_text_field"]): "response"}
-    put_rows(draft, [Rows(name, columns) for name in draft.flags.get("dataset", [])])
+    put_rows(draft, [Rows(name, columns) for name in draft.flags.get("dataset", [])], "dataset_name")
 
 
 FUNCTIONS: Functions = named(

@@ -115,7 +115,8 @@ def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     """Its own way moves activations to the CPU."""
     if entry.value == "unsloth":
-        draft.leave(entry, LOST, "activations stay on the GPU: gradient checkpointing as usual")
+        draft.put(entry, gradient_checkpointing=True)
+        draft.leave(entry, LOST, "activations are computed again, but stay on the GPU")
     else:
         draft.put(entry, gradient_checkpointing=str(entry.value).lower() == "true")
 
