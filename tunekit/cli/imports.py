@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tunekit.cli.command import Number, check_copy, option
+from tunekit.console import say
 from tunekit.errors import TunekitError
 
 WHAT, WRITE = "What it is", "What to make of it"
@@ -26,15 +26,18 @@ def import_command(
     lenient: Annotated[bool, option(WRITE, "Go on although keys are unknown or cannot be had.", "--lenient")] = False,
     as_json: Annotated[bool, option(WRITE, "One JSON object on stdout.", "--json")] = False,
 ) -> None:
-    """Take over a run of another tool: LLaMA-Factory, axolotl, TRL, unsloth, an older ms-swift, …
+    """Take over a run of another tool: LLaMA-Factory, axolotl, TRL, unsloth, an older ms-swift.
 
     Every key of it is told: translated, the same by default, done elsewhere, lost, unknown. Nothing is executed.
     """
     from tunekit.cli.show import imports as show
     from tunekit.cli.show.lines import print_document
     from tunekit.recipes.importers.recognition import import_file
+    from tunekit.recipes.importers.start import run_imported, write_imported
     from tunekit.recipes.importers.written import recipe_of, script_of
 
+    if run and to == "recipe" and not out:
+        raise TunekitError("a recipe is run from its file", "say where it is to stand: --out FILE")
     if to not in FORMS:
         raise TunekitError(f"--to {to} is not known", f"there are: {', '.join(FORMS)}")
     found, drafts = import_file(file, dialect, world)
@@ -48,8 +51,9 @@ def import_command(
     text = recipe_of(drafts, f"From {file}") if to == "recipe" else script_of(drafts, swift=to == "swift")
     if out:
         check_copy(Path(out))
-        show.write_import(Path(out), text, drafts)
+        write_imported(Path(out), text, drafts, executable=to != "recipe")
+        say(f"  written to {out}")
     elif not as_json and not run:
         print(text, end="")
     if run:
-        raise typer.Exit(show.run_import(text, drafts, recipe=to == "recipe", env=dict(os.environ)))
+        raise typer.Exit(run_imported(drafts, recipe=Path(out) if to == "recipe" else None, swift=to == "swift"))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from tunekit.recipes.importers.translation import Dialect, Draft, Outcome
 
-TITLES = {LOST: "Lost", UNKNOWN: "Unknown", ELSEWHERE: "Elsewhere"}
+TITLES = {LOST: "Lost", UNKNOWN: "Unknown", ELSEWHERE: "Instead"}
 COLOURS = {LOST: "yellow", UNKNOWN: "red", ELSEWHERE: None}
 
 
 def import_document(file: str, dialect: Dialect, drafts: Sequence[Draft], *, swift: bool) -> dict[str, Any]:
-    """The runs and what became of each key, as plain data; the first run stands at the top, all of several in `stages`."""
+    """The runs and what became of each key, as plain data: the first at the top, and all of several in `stages`."""
     stages = [_run_document(draft, swift=swift) for draft in drafts]
     head = {"dialect": dialect.name, "source": file}
     return head | stages[0] | ({"stages": stages} if len(stages) > 1 else {})
@@ -101,9 +101,9 @@ def _show_draft(draft: Draft) -> None:
     for status, found in known.items():
         for one in found:
             show_line(TITLES[status], f"{one.key}{_at(one)}: {one.why}", COLOURS[status])
-    for one in own:
-        flags = " ".join(f"--{flag} {' '.join(draft.flags.get(flag, []))}" for flag in one.flags if "env:" not in flag)
-        show_line("Default", f"{flags}: {one.why}")
+    flags = [f"--{flag} {' '.join(draft.flags[flag])}" for one in own for flag in one.flags if flag in draft.flags]
+    if flags:
+        show_line("Default", f"what it takes where nothing is written: {', '.join(flags)}")
     batch = batch_of(draft)
     if batch:
         show_line("Batch", f"{batch.micro} × {batch.accumulation} × {batch.data_parallel or '?'} = {batch.effective}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.trainer import named
-from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
+from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, strategy_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,10 +136,8 @@ def _strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     other = "saves_per_epoch" if kind == "save" else "evals_per_epoch"
     if values.get(f"{kind}_steps") or values.get(other):
         draft.leave(entry, DEFAULT, f"{kind}_steps and {other} count where they stand")
-    elif entry.value == "best":
-        draft.put(entry, "after each evaluation instead of after the best ones", save_strategy="epoch")
-    elif entry.value:
-        draft.put(entry, **{f"{kind}_strategy": entry.value})
+    else:
+        draft.put(entry, **{f"{kind}_strategy": strategy_word(entry.value)})
 
 
 def _steps(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:

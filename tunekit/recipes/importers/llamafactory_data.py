@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,6 @@ def _write(draft: Draft, entry: Entry, values: Values, flag: str) -> None:
 
 def _others(draft: Draft, entry: Entry, values: Values) -> list[Named]:
     """The datasets of the other key: one map of columns is for all of them."""
-    from dataclasses import replace
-
     other = {"dataset": "eval_dataset", "eval_dataset": "dataset"}[entry.key]
     return named_datasets(draft, replace(entry, key=other, value=values[other]), values) if values.get(other) else []
 
@@ -138,7 +136,7 @@ def named_datasets(draft: Draft, entry: Entry, values: Values) -> list[Named]:
         problem = f"{Path(shown) / INFO} cannot be read, which says what {', '.join(names)} is"
         return [Named(name, problem=f"{problem}: {getattr(error, 'strerror', None) or error}") for name in names]
     known = info if isinstance(info, dict) else {}
-    return [_named(name, known.get(name), place, shown, draft, values) for name in names]
+    return [_named(name, known.get(name), shown, draft) for name in names]
 
 
 def _place(draft: Draft, folder: str) -> tuple[Path, str]:
@@ -150,7 +148,7 @@ def _place(draft: Draft, folder: str) -> tuple[Path, str]:
     return here, folder.removeprefix("./").rstrip("/")
 
 
-def _named(name: str, row: Any, place: Path, shown: str, draft: Draft, values: Values) -> Named:
+def _named(name: str, row: Any, shown: str, draft: Draft) -> Named:
     if not isinstance(row, dict):
         return Named(name, problem=f"{INFO} holds no {name}")
     hub = {"ms": "ms_hub_url", "hf": "hf_hub_url"}
@@ -168,30 +166,24 @@ def _named(name: str, row: Any, place: Path, shown: str, draft: Draft, values: V
     if str(row.get("split") or "train") != "train":
         return Named(name, problem=f"{name}: ms-swift takes the split train, not {row['split']}")
     rows = row.get("num_samples") if isinstance(row.get("num_samples"), int) else None
-    columns, messages, note, convert = _shape(row, draft, values)
+    columns, messages, note, convert = _shape(row, draft)
     return Named(f"{word}{CONVERTED}" if convert else word, columns, messages, rows, "", note, convert, local)
 
 
 CONVERTED = ".converted.jsonl"
 
 
-def _shape(row: Mapping[str, Any], draft: Draft, values: Values) -> tuple[dict[str, str], dict[str, str], str, bool]:
+def _shape(row: Mapping[str, Any], draft: Draft) -> tuple[dict[str, str], dict[str, str], str, bool]:
     """Columns, keys of the turns, what is to be said, and whether the rows must be converted."""
-    columns = row.get("columns") if isinstance(row.get("columns"), dict) else {}
-    columns = {str(key): str(value) for key, value in columns.items() if isinstance(value, str)}
+    columns = {key: value for key, value in _table(row, "columns").items() if isinstance(value, str)}
     ranked = row.get("ranking") is True
     note = (
         "LLaMA-Factory adds `detailed thinking off` to the system prompt" if row.get("formatting") == "openai" else ""
     )
     if row.get("formatting", "alpaca") == "alpaca":
         return _alpaca(columns, ranked=ranked, text=draft.command == PLAIN_TEXT), {}, note, False
-    tags = row.get("tags") if isinstance(row.get("tags"), dict) else {}
-    found = {
-        theirs: columns[key]
-        for key, theirs in (("messages", "conversations"), *((name, name) for name in SAME))
-        if key in columns
-    }
-    mapped = {columns[name]: name for name in SAME if name in columns and columns[name] != name}
+    tags = _table(row, "tags")
+    mapped = {columns[name]: name for name in SAME if columns.get(name, name) != name}
     turns = columns.get("messages", "conversations")
     if turns not in TURNS:
         mapped[turns] = "messages"
@@ -200,8 +192,12 @@ def _shape(row: Mapping[str, Any], draft: Draft, values: Values) -> tuple[dict[s
     usual = {**ROLES, **SPEAKERS}
     odd = any(str(tags.get(tag, usual[tag][0])) not in usual[tag] for tag in usual)
     messages = {name: str(tags.get(tag, given)) for tag, (name, given) in TAGS.items()} if odd else {}
-    del found, values
     return mapped, messages, note, ranked
+
+
+def _table(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    inner = row.get(key)
+    return inner if isinstance(inner, dict) else {}
 
 
 def _alpaca(columns: Mapping[str, str], *, ranked: bool, text: bool) -> dict[str, str]:
@@ -266,8 +262,6 @@ def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
     if size < 1 and values.get("streaming") is not True:
         draft.put(entry, why, split_dataset_ratio=entry.value)
         return
-    from dataclasses import replace
-
     found = named_datasets(draft, replace(entry, key="dataset", value=values.get("dataset") or ""), values)
     counts = [one.rows or (count_rows(path_of(one.word)) if one.local else None) for one in found]
     known = [count for count in counts if count]

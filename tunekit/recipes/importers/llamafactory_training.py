@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers.carried import keep_secret
 from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS
+from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, strategy_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,8 @@ OWN_STAGE = ("orpo", "simpo")
 def visible_gpus(env: Mapping[str, str]) -> int | None:
     """The processes that LLaMA-Factory starts by itself: one a GPU that is named; None where none is."""
     found = re.fullmatch(r"\d+(,\d+)*,?", env.get("CUDA_VISIBLE_DEVICES", ""))
-    return len([word for word in found[0].split(",") if word]) if found else None
+    nodes = env.get("NNODES", "1")
+    return len([word for word in found[0].split(",") if word]) * int(nodes) if found and nodes.isdecimal() else None
 
 
 def finish_training(draft: Draft) -> None:
@@ -81,7 +82,7 @@ def _stage(draft: Draft, entry: Entry, _: Values) -> None:
     elif entry.key == "pref_loss":
         draft.leave(entry, DEFAULT, "it is about pairs alone")
     else:
-        draft.leave(entry, ELSEWHERE, f"swift {draft.command}", f"swift {draft.command}")
+        draft.put(entry, f"the command: swift {draft.command}")
 
 
 def _whether(draft: Draft, entry: Entry, _: Values) -> None:
@@ -199,13 +200,12 @@ def _apollo(draft: Draft, entry: Entry, values: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
         return
-    words = [f"{name}={values.get(key, usual)}" for key, (name, usual) in APOLLO.items()]
     modules = listed(values.get("apollo_target") or "all")
     draft.put(
         entry,
         "the APOLLO of transformers",
         optim="apollo_adamw_layerwise" if values.get("apollo_layerwise") is True else "apollo_adamw",
-        optim_args=",".join(words),
+        optim_args=_apollo_words(values),
         optim_target_modules="all-linear" if modules == ["all"] else modules,
     )
 
@@ -214,7 +214,7 @@ def _apollo_part(draft: Draft, entry: Entry, values: Values) -> None:
     if values.get("use_apollo") is not True:
         draft.leave(entry, DEFAULT, "APOLLO is off")
     elif entry.key in APOLLO:
-        draft.put(entry, "", **{"optim_args": draft.flags.get("optim_args") or _apollo_words(values)})
+        draft.put(entry, optim_args=_apollo_words(values))
     elif entry.key == "apollo_target":
         modules = listed(entry.value)
         draft.put(entry, optim_target_modules="all-linear" if modules == ["all"] else modules)
@@ -258,12 +258,12 @@ def _warmup(draft: Draft, entry: Entry, values: Values) -> None:
 
 
 def _evaluation(draft: Draft, entry: Entry, values: Values) -> None:
-    if str(entry.value) == "no" and values.get("val_size"):
+    if strategy_word(entry.value) == "no" and values.get("val_size"):
         draft.leave(entry, LOST, "ms-swift would train on the rows that are held out: it evaluates every save_steps")
     elif draft.command not in TRAINS:
         draft.leave(entry, DEFAULT, AFTER_ALL)
     else:
-        draft.put(entry, eval_strategy=entry.value)
+        draft.put(entry, eval_strategy=strategy_word(entry.value))
 
 
 def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:

@@ -12,6 +12,7 @@ from tunekit.recipes.importers.neurotrain import NEUROTRAIN
 from tunekit.recipes.importers.qwen_vl import QWEN_VL
 from tunekit.recipes.importers.reader import read_sources
 from tunekit.recipes.importers.resonance import RESONANCE
+from tunekit.recipes.importers.swift_before import SWIFT2, SWIFT3
 from tunekit.recipes.importers.translation import translate_source
 from tunekit.recipes.importers.trl import TRL
 from tunekit.recipes.importers.unsloth import UNSLOTH
@@ -20,8 +21,37 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Dialect, Draft
 
-DIALECTS: tuple[Dialect, ...] = (LLAMAFACTORY, AXOLOTL, TRL, UNSLOTH, RESONANCE, QWEN_VL, NEUROTRAIN)
+DIALECTS: tuple[Dialect, ...] = (
+    *(LLAMAFACTORY, SWIFT3, SWIFT2),
+    *(AXOLOTL, TRL, UNSLOTH, RESONANCE, QWEN_VL, NEUROTRAIN),
+)
 """All that are understood; where two are as likely, the first counts."""
+
+
+HOUSEKEEPING = (
+    *(
+        "echo",
+        "printf",
+        "mkdir",
+        "cd",
+        "rm",
+        "cp",
+        "mv",
+        "ln",
+        "ls",
+        "cat",
+        "tee",
+        "tail",
+        "head",
+        "sleep",
+        "wait",
+        "date",
+    ),
+    *("source", ".", "conda", "pip", "pip3", "uv", "apt", "apt-get", "git", "[", "[[", "test", "true", "false", "exit"),
+    *("return", "shift", "trap", "ulimit", "kill", "pkill", "module", "unset", "umask", "nvidia-smi", "which", "touch"),
+    *("chmod", "break", "continue"),
+)
+"""Programs of a script that change no run, about which nothing is said."""
 
 
 def dialect_called(name: str) -> Dialect:
@@ -62,4 +92,13 @@ def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Di
         for source, dialect in found
         for draft in translate_source(replace(source, world=source.world or world), dialect)
     ]
+    others = [
+        " ".join(source.program)
+        for source, dialect in pairs
+        if not dialect and source.program and source.program[0] not in HOUSEKEEPING
+    ]
+    if others:
+        drafts[0].warnings.append(
+            f"not read, for they are runs of no tool that is known: {', '.join(dict.fromkeys(others))}"
+        )
     return found[0][1], drafts

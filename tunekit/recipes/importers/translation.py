@@ -101,6 +101,7 @@ class Dialect:
         title: for people: ``LLaMA-Factory``.
         rules: of its table.
         likeness: how surely a source is of this dialect: 0 not at all, 100 without doubt.
+        abbreviates: whether it takes the beginning of a flag for the flag, as argparse does.
         split: the sources that a source is made of (stages in one file); most are one.
         functions: those that rules name with ``by``: they get the draft, the entry, and all values of the source.
         begin: sets the command and whatever hangs on several keys, before the rules.
@@ -115,6 +116,7 @@ class Dialect:
     begin: Callable[[Draft], None]
     finish: Callable[[Draft], None]
     split: Callable[[Origin], list[Origin]] = lambda source: [source]
+    abbreviates: bool = False
 
 
 def words_of(value: Any) -> list[str]:
@@ -130,13 +132,20 @@ def words_of(value: Any) -> list[str]:
     return [str(value)]
 
 
+def strategy_word(value: Any) -> str:
+    """When to save, log or evaluate: YAML reads a bare ``no`` as false."""
+    return "no" if value is False else str(value)
+
+
 def translate_source(source: Origin, dialect: Dialect) -> list[Draft]:
     """The runs that a source asks for; every key of it ends in exactly one outcome, its tool's own defaults too."""
     return [_translate(part, dialect) for part in dialect.split(source)]
 
 
 def _translate(source: Origin, dialect: Dialect) -> Draft:
-    entries = {entry.key: entry for entry in _spread(source.entries, dialect.rules, source.lines)}
+    short = _abbreviated(source, dialect)
+    whole = tuple(replace(entry, key=short.get(entry.key, entry.key)) for entry in source.entries)
+    entries = {entry.key: entry for entry in _spread(whole, dialect.rules, source.lines)}
     source = replace(source, entries=tuple(entries.values()))
     values = source.values()
     draft = Draft(source)
@@ -147,9 +156,17 @@ def _translate(source: Origin, dialect: Dialect) -> Draft:
             written += _default_of(draft, dialect, rule, values)
     for entry in entries.values():
         _apply(draft, dialect, entry, values)
-    draft.outcomes += written
+    typed = {key: name for name, key in short.items()}
+    draft.outcomes = [replace(it, key=typed.get(it.key, it.key)) for it in draft.outcomes] + written
     dialect.finish(draft)
     return draft
+
+
+def _abbreviated(source: Origin, dialect: Dialect) -> dict[str, str]:
+    """The flags that are written by their beginnings, with their names."""
+    names = {entry.key for entry in source.entries if dialect.abbreviates and not rule_for(entry.key, dialect.rules)}
+    fitting = {name: [rule for rule in dialect.rules if rule.startswith(name)] for name in names}
+    return {name: rules[0] for name, rules in fitting.items() if len(rules) == 1}
 
 
 def _spread(entries: tuple[Entry, ...], rules: Mapping[str, KeyRule], lines: Mapping[str, int]) -> Iterator[Entry]:
@@ -260,7 +277,10 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
 
 
 def _set_flag(draft: Draft, rule: KeyRule, entry: Entry) -> None:
-    value, word = entry.value, words_of(entry.value)
+    value = entry.value
+    if rule.text.endswith("_strategy") and value is False:
+        value = strategy_word(value)
+    word = words_of(value)
     mapped = rule.values.get(word[0]) if len(word) == 1 else None
     if mapped == "":
         draft.leave(entry, DEFAULT, rule.why or "ms-swift chooses by itself")

@@ -97,7 +97,7 @@ def _flag_words(draft: Draft, names: Sequence[str]) -> list[str]:
 
 
 def tunekit_words(draft: Draft) -> list[str]:
-    """The command of tunekit that pins every value, with 32 rows a step or more; ms-swift's where nothing is trained."""
+    """The command of tunekit that pins every value, with 32 rows a step or more; ms-swift's if nothing is trained."""
     batch = batch_of(draft)
     if batch is None:
         return swift_words(draft)
