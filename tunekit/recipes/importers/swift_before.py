@@ -99,6 +99,8 @@ def _command(origin: Origin) -> str:
 def _likeness(origin: Origin, *, old: bool) -> int:
     command = _command(origin)
     keys = origin.values().keys()
+    if not command and not origin.program and origin.line and keys <= flags_of_now():
+        return 0 if old else 4  # flags alone, as guides show them
     if not command:
         own = bool({"train_type", "tuner_type", "sft_type"} & keys) and bool(
             {"model", "model_id_or_path", "model_type"} & keys

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tunekit.errors import did_you_mean
+from tunekit.errors import TunekitError, did_you_mean
+from tunekit.files import shortened
 from tunekit.recipes.importers.source import Entry, Origin
 from tunekit.recipes.importers.table import swift_defaults
 from tunekit.stages import STAGES, USUAL
@@ -149,7 +151,9 @@ def _translate(source: Origin, dialect: Dialect) -> Draft:
     source = replace(source, entries=tuple(entries.values()))
     values = source.values()
     draft = Draft(source)
-    dialect.begin(draft)
+    odd = f"a value is of a kind that {dialect.title} does not take"
+    with _readable(draft, odd):
+        dialect.begin(draft)
     written: list[Outcome] = []
     for rule in dialect.rules.values():
         if rule.absent is not None and values.get(rule.key) is None and _counts(draft, rule):
@@ -158,7 +162,8 @@ def _translate(source: Origin, dialect: Dialect) -> Draft:
         _apply(draft, dialect, entry, values)
     typed = {key: name for name, key in short.items()}
     draft.outcomes = [replace(it, key=typed.get(it.key, it.key)) for it in draft.outcomes] + written
-    dialect.finish(draft)
+    with _readable(draft, odd):
+        dialect.finish(draft)
     return draft
 
 
@@ -167,6 +172,16 @@ def _abbreviated(source: Origin, dialect: Dialect) -> dict[str, str]:
     names = {entry.key for entry in source.entries if dialect.abbreviates and not rule_for(entry.key, dialect.rules)}
     fitting = {name: [rule for rule in dialect.rules if rule.startswith(name)] for name in names}
     return {name: rules[0] for name, rules in fitting.items() if len(rules) == 1}
+
+
+@contextmanager
+def _readable(draft: Draft, problem: str, entry: Entry | None = None) -> Iterator[None]:
+    """Say where a value stands that a function of a dialect could make nothing of: a list for a number, say."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        line = f" line {entry.line}" if entry and entry.line else ""
+        raise TunekitError(f"{draft.source.path or 'standard input'}{line}: {problem}") from error
 
 
 def _spread(entries: tuple[Entry, ...], rules: Mapping[str, KeyRule], lines: Mapping[str, int]) -> Iterator[Entry]:
@@ -252,7 +267,9 @@ def _apply(draft: Draft, dialect: Dialect, entry: Entry, values: Mapping[str, An
         hint = did_you_mean(entry.key, dialect.rules)
         draft.leave(entry, UNKNOWN, f"{dialect.title} knows no such key" + (f"; {hint}" if hint else ""))
     elif rule.kind == "by":
-        dialect.functions[rule.text](draft, entry, values)
+        odd = f"{entry.key}: {shortened(repr(entry.value))} is not what {dialect.title} takes there"
+        with _readable(draft, odd, entry):
+            dialect.functions[rule.text](draft, entry, values)
     elif rule.kind == "to":
         _set_flag(draft, rule, entry)
     elif rule.kind == LOST and entry.value in rule.harmless:
