@@ -93,6 +93,8 @@ STAGE_WORDS = {
     ("tunekit.engine.flags", "pt"): "the same",
 }
 """Where a word that is a stage's name means something else."""
+FOREIGN = "tunekit.recipes.importers."
+"""Modules that speak of other tools' stages, in the words of those tools."""
 PROSE = ("zero", "preset ", "retry:")
 """What settings are asked for, `zero_stage` and `Source`, instead of reading it from text."""
 
@@ -315,7 +317,7 @@ def stage_words(modules):
 
 
 def stages_named(modules):
-    found = stage_words(modules)
+    found = {said: lines for said, lines in stage_words(modules).items() if not said[0].startswith(FOREIGN)}
     return [f"{at}:{','.join(found[at, word])} {word}" for at, word in sorted(found.keys() - STAGE_WORDS.keys())]
 
 

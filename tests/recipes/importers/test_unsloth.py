@@ -17,7 +17,7 @@ import os
 open("it-ran", "w").close()
 length = 1024
 rank = 2 * 8
-model, tokenizer = FastLanguageModel.from_pretrained("acme/small", max_seq_length=length, load_in_4bit=True, dtype=None)
+model, tokenizer = FastLanguageModel.from_pretrained("acme/small", max_seq_length=length, load_in_4bit=True)
 model = FastLanguageModel.get_peft_model(
     model, r=rank, lora_alpha=32, target_modules=["q_proj", "v_proj"], use_gradient_checkpointing="unsloth",
     random_state=3407,

@@ -9,7 +9,7 @@ from tunekit.recipes.importers.columns import (
     CONVERSATIONS,
     KEYS,
     TEXT_PAIRS,
-    Rows,
+    NamedRows,
     put_rows,
     put_split,
     tables_of,
@@ -158,7 +158,7 @@ def put_columns(draft: Draft) -> None:
     values = draft.source.values()
     stage = "".join(draft.flags.get("rlhf_type", []))
     lists = [row for head in (*LISTS, "test_datasets") for row in tables_of(values, head)]
-    put_rows(draft, [Rows(name, _columns(row, stage), _turns(row)) for row in lists for name in names_of(row)])
+    put_rows(draft, [NamedRows(name, _columns(row, stage), _turns(row)) for row in lists for name in names_of(row)])
 
 
 def _columns(row: Mapping[str, Any], stage: str) -> dict[str, str]:

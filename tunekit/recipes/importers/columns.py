@@ -32,7 +32,7 @@ TEXT_PAIRS = {"chosen": "response", "rejected": "rejected_response"}
 
 
 @dataclass
-class Rows:
+class NamedRows:
     """One data set: its name as ms-swift takes it, what its columns are there, what its turns are called.
 
     Attributes:
@@ -69,7 +69,7 @@ def turns_of(keys: Mapping[str, str], roles: Mapping[str, Sequence[str]]) -> dic
     return told
 
 
-def put_rows(draft: Draft, datasets: Sequence[Rows], key: str = "datasets") -> None:
+def put_rows(draft: Draft, datasets: Sequence[NamedRows], key: str = "datasets") -> None:
     """Write what ms-swift must be told of the columns and turns of all data sets."""
     told = [rows for rows in datasets if rows.columns or rows.turns]
     maps = [rows.columns for rows in datasets]
@@ -80,7 +80,7 @@ def put_rows(draft: Draft, datasets: Sequence[Rows], key: str = "datasets") -> N
         draft.put(Entry(key, None), "names of columns", columns=told[0].columns)
 
 
-def _info(rows: Rows) -> dict[str, Any]:
+def _info(rows: NamedRows) -> dict[str, Any]:
     name = rows.name.partition("#")[0]
     local = name.endswith(FILE_TYPES) or name.startswith((".", "/"))
     info: dict[str, Any] = {"dataset_path": name} if local else {"hf_dataset_id": name.partition(":")[0]}

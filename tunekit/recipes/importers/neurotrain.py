@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer
-from tunekit.recipes.importers.columns import CONVERSATIONS, Rows, put_rows
+from tunekit.recipes.importers.columns import CONVERSATIONS, NamedRows, put_rows
 from tunekit.recipes.importers.source import Entry
 from tunekit.recipes.importers.table import read_table
 from tunekit.recipes.importers.trainer import default_entry, named
@@ -309,7 +309,7 @@ def _finish(draft: Draft) -> None:
     columns = _columns_of(values, draft.command)
     if draft.flags.get("rlhf_type") in (["dpo"], ["rm"]) and "response" not in columns.values():
         columns |= {"chosen": "response", "rejected": "rejected_response"}
-    put_rows(draft, [Rows(name, columns) for name in draft.flags.get("dataset", [])])
+    put_rows(draft, [NamedRows(name, columns) for name in draft.flags.get("dataset", [])])
     if draft.flags["tuner_type"] == ["lora"]:
         _lora_defaults(draft, values)
     if "model" not in draft.flags:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers import trainer
-from tunekit.recipes.importers.columns import TEXT_PAIRS, Rows, put_rows, rows_in_files
+from tunekit.recipes.importers.columns import TEXT_PAIRS, NamedRows, put_rows, rows_in_files
 from tunekit.recipes.importers.table import read_table
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED, Dialect
@@ -183,7 +183,7 @@ def _finish(draft: Draft) -> None:
     """Columns of pairs, hub, batch: what no single key says."""
     values = draft.source.values()
     if "".join(draft.flags.get("rlhf_type", [])) in ("dpo", "rm"):
-        put_rows(draft, [Rows(name, dict(TEXT_PAIRS)) for name in draft.flags.get("dataset", [])], "dataset_name")
+        put_rows(draft, [NamedRows(name, dict(TEXT_PAIRS)) for name in draft.flags.get("dataset", [])], "dataset_name")
     if draft.flags.get("rlhf_type") == ["ppo"] and "reward_model" not in draft.flags:
         draft.warnings.append("ms-swift's PPO needs --reward_model, which this command does not name")
     if "config_file" in draft.source.launch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunekit.recipes.importers.columns import TEXT_PAIRS, Rows, put_rows, put_split, tables_of
+from tunekit.recipes.importers.columns import TEXT_PAIRS, NamedRows, put_rows, put_split, tables_of
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED
 
@@ -85,7 +85,7 @@ def put_data(draft: Draft) -> None:
         )
     elif values.get("dataset_text_field") not in (None, "", "text"):
         columns = {str(values["dataset_text_field"]): "response"}
-    put_rows(draft, [Rows(name, columns) for name in draft.flags.get("dataset", [])], "dataset_name")
+    put_rows(draft, [NamedRows(name, columns) for name in draft.flags.get("dataset", [])], "dataset_name")
 
 
 FUNCTIONS: Functions = named(
