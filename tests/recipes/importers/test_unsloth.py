@@ -27,7 +27,8 @@ rows = rows.map(lambda row: row)
 trainer = SFTTrainer(
     model=model, tokenizer=tokenizer, train_dataset=rows, packing=False, formatting_func=written,
     args=SFTConfig(
-        per_device_train_batch_size=2, gradient_accumulation_steps=4, learning_rate=2e-4, max_steps=int(os.environ["N"]),
+        per_device_train_batch_size=2, gradient_accumulation_steps=4, learning_rate=2e-4,
+        max_steps=int(os.environ["N"]),
         bf16=is_bfloat16_supported(), fp16=not is_bfloat16_supported(), optim="adamw_8bit", output_dir=f"out/{length}",
     ),
 )
