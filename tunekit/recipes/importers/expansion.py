@@ -18,10 +18,15 @@ OPERATORS = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+SUM = re.compile(r"[0-9\s+*/%()-]{1,200}")
 MOST_NUMBERS = 1000
 """Numbers that ``$(seq …)`` may give."""
 DEEPEST = 20
 """Variables within variables."""
+LONGEST = 100_000
+"""Characters of a variable: a few lines that double one would fill the memory."""
+LONGEST_CUT = 5_000
+"""Characters of a value of which an end is cut off by a pattern."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Expander:
 
     def value(self, name: str) -> str | None:
         """The value of a variable; None where it is not set."""
-        self.unread += self._unread_of.get(name, ())
+        self.unread += [why for why in self._unread_of.get(name, ()) if why not in self.unread]
         if name in self._lists:
             return " ".join(self._lists[name])
         return self._values.get(name)
@@ -83,11 +88,15 @@ class Expander:
         """
         self._unread_of[name] = unread
         self._lists.pop(name, None)
-        self._values[name] = (self._values.get(name, "") + value) if more else value
+        value = (self._values.get(name, "") + value) if more else value
+        if len(value) > LONGEST:
+            value, self._unread_of[name] = "", (*unread, f"${name} is longer than {LONGEST:,} characters")
+        self._values[name] = value
 
     def assign_list(self, name: str, values: list[str], *, more: bool = False) -> None:
         """Set an array, or with `more` make it longer."""
-        self._lists[name] = [*(self._lists.get(name, []) if more else []), *values]
+        whole = [*(self._lists.get(name, []) if more else []), *values]
+        self._lists[name] = whole if sum(map(len, whole)) + len(whole) <= LONGEST else []
 
     def words(self, pieces: list[Piece]) -> list[str]:
         """The words that a word of the script becomes: more than one where a variable holds several."""
@@ -102,9 +111,10 @@ class Expander:
                     continue
                 current = (current or "") + (piece.text if piece.literal else self._inside(piece.text))
                 continue
-            array = self._array(piece.text)
+            array, known = self._array(piece.text), len(self.unread)
             text = " ".join(array) if array is not None else self._inside(piece.text)
-            if piece.literal or not piece.text.startswith(("$", "`")) or text == piece.text:
+            whole = piece.literal or not piece.text.startswith(("$", "`")) or len(self.unread) > known
+            if whole:
                 current = (current or "") + text
                 continue
             fields = text.split()
@@ -176,6 +186,8 @@ class Expander:
         """The whole number that an expression of literals and variables is."""
         text = self._inside(text)
         known = NAME.sub(lambda found: self.value(found[0]) or found[0], text)
+        if not SUM.fullmatch(known):
+            return None
         try:
             return str(_computed(ast.parse(known.strip().replace("/", "//"), mode="eval").body))
         except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
@@ -245,7 +257,7 @@ def _cut(value: str, rest: str) -> str | None:
     if replaced := re.fullmatch(r"(//?)([^/]+)/?(.*)", rest):
         return value.replace(replaced[2], replaced[3], -1 if replaced[1] == "//" else 1)
     mark = re.match(r"%%|%|##|#", rest)
-    if not mark:
+    if not mark or len(value) > LONGEST_CUT:
         return None
     pattern = rest[mark.end() :]
     ends = range(len(value) + 1)

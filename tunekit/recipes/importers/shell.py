@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_CALLS = 1000
 """Commands that are read of one script; loops in loops end here."""
 
+MOST_STEPS = 100_000
+"""Commands that are followed, those inside loops as often as the loop runs."""
+
 OPENERS = {"if": "fi", "while": "done", "until": "done", "case": "esac"}
 ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\[[^\]]*\])?(\+?)=")
 SEPARATORS = (";;", "&&", "||", "|&", "|", "&", ";", "\n", "(", ")")
@@ -187,10 +190,12 @@ class _Script:
         self._exported: dict[str, str] = {}
         self._folder = ""
         self._notes: list[str] = []
+        self._steps = 0
 
     def run(self, commands: list[list[_Token]]) -> None:
         index = 0
-        while index < len(commands) and len(self.calls) < MOST_CALLS:
+        while index < len(commands) and len(self.calls) < MOST_CALLS and self._steps < MOST_STEPS:
+            self._steps += 1
             command = commands[index]
             head = command[0].text.lstrip("\0")
             if head == "for":
@@ -227,8 +232,10 @@ class _Script:
             return end + 1
         values = [word for token in head[3:] for word in self._expand(token)]
         for value in values:
-            self._expander.assign(head[1].text, value)
-            self.run(body)
+            self._steps += 1
+            if self._steps < MOST_STEPS:
+                self._expander.assign(head[1].text, value)
+                self.run(body)
         return end + 1
 
     def _expand(self, token: _Token) -> list[str]:
@@ -250,9 +257,11 @@ class _Script:
             for token in rest:
                 self._assign(token, self._exported if exported else None)
             return
+        before = len(self._notes)
         while rest and ASSIGNMENT.match(rest[0].text):
             self._assign(rest.pop(0), local)
-        if not rest:  # assignments alone stay
+        if not rest:  # assignments alone stay, and what cannot be read of them is said where they are used
+            del self._notes[before:]
             self._exported |= {name: value for name, value in local.items() if name in self._exported}
             return
         words = [(word, token.line) for token in rest for word in self._expand(token)]
@@ -279,7 +288,7 @@ class _Script:
             return
         pieces = (token.pieces or [])[found.end() :]  # each sign of NAME= is a piece of its own
         text = self._expander.text(pieces)
-        unread = tuple(self._expander.unread)
+        unread = tuple(dict.fromkeys(self._expander.unread))
         self._expander.unread.clear()
         self._expander.assign(name, text, more=more, unread=unread)
         if into is not None and unread:

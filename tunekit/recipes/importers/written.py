@@ -33,6 +33,8 @@ OWN = (
     "create_checkpoint_symlink",
 )
 """Flags that tunekit decides by itself, or says in its own words."""
+STARTS = ("model", "adapters", "ref_model", "ref_adapters")
+"""Flags that say what a run starts from: in a recipe the stage before it."""
 LAUNCH = ("CUDA_VISIBLE_DEVICES", "NPROC_PER_NODE")
 """Variables that tunekit sets for the GPUs that it is told to use."""
 
@@ -166,11 +168,22 @@ def recipe_of(drafts: Sequence[Draft], title: str) -> str:
         names.append(f"{name}-{number + 1}" if number else name)
         lines += ["", "[[stage]]", f"type = {_toml(name)}", f"name = {_toml(names[-1])}", 'preset = "none"']
         lines += [f"micro_batch = {batch.micro}", f"effective_batch = {raised(batch)}"]
+        goes_on = _goes_on(draft, drafts)
+        if len(names) > 1 and not goes_on:
+            lines.append('from = "base"')
         for flag in _ordered(draft):
-            if flag not in OWN and not (len(names) > 1 and flag in ("model", "adapters")):
+            if flag not in OWN and not (goes_on and flag in STARTS):
                 words = draft.flags[flag]
                 lines.append(f"{flag} = {_toml(words[0] if len(words) == 1 else words)}")
     return "\n".join(lines) + "\n"
+
+
+def _goes_on(draft: Draft, drafts: Sequence[Draft]) -> bool:
+    """Whether a run starts from what an earlier one of the file leaves."""
+    earlier = drafts[: list(drafts).index(draft)]
+    left = [word.rstrip("/") for other in earlier for word in other.flags.get("output_dir", ())]
+    starts = [word for flag in STARTS for word in draft.flags.get(flag, ())]
+    return any(start == place or start.startswith(f"{place}/") for start in starts for place in left)
 
 
 def _toml(value: Any) -> str:
