@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers.axolotl import AXOLOTL
+from tunekit.plan.models.catalogue import template_names
+from tunekit.recipes.importers.axolotl import AXOLOTL, TEMPLATES
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.source import Entry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
+from tunekit.recipes.importers.unsloth import TEMPLATES as UNSLOTHS
 
 EXAMPLES = Path(__file__).with_name("examples")
 LEAST = {"base_model": "Qwen/Qwen2.5-0.5B", "datasets": [{"path": "a.jsonl"}], "learning_rate": 1e-5}
@@ -180,6 +182,21 @@ def test_a_reward_in_python_is_named():
 def test_what_cannot_be_had_is_refused(values):
     with pytest.raises(TunekitError):
         run(**values)
+
+
+def test_a_script_is_what_it_trains(tmp_path):
+    path = tmp_path / "run.sh"
+    (tmp_path / "a.yaml").write_text((EXAMPLES / "axolotl.yaml").read_text())
+    path.write_text(
+        "axolotl preprocess a.yaml\naccelerate launch --num_processes 4 -m axolotl.cli.train a.yaml --seed 3\n"
+    )
+    _, (draft,) = import_file(str(path))
+    assert (draft.flags["seed"], draft.world, draft.env["NPROC_PER_NODE"]) == (["3"], 4, "4")
+    assert any("axolotl preprocess" in warning for warning in draft.warnings)
+
+
+def test_templates_are_of_ms_swift():
+    assert {*TEMPLATES.values(), *UNSLOTHS.values()} <= template_names()
 
 
 def test_a_value_of_a_wrong_kind_is_named_with_its_line():

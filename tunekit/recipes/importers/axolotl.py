@@ -74,7 +74,8 @@ TEMPLATES = {
 
 def _likeness(source: Origin) -> int:
     """A call of axolotl, or a file with keys that only axolotl has."""
-    if any(re.fullmatch(r"axolotl(\..*)?|.*/axolotl", word) for word in source.program[:1]):
+    said = " ".join(source.program)
+    if re.fullmatch(r"(.*/)?axolotl( train)?|axolotl\.cli\.train|.*axolotl/cli/train\.py|scripts/finetune\.py", said):
         return 100
     if source.program:
         return 0
@@ -84,25 +85,21 @@ def _likeness(source: Origin) -> int:
 
 def _begin(draft: Draft) -> None:
     """The command, the kind of RLHF and of tuning: nearly all other keys hang on them."""
-    program, values = draft.source.program, draft.source.values()
-    if program[1:2] not in ((), ("train",), ("preprocess",)) and program[:1] == ("axolotl",):
-        raise TunekitError(f"axolotl {program[1]} does not train", "tunekit import takes what axolotl trains")
-    for name in ("rl", "process_reward_model"):
-        if (values.get(name) and name != "rl") or (name == "rl" and values.get(name) not in (None, "", *RL)):
-            raise TunekitError(f"ms-swift does not train with axolotl's {name}: {values[name]}", _hint_of_rl(values))
-    if values.get("rl"):
+    values = draft.source.values()
+    kind = values.get("rl")
+    if values.get("process_reward_model"):
+        raise TunekitError("ms-swift trains no process reward model", "an ordinary one it does: reward_model")
+    if kind and kind not in RL:
+        raise TunekitError(f"ms-swift does not train with axolotl's rl: {kind}", f"{', '.join(RL)} are understood")
+    if kind:
         draft.command = "rlhf"
-        draft.flags["rlhf_type"] = [RL[values["rl"]]]
+        draft.flags["rlhf_type"] = [RL[kind]]
     elif values.get("reward_model"):
         draft.command = "rlhf"
         draft.flags["rlhf_type"] = ["rm"]
     elif _is_plain_text(values):
         draft.command = "pt"
     draft.flags["tuner_type"] = ["lora" if values.get("adapter") or values.get("lora_model_dir") else "full"]
-
-
-def _hint_of_rl(values: Mapping[str, Any]) -> str:
-    return f"{', '.join(RL)} are understood" if values.get("rl") else "an ordinary reward model is: reward_model"
 
 
 def _is_plain_text(values: Mapping[str, Any]) -> bool:
