@@ -148,6 +148,12 @@ def test_where_a_key_ends(values, key, found):
     assert status(run("trl", "sft", **values), key) == found
 
 
+def test_an_unknown_secret_is_not_repeated():
+    draft = run("trl", "sft", my_api_key="abcdefghijk", hub_token="hf_abcdefghijk")
+    assert "abcdefghijk" not in repr(draft.outcomes)
+    assert draft.secrets == ["HF_TOKEN"]
+
+
 def test_accelerate_says_how_it_is_spread(tmp_path):
     path = tmp_path / "a.yaml"
     zero = "deepspeed_config:\n  zero_stage: 3\n  offload_optimizer_device: cpu\n"

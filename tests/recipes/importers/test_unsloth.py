@@ -121,6 +121,12 @@ def test_kinds_of_scripts(tmp_path, lines, flags):
     assert said(imported(tmp_path, f"import unsloth\n{lines}\n"), *flags) == flags
 
 
+def test_a_token_is_named_and_no_more(tmp_path):
+    draft = imported(tmp_path, 'import unsloth\nFastModel.from_pretrained("a/b", token="hf_abcdefghijk")\n')
+    assert draft.secrets == ["HF_TOKEN"]
+    assert "hf_abc" not in repr(draft.outcomes)
+
+
 def test_no_python(tmp_path):
     path = tmp_path / "train.py"
     path.write_text("import unsloth\nx = = 1\n")

@@ -33,6 +33,8 @@ PROMPTED = re.compile(
     r"orcamini|pygmalion|metharme|llama2_chat|sharegpt|load_)"
 )
 """Kinds of rows that axolotl writes with words of its own around them, not with the template of the model."""
+PAIRED = ("dpo", "orpo", "simpo", "rm")
+"""Kinds of RLHF whose rows are pairs."""
 FIELDS = {
     "field_instruction": "instruction",
     "field_input": "input",
@@ -157,6 +159,12 @@ def put_columns(draft: Draft) -> None:
     """What ms-swift must be told of the columns and roles of all data sets."""
     values = draft.source.values()
     stage = "".join(draft.flags.get("rlhf_type", []))
+    if stage in PAIRED and any(
+        str(row.get("type")).startswith("chat_template") for row in tables_of(values, "datasets")
+    ):
+        draft.warnings.append(
+            "chosen and rejected of a chat_template are turns: ms-swift wants text: tunekit data convert"
+        )
     lists = [row for head in (*LISTS, "test_datasets") for row in tables_of(values, head)]
     put_rows(draft, [NamedRows(name, _columns(row, stage), _turns(row)) for row in lists for name in names_of(row)])
 
@@ -178,7 +186,7 @@ def _columns(row: Mapping[str, Any], stage: str) -> dict[str, str]:
         found[str(turns)] = "messages"
     if fields.get("field_tools") not in (None, "tools"):
         found[str(fields["field_tools"])] = "tools"
-    if stage in ("dpo", "orpo", "simpo", "rm"):
+    if stage in PAIRED:
         found |= _pairs(fields, str(types))
     return {theirs: ours for theirs, ours in found.items() if theirs != ours}
 

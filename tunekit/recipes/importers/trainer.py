@@ -11,7 +11,7 @@ from tunekit.plan.secrets import is_secret
 from tunekit.recipes.importers.carried import carry_environment, keep_secret
 from tunekit.recipes.importers.reader import read_settings
 from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
+from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, HIDDEN, LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,6 @@ LAUNCHED = {
     "MASTER_PORT": ("master_port", "main_process_port"),
 }
 """Variables that ms-swift reads, and the options of torchrun, deepspeed and accelerate that say the same."""
-HIDDEN = "***"
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 PEFTS_OWN: tuple[tuple[str, list[str]], ...] = (
     (r"phi-?[34]", ["qkv_proj"]),

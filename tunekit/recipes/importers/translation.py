@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import shortened
+from tunekit.plan.secrets import is_secret_flag
 from tunekit.recipes.importers.source import Entry, Origin
 from tunekit.recipes.importers.table import swift_defaults
 from tunekit.stages import STAGES, USUAL
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 TRANSLATED, DEFAULT, ELSEWHERE, LOST, UNKNOWN = "translated", "default", "elsewhere", "lost", "unknown"
 """What becomes of a key; each ends in exactly one of them."""
+
+HIDDEN = "***"
+"""Stands for the value of a secret."""
 
 WORST_FIRST = (UNKNOWN, LOST, TRANSLATED, ELSEWHERE, DEFAULT)
 
@@ -91,7 +95,10 @@ class Draft:
         self._say(entry, status, (), where, why)
 
     def _say(self, entry: Entry, status: str, flags: tuple[str, ...], where: str | None, why: str) -> None:
-        self.outcomes.append(Outcome(entry.key, status, entry.value, entry.line, flags, where, why))
+        value = entry.value
+        if isinstance(value, str) and is_secret_flag(entry.key.rpartition(".")[2]):
+            value = HIDDEN
+        self.outcomes.append(Outcome(entry.key, status, value, entry.line, flags, where, why))
 
 
 @dataclass(frozen=True)
