@@ -26,8 +26,8 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
         import yaml
     except ImportError:
         raise TunekitError(f"{name}: PyYAML is needed to read YAML", "pip install pyyaml") from None
-    loader = _loader_class(yaml)(TAB.sub(" ", text) if "\t" in text else text)
     try:
+        loader = _loader_class(yaml)(TAB.sub(" ", text) if "\t" in text else text)
         node = loader.get_single_node()
         if node is None:
             return (), {}
@@ -39,11 +39,10 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name} line {mark.line + 1}" if mark else name
-        raise TunekitError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise TunekitError(f"{where}: not valid YAML: {problem}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise TunekitError(f"{name}: not valid YAML: {error or 'it is nested too deep'}") from error
-    finally:
-        loader.dispose()
     last = dict(repeated)
     return tuple(Entry(str(key), value, last.get(key)) for key, value in table.items()), lines
 
