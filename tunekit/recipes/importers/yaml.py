@@ -35,7 +35,7 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
             raise TunekitError(f"{name}: it holds no keys with values")
         lines = dict(_lines(node, ""))
         repeated = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
-        table = loader.construct_document(node)
+        table = plain_value(loader.construct_document(node))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name} line {mark.line + 1}" if mark else name
@@ -45,6 +45,15 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
         raise TunekitError(f"{name}: not valid YAML: {error or 'it is nested too deep'}") from error
     last = dict(repeated)
     return tuple(Entry(str(key), value, last.get(key)) for key, value in table.items()), lines
+
+
+def plain_value(value: Any) -> Any:
+    """A value of YAML as JSON could hold it: bytes and other types of its own become text, sets lists."""
+    if isinstance(value, dict):
+        return {str(key): plain_value(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain_value(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _loader_class(yaml: Any) -> Any:
