@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.recipes.importers.recognition import import_file, likeliest
 from tunekit.recipes.importers.reader import read_sources
+from tunekit.recipes.importers.recognition import import_file, likeliest
 from tunekit.recipes.importers.translation import DEFAULT, LOST
 
 EXAMPLES = Path(__file__).with_name("examples")

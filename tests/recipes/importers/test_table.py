@@ -15,6 +15,7 @@ SERVING = {"host", "port", "share"}
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_every_flag_is_one_of_ms_swift(dialect):
     named = {rule.text for rule in dialect.rules.values() if rule.kind == "to"}
+    named |= {flag for rule in dialect.rules.values() for flag in rule.sets}
     assert named <= FLAGS.keys() | SERVING
     assert named
 

@@ -357,32 +357,42 @@ def _sampling(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "the temperature says it")
 
 
-def _backend(draft: Draft, entry: Entry, _: Values) -> None:
+def _served_dtype(draft: Draft, entry: Entry, _: Values) -> None:
+    if draft.command in TRAINS or entry.value == "auto":
+        draft.leave(entry, DEFAULT, "the model says it" if entry.value == "auto" else "nothing is served")
+    else:
+        draft.put(entry, torch_dtype=entry.value)
+
+
+def _backend(draft: Draft, entry: Entry, values: Values) -> None:
     if draft.command in TRAINS or draft.command not in GENERATES:
         draft.leave(entry, DEFAULT, "nothing is served")
     else:
-        draft.put(entry, infer_backend=BACKENDS.get(str(entry.value), entry.value))
+        word = BACKENDS.get(str(entry.value), entry.value)
+        own = {flag: usual for key, (flag, usual) in ENGINE.items() if key.startswith(f"{word}_") and key not in values}
+        draft.put(entry, infer_backend=word, **{flag: usual for flag, usual in own.items() if usual is not None})
 
 
 def _engine_part(draft: Draft, entry: Entry, values: Values) -> None:
     backend = str(values.get("infer_backend") or "")
-    flag = ENGINE_FLAGS[entry.key]
+    flag, _ = ENGINE[entry.key]
     if draft.command in TRAINS or draft.command not in ENGINES or not entry.key.startswith(backend or "?"):
         draft.leave(entry, DEFAULT, "that engine does not serve here")
     else:
         draft.put(entry, **{flag: entry.value})
 
 
-ENGINE_FLAGS = {
-    "vllm_maxlen": "vllm_max_model_len",
-    "vllm_gpu_util": "vllm_gpu_memory_utilization",
-    "vllm_max_lora_rank": "vllm_max_lora_rank",
-    "vllm_enforce_eager": "vllm_enforce_eager",
-    "vllm_config": "vllm_engine_kwargs",
-    "sglang_maxlen": "sglang_context_length",
-    "sglang_mem_fraction": "sglang_mem_fraction_static",
-    "sglang_tp_size": "sglang_tp_size",
+ENGINE: Mapping[str, tuple[str, int | float | None]] = {
+    "vllm_maxlen": ("vllm_max_model_len", 4096),
+    "vllm_gpu_util": ("vllm_gpu_memory_utilization", 0.7),
+    "vllm_max_lora_rank": ("vllm_max_lora_rank", 32),
+    "vllm_enforce_eager": ("vllm_enforce_eager", None),
+    "vllm_config": ("vllm_engine_kwargs", None),
+    "sglang_maxlen": ("sglang_context_length", 4096),
+    "sglang_mem_fraction": ("sglang_mem_fraction_static", 0.7),
+    "sglang_tp_size": ("sglang_tp_size", None),
 }
+"""Keys of the engines that answer: the flag, and what LLaMA-Factory takes where ms-swift takes something else."""
 
 
 def _exports(draft: Draft, entry: Entry) -> bool:
@@ -471,6 +481,7 @@ FUNCTIONS = {
     "new_tokens": _new_tokens,
     "sampling": _sampling,
     "backend": _backend,
+    "served_dtype": _served_dtype,
     "engine_part": _engine_part,
     "export_dir": _export_dir,
     "shards": _shards,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ DIALECTS: tuple[Dialect, ...] = (
 """All that are understood; where two are as likely, the first counts."""
 
 
+OPEN = re.compile(r"<[^<>{}\[\]]{1,60}>")
+"""A place for the user to fill in."""
 HOUSEKEEPING = (
     *(
         "echo",
@@ -63,6 +66,12 @@ def dialect_called(name: str) -> Dialect:
     return DIALECTS[names.index(name)]
 
 
+def _left_open(draft: Draft) -> list[str]:
+    """What the file leaves for the user to put in: ``<MODEL_ID>``."""
+    words = dict.fromkeys(word for words in draft.flags.values() for word in words if OPEN.search(word))
+    return [f"{', '.join(words)}: put in what is yours"] if words else []
+
+
 def likeliest(source: Origin) -> Dialect | None:
     """The dialect that a source is most like; None where it is like none."""
     scored = [(dialect.likeness(source), dialect) for dialect in DIALECTS]
@@ -92,6 +101,8 @@ def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Di
         for source, dialect in found
         for draft in translate_source(replace(source, world=source.world or world), dialect)
     ]
+    for draft in drafts:
+        draft.warnings += _left_open(draft)
     others = [
         " ".join(source.program)
         for source, dialect in pairs

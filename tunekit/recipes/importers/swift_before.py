@@ -148,6 +148,11 @@ def _finish(draft: Draft, *, old: bool) -> None:
         draft.flags["use_hf"] = ["true"]
     if draft.command not in TRAINS:
         return
+    visible = draft.source.env.get("CUDA_VISIBLE_DEVICES", "").strip(",").count(",") + 1
+    if visible > 1 and (draft.world or draft.source.world) == 1:
+        draft.warnings.append(
+            f"one process for {visible} GPUs: ms-swift spreads the model over them; tunekit takes one"
+        )
     if not old and "adam_beta2" not in draft.flags:
         draft.warnings.append(
             "3.x before 3.2.2 took 0.999 for --adam_beta2, not 0.95; the script does not say which it was"

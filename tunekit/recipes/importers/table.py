@@ -9,11 +9,12 @@ A row is named as the key is there (dotted where nested; ``*`` stands for one na
     lost = "…"                  cannot be had, and why
 
 and may hold ``why`` (for people), ``values = {all = "all-linear"}`` ("" where the flag is to be left out), ``absent =
-VALUE``: the value that the other tool
-takes where the key is not written, translated as if it stood there wherever ms-swift's own default is another one; and
+VALUE``: the value that the other tool takes where the key is not written, translated as if it stood there wherever
+ms-swift's own default is another one; and
 ``only = ["dpo"]``: the commands (``sft``), kinds of RLHF (``dpo``) and of tuning (``lora``) in which `absent` counts,
 which are all that train where it is left out. A row that is ``lost`` may name with ``harmless = VALUE`` (or a list of
-them) what loses nothing: the key is then the same by default.
+them) what loses nothing: the key is then the same by default. ``sets`` names the flags that a function
+may set, for readers.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class KeyRule:
     absent: Any = None
     only: tuple[str, ...] = ()
     harmless: tuple[Any, ...] = ()
+    sets: tuple[str, ...] = ()
 
 
 def read_table(name: str) -> dict[str, KeyRule]:
@@ -67,6 +69,7 @@ def _rule(key: str, row: Mapping[str, Any]) -> KeyRule:
         kind,
         row[kind],
         only=tuple(row.get("only", ())),
+        sets=tuple(row.get("sets", ())),
         harmless=tuple(harmless) if isinstance(harmless, list) else (harmless,),
         **{name: row[name] for name in MORE if name in row},
     )

@@ -26,8 +26,8 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
         import yaml
     except ImportError:
         raise TunekitError(f"{name}: PyYAML is needed to read YAML", "pip install pyyaml") from None
-    loader = _loader_class(yaml)(TAB.sub(" ", text) if "\t" in text else text)
     try:
+        loader = _loader_class(yaml)(TAB.sub(" ", text) if "\t" in text else text)
         node = loader.get_single_node()
         if node is None:
             return (), {}
@@ -35,17 +35,25 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
             raise TunekitError(f"{name}: it holds no keys with values")
         lines = dict(_lines(node, ""))
         repeated = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
-        table = loader.construct_document(node)
+        table = plain_value(loader.construct_document(node))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name} line {mark.line + 1}" if mark else name
-        raise TunekitError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise TunekitError(f"{where}: not valid YAML: {problem}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise TunekitError(f"{name}: not valid YAML: {error or 'it is nested too deep'}") from error
-    finally:
-        loader.dispose()
     last = dict(repeated)
     return tuple(Entry(str(key), value, last.get(key)) for key, value in table.items()), lines
+
+
+def plain_value(value: Any) -> Any:
+    """A value of YAML as JSON could hold it: bytes and other types of its own become text, sets lists."""
+    if isinstance(value, dict):
+        return {str(key): plain_value(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain_value(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _loader_class(yaml: Any) -> Any:
