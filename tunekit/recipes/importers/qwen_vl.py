@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "Qwen-VL"
-RULES = read_table("qwen_vl")
+RULES = read_table("qwen-vl")
 OWN_KEYS = frozenset(
     {"tuning_strategy", "llm_frozen_layers", "learning_rate_llm", "learning_rate_projector", "dataset_config_path"}
     | {"learning_rate_vit", "train_split_ratio", "eval_dataset_scripts", "use_data_augmentation"}
