@@ -91,6 +91,18 @@ CLI_OF_PLAN = {
 STAGE_WORDS = {
     ("tunekit.engine.flags", "sft"): "a command of ms-swift, with the module and class of its arguments",
     ("tunekit.engine.flags", "pt"): "the same",
+    ("tunekit.recipes.importers.llamafactory_model", "pt"): "LLaMA-Factory's stage, in which it packs by itself",
+    (
+        "tunekit.recipes.importers.llamafactory_training",
+        "dpo",
+    ): "LLaMA-Factory's stage, of which some losses are stages",
+    ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
+    ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
+    ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
+    **{
+        ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
+        for word in ("sft", "pt", "dpo", "cpo", "simpo")
+    },
 }
 """Where a word that is a stage's name means something else."""
 FOREIGN = "tunekit.recipes.importers."

@@ -13,7 +13,7 @@ from tunekit.files import read_toml
 from tunekit.plan.models.catalogue import template_of
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
-from tunekit.recipes.importers.llamafactory_training import listed
+from tunekit.recipes.importers.llamafactory_training import answers_itself, listed
 from tunekit.recipes.importers.table import TABLES
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRAINS
 
@@ -331,7 +331,7 @@ def _tools(draft: Draft, entry: Entry, _: Values) -> None:
 
 
 def _generation(draft: Draft, entry: Entry, values: Values) -> None:
-    if draft.command not in GENERATES or (draft.command in TRAINS and draft.flags.get("rlhf_type") != ["ppo"]):
+    if draft.command not in GENERATES or (draft.command in TRAINS and not answers_itself(draft)):
         draft.leave(entry, DEFAULT, "it is about generation, and nothing is generated")
     elif entry.key == "temperature" and values.get("do_sample") is False:
         draft.put(entry, "do_sample is off", temperature=0)
@@ -342,7 +342,7 @@ def _generation(draft: Draft, entry: Entry, values: Values) -> None:
 
 
 def _new_tokens(draft: Draft, entry: Entry, _: Values) -> None:
-    if draft.flags.get("rlhf_type") == ["ppo"]:
+    if answers_itself(draft):
         draft.put(entry, max_completion_length=entry.value)
     elif draft.command in TRAINS or draft.command not in GENERATES:
         draft.leave(entry, DEFAULT, "it is about generation, and nothing is generated")

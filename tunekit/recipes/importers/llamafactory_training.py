@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.recipes.importers.carried import keep_secret
 from tunekit.recipes.importers.source import Entry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, strategy_word
+from tunekit.stages import REWARD_MODEL, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,11 @@ def kind_of(stage: str, values: Values) -> str:
 PAIRS = "dpo"
 OWN_STAGE = ("orpo", "simpo")
 """Losses of `PAIRS` in LLaMA-Factory that are stages of their own."""
+
+
+def answers_itself(draft: Draft) -> bool:
+    """Whether a training makes answers that a reward model scores: then the keys of generation are about it."""
+    return draft.flags.get("rlhf_type", [""])[0] in SCORED
 
 
 def visible_gpus(env: Mapping[str, str]) -> int | None:
@@ -128,7 +134,8 @@ def _beta(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "it is about preferences alone")
 
 
-WITHOUT_BETA = ("rm", "ppo")
+SCORED = tuple(name for name, stage in STAGES.items() if stage.scored_by == "model")
+WITHOUT_BETA = (*SCORED, *(name for name, stage in STAGES.items() if stage.gives == REWARD_MODEL))
 FTX = {"dpo": "rpo_alpha", "simpo": "cpo_alpha"}
 """The flag that adds the loss of the chosen answer, by the kind of RLHF; the others have none."""
 
@@ -177,7 +184,7 @@ def _reward(draft: Draft, entry: Entry, values: Values) -> None:
     why = f"the reward model is {what}, which ms-swift cannot read: train one with tunekit rm"
     draft.leave(entry, LOST, why)
     refusal = f"{entry.key}: {why}"
-    if values.get("reward_model") and entry.key == "reward_model" and "ppo" in draft.flags.get("rlhf_type", ()):
+    if values.get("reward_model") and entry.key == "reward_model" and answers_itself(draft):
         draft.refused.append(refusal)
 
 

@@ -32,27 +32,10 @@ DIALECTS: tuple[Dialect, ...] = (
 OPEN = re.compile(r"<[^<>{}\[\]]{1,60}>")
 """A place for the user to fill in."""
 HOUSEKEEPING = (
-    *(
-        "echo",
-        "printf",
-        "mkdir",
-        "cd",
-        "rm",
-        "cp",
-        "mv",
-        "ln",
-        "ls",
-        "cat",
-        "tee",
-        "tail",
-        "head",
-        "sleep",
-        "wait",
-        "date",
-    ),
+    *("echo", "printf", "mkdir", "cd", "rm", "cp", "mv", "ln", "ls", "cat", "tee", "tail", "head", "sleep", "wait"),
     *("source", ".", "conda", "pip", "pip3", "uv", "apt", "apt-get", "git", "[", "[[", "test", "true", "false", "exit"),
     *("return", "shift", "trap", "ulimit", "kill", "pkill", "module", "unset", "umask", "nvidia-smi", "which", "touch"),
-    *("chmod", "break", "continue"),
+    *("chmod", "break", "continue", "date"),
 )
 """Programs of a script that change no run, about which nothing is said."""
 
