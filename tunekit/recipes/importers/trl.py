@@ -203,9 +203,10 @@ def _dtype(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     """The type that weights are loaded in; TRL then trains in bfloat16 beside it, unless that is off."""
     mixed = "float16" if values.get("fp16") else "" if values.get("bf16") is False else "bfloat16"
     word = str(entry.value)
-    if word == "auto" or (word == "float32" and mixed):
-        why = "" if word == "auto" else f"{mixed} for weights too, which TRL keeps in float32: half the memory"
-        draft.put(entry, why, torch_dtype=mixed or "float32", **({} if mixed else {"fp16": False, "bf16": False}))
+    if word == "auto":
+        draft.put(entry, torch_dtype=mixed) if mixed else draft.leave(entry, DEFAULT, "as the model says")
+    elif word == "float32" and mixed:
+        draft.put(entry, f"{mixed} for weights too, which TRL keeps in float32: half the memory", torch_dtype=mixed)
     elif word == "float32":
         draft.put(entry, torch_dtype="float32", fp16=False, bf16=False)
     else:

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "unsloth"
-RULES = {
-    key: replace(rule, absent=None) if rule.kind == "by" and rule.text in ("use_peft", "lora", "targets") else rule
-    for key, rule in trl.RULES.items()
-} | read_table("unsloth")
+RULES = trl.RULES | read_table("unsloth")
 USES = re.compile(r"^\s*(from|import)\s+unsloth\b", re.MULTILINE)
 TEMPLATES = {
     "chatml": "chatml",
