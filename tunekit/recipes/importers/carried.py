@@ -11,8 +11,13 @@ if TYPE_CHECKING:
 
     from tunekit.recipes.importers.translation import Draft
 
-LAUNCH = ("NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that ms-swift reads to start its processes."""
+LAUNCH = {
+    "NNODES": ("nnodes", "num_nodes", "num_machines"),
+    "NODE_RANK": ("node_rank", "machine_rank"),
+    "MASTER_ADDR": ("master_addr", "main_process_ip"),
+    "MASTER_PORT": ("master_port", "main_process_port"),
+}
+"""Variables that ms-swift reads to start its processes, with the options of launchers that say the same."""
 
 
 def carry_environment(draft: Draft, skip: Sequence[str] = ()) -> None:
@@ -24,6 +29,11 @@ def carry_environment(draft: Draft, skip: Sequence[str] = ()) -> None:
             keep_secret(draft, name)
         else:
             draft.env[name] = value
+    said = draft.source.launch
+    for variable, options in LAUNCH.items():
+        value = next((said[option] for option in options if option in said), None)
+        if value and (variable, value) != ("NNODES", "1"):
+            draft.env.setdefault(variable, value)
     world = draft.world or draft.source.world
     if world and world > 1 and "NPROC_PER_NODE" not in draft.env:
         nodes = draft.env.get("NNODES", "1")
