@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunekit.plan.secrets import is_secret
+from tunekit.recipes.importers.launchers import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,14 +32,13 @@ def carry_environment(draft: Draft, skip: Sequence[str] = ()) -> None:
             draft.env[name] = value
     said = draft.source.launch
     for variable, options in LAUNCH.items():
-        value = next((said[option] for option in options if option in said), None)
-        if value and (variable, value) != ("NNODES", "1"):
-            draft.env.setdefault(variable, value)
+        word = next((said[option] for option in options if option in said), "")
+        if word and (variable, word) != ("NNODES", "1"):
+            draft.env.setdefault(variable, word)
     world = draft.world or draft.source.world
     if world and world > 1 and "NPROC_PER_NODE" not in draft.env:
-        nodes = draft.env.get("NNODES", "1")
-        each = world // int(nodes) if nodes.isdigit() and int(nodes) and not world % int(nodes) else world
-        draft.env["NPROC_PER_NODE"] = str(each)
+        nodes = count_of(draft.env.get("NNODES", "1")) or 1
+        draft.env["NPROC_PER_NODE"] = str(world if world % nodes else world // nodes)
 
 
 def keep_secret(draft: Draft, variable: str) -> None:
