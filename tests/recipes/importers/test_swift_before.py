@@ -66,6 +66,7 @@ def test_which_it_is(tmp_path, text, name):
         ("--warmup_steps 4", {"warmup_ratio": "?", "warmup_steps": "4"}),
         ("--use_flash_attn true", {"attn_impl": "flash_attn"}),
         ("--lora_ran 4", {"lora_rank": "4"}),
+        ("--batch_size 4", {"per_device_eval_batch_size": "4"}),
     ],
 )
 def test_2(run, text, flags):
@@ -119,6 +120,31 @@ def test_3_does_not_say_which_3_it_is(run):
     assert "3.2.2" in warnings
     assert "3.6" in warnings
     assert "3.8" in warnings
+
+
+def test_what_a_launcher_says_becomes_variables(run):
+    text = "torchrun --nproc_per_node 2 --nnodes 2 --node_rank 1 --master_addr a --master_port 9 llm_sft.py --dataset x"
+    draft = run(text)
+    assert draft.world == 4
+    assert draft.env == {
+        "NNODES": "2",
+        "NODE_RANK": "1",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "9",
+        "NPROC_PER_NODE": "2",
+    }
+
+
+def test_an_old_merge(run):
+    draft = run("swift merge-lora --ckpt_dir out/checkpoint-1")
+    assert (draft.command, draft.flags) == ("export", {"merge_lora": ["true"], "adapters": ["out/checkpoint-1"]})
+
+
+def test_places_to_fill_in_and_models_that_are_spread(run):
+    draft = run("CUDA_VISIBLE_DEVICES=0,1 swift sft --train_type lora --model <MODEL_ID> --dataset x")
+    warnings = " ".join(draft.warnings)
+    assert "<MODEL_ID>: put in what is yours" in warnings
+    assert "one process for 2 GPUs" in warnings
 
 
 def test_what_is_gone_is_lost(run):

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunekit.plan.secrets import is_secret
+from tunekit.recipes.importers.launchers import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tunekit.recipes.importers.translation import Draft
 
-LAUNCH = ("NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that ms-swift reads to start its processes."""
+LAUNCH = {
+    "NNODES": ("nnodes", "num_nodes", "num_machines"),
+    "NODE_RANK": ("node_rank", "machine_rank"),
+    "MASTER_ADDR": ("master_addr", "main_process_ip"),
+    "MASTER_PORT": ("master_port", "main_process_port"),
+}
+"""Variables that ms-swift reads to start its processes, with the options of launchers that say the same."""
 
 
 def carry_environment(draft: Draft, skip: Sequence[str] = ()) -> None:
@@ -24,11 +30,15 @@ def carry_environment(draft: Draft, skip: Sequence[str] = ()) -> None:
             keep_secret(draft, name)
         else:
             draft.env[name] = value
+    said = draft.source.launch
+    for variable, options in LAUNCH.items():
+        word = next((said[option] for option in options if option in said), "")
+        if word and (variable, word) != ("NNODES", "1"):
+            draft.env.setdefault(variable, word)
     world = draft.world or draft.source.world
     if world and world > 1 and "NPROC_PER_NODE" not in draft.env:
-        nodes = draft.env.get("NNODES", "1")
-        each = world // int(nodes) if nodes.isdigit() and int(nodes) and not world % int(nodes) else world
-        draft.env["NPROC_PER_NODE"] = str(each)
+        nodes = count_of(draft.env.get("NNODES", "1")) or 1
+        draft.env["NPROC_PER_NODE"] = str(world if world % nodes else world // nodes)
 
 
 def keep_secret(draft: Draft, variable: str) -> None:

@@ -158,7 +158,7 @@ def _take_options(launched: Launched, launcher: str, rest: list[tuple[str, int]]
 def _world(options: Mapping[str, str], env: Mapping[str, str]) -> int | None:
     """Processes in all, of the launcher's options, else of ``NPROC_PER_NODE`` and ``NNODES``."""
     if "num_processes" in options:  # accelerate counts all of them
-        return _count(options["num_processes"])
+        return count_of(options["num_processes"])
     nodes = next((options[name] for name in ("nnodes", "num_nodes", "num_machines") if name in options), None)
     nodes = nodes or env.get("NNODES") or "1"
     if "include" in options:
@@ -173,9 +173,10 @@ def _world(options: Mapping[str, str], env: Mapping[str, str]) -> int | None:
 
 
 def _product(processes: str, nodes: str) -> int | None:
-    each, hosts = _count(processes), _count(nodes.partition(":")[0])
+    each, hosts = count_of(processes), count_of(nodes.partition(":")[0])
     return None if each is None or hosts is None else each * hosts
 
 
-def _count(word: str) -> int | None:
+def count_of(word: str) -> int | None:
+    """The number of processes or machines that a word is; None where it is none."""
     return int(word) if re.fullmatch(r"[1-9][0-9]{0,4}", word) else None

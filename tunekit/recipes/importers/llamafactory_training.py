@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers.carried import keep_secret
+from tunekit.recipes.importers.launchers import count_of
 from tunekit.recipes.importers.source import Entry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, strategy_word
 from tunekit.stages import REWARD_MODEL, STAGES
@@ -60,8 +61,8 @@ def answers_itself(draft: Draft) -> bool:
 def visible_gpus(env: Mapping[str, str]) -> int | None:
     """The processes that LLaMA-Factory starts by itself: one a GPU that is named; None where none is."""
     found = re.fullmatch(r"\d+(,\d+)*,?", env.get("CUDA_VISIBLE_DEVICES", ""))
-    nodes = env.get("NNODES", "1")
-    return len([word for word in found[0].split(",") if word]) * int(nodes) if found and nodes.isdecimal() else None
+    nodes = count_of(env.get("NNODES", "1"))
+    return len([word for word in found[0].split(",") if word]) * nodes if found and nodes else None
 
 
 def finish_training(draft: Draft) -> None:

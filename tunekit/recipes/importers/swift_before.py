@@ -126,6 +126,8 @@ def _begin(draft: Draft, *, old: bool) -> None:
     word = _command(draft.source)
     word = RENAMED.get(word, word) or USUAL
     values = draft.source.values()
+    if _command(draft.source).startswith("merge"):
+        draft.flags["merge_lora"] = ["true"]
     stage = STAGES.get(word)
     draft.command = stage.command if stage else word
     kind = str(values.get("rlhf_type") or (word if stage and stage.command != word else ""))
@@ -230,8 +232,9 @@ def _template(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "ms-swift takes the template of the model")
 
 
-def _eval_batch(draft: Draft, entry: Entry, _: Values) -> None:
-    draft.put(entry, **{"per_device_eval_batch_size" if draft.command in TRAINS else "max_batch_size": entry.value})
+def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:
+    rows = entry.value or values.get("batch_size") or 1
+    draft.put(entry, **{"per_device_eval_batch_size" if draft.command in TRAINS else "max_batch_size": rows})
 
 
 def _quantization(draft: Draft, entry: Entry, values: Values) -> None:
