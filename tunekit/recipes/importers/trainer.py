@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 ZERO = re.compile(r"(?:zero|stage|ds_?z|(?<![a-z])z)[_-]?(?:stage)?[_-]?([0-3])(?![0-9])", re.IGNORECASE)
 """The stage of ZeRO in the name of a DeepSpeed file."""
-LAUNCHED = {
-    "NNODES": ("nnodes", "num_nodes", "num_machines"),
-    "NODE_RANK": ("node_rank", "machine_rank"),
-    "MASTER_ADDR": ("master_addr", "main_process_ip"),
-    "MASTER_PORT": ("master_port", "main_process_port"),
-}
-"""Variables that ms-swift reads, and the options of torchrun, deepspeed and accelerate that say the same."""
 FLASH = ("flash_attn", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 PEFTS_OWN: tuple[tuple[str, list[str]], ...] = (
     (r"phi-?[34]", ["qkv_proj"]),
@@ -288,17 +281,13 @@ def close_run(draft: Draft, title: str) -> None:
     draft.micro = _number(draft, "per_device_train_batch_size") or 1
     draft.accumulation = _number(draft, "gradient_accumulation_steps")
     draft.world = draft.source.world or draft.world
-    _carry_launch(draft)
+    _carry_devices(draft)
     carry_environment(draft)
 
 
-def _carry_launch(draft: Draft) -> None:
-    """What the launcher says of nodes, ports and devices."""
+def _carry_devices(draft: Draft) -> None:
+    """The devices that deepspeed's ``--include localhost:0,2`` names."""
     launch = draft.source.launch
-    for variable, names in LAUNCHED.items():
-        value = next((launch[name] for name in names if launch.get(name)), "")
-        if value and (variable, value) != ("NNODES", "1"):
-            draft.env.setdefault(variable, value)
     host, _, devices = launch.get("include", "").partition(":")
     if devices and "@" not in devices:
         draft.env.setdefault("CUDA_VISIBLE_DEVICES", devices)
