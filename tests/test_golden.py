@@ -26,6 +26,7 @@ PRESETS = {
     "20b-moe": "Qwen3-30B-A3B",
     "low-memory": "Qwen2.5-32B",
     "cpu": "Qwen2.5-0.5B",
+    "none": "Qwen2.5-0.5B",
 }
 OVERLAYS = ("fast", "fast-converge", "long-context", "long-run", "save-often", "short-context", "stable")
 CARDS = ("T4", "1x4090", "A100-40GB", "8xH100", "cpu")
@@ -116,7 +117,7 @@ def test_dry_run(tunekit, name):
 def test_every_preset_and_overlay_has_its_file(library):
     assert set(PRESETS) == set(library.names())
     assert set(OVERLAYS) == set(library.overlay_names())
-    assert (len(PRESETS), len(OVERLAYS), len(CALLS)) == (7, 7, 27)
+    assert (len(PRESETS), len(OVERLAYS), len(CALLS)) == (8, 7, 28)
     assert {path.stem for path in GOLDEN.iterdir()} == set(CALLS), "a file that no test writes"
 
 

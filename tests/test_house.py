@@ -93,8 +93,22 @@ CLI_OF_PLAN = {
 STAGE_WORDS = {
     ("tunekit.engine.flags", "sft"): "a command of ms-swift, with the module and class of its arguments",
     ("tunekit.engine.flags", "pt"): "the same",
+    ("tunekit.recipes.importers.llamafactory_model", "pt"): "LLaMA-Factory's stage, in which it packs by itself",
+    (
+        "tunekit.recipes.importers.llamafactory_training",
+        "dpo",
+    ): "LLaMA-Factory's stage, of which some losses are stages",
+    ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
+    ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
+    ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
+    **{
+        ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
+        for word in ("sft", "pt", "dpo", "cpo", "simpo")
+    },
 }
 """Where a word that is a stage's name means something else."""
+FOREIGN = "tunekit.recipes.importers."
+"""Modules that speak of other tools' stages, in the words of those tools."""
 PROSE = ("zero", "preset ", "retry:")
 """What settings are asked for, `zero_stage` and `Source`, instead of reading it from text."""
 
@@ -317,7 +331,7 @@ def stage_words(modules):
 
 
 def stages_named(modules):
-    found = stage_words(modules)
+    found = {said: lines for said, lines in stage_words(modules).items() if not said[0].startswith(FOREIGN)}
     return [f"{at}:{','.join(found[at, word])} {word}" for at, word in sorted(found.keys() - STAGE_WORDS.keys())]
 
 

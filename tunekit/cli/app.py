@@ -63,6 +63,12 @@ def _run(name: str) -> Any:
     return _command(recipe.run_command, name, cls=recipe.RecipeCommand)
 
 
+def _import(name: str) -> Any:
+    from tunekit.cli import imports
+
+    return _command(imports.import_command, name)
+
+
 def _recipes(name: str) -> Any:
     from tunekit.cli import recipe
 
@@ -140,6 +146,7 @@ COMMANDS: Mapping[str, Row] = {
     "rlhf": Row(_by_table, RUNNING, "Any stage from rm to gkd, named as ms-swift does: --rlhf-type dpo."),
     "run": Row(_run, RUNNING, "Run a recipe: several stages, each from what an earlier one left."),
     "resume": Row(_resume, RUNNING, "Go on with a run that was stopped or failed."),
+    "import": Row(_import, RUNNING, "Take over a run of LLaMA-Factory, axolotl, TRL, older ms-swift and others."),
     "fit": Row(_by_table, KNOW, "Tell the peak memory of a run before it starts, and what helps."),
     "presets": Row(_presets, KNOW, "List, show and copy presets."),
     "recipes": Row(_recipes, KNOW, "List, show and copy recipes."),

@@ -206,7 +206,7 @@ def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Pres
         [
             {flag: Setting(value, MODEL, why) for flag, value in found.items() if value},
             preset.train,
-            facts.library.load_stage(request.stage.name).train,
+            facts.library.load_stage(request.stage.name).train if preset.staged else {},
             facts.library.own_settings(preset),
             *(overlay.train for overlay in overlays),
             strategy.rates,
