@@ -76,7 +76,7 @@ def _finish(draft: Draft) -> None:
     if draft.command == "deploy" and env.get("API_PORT"):
         draft.flags["port"] = [env["API_PORT"]]
     carry_environment(draft, skip=FOR_ITSELF)
-    data.write_datasets(draft)
+    data.warn_of_equal_names(draft)
     model.say_precision(draft)
     if draft.command in TRAINS:
         training.finish_training(draft)

@@ -246,8 +246,8 @@ def count_rows(path: Path) -> int | None:
     return sum(1 for line in text.splitlines() if line.strip()) if path.suffix in (".json", ".jsonl") else None
 
 
-def write_datasets(draft: Draft) -> None:
-    """Say what equal names of files would mix up."""
+def warn_of_equal_names(draft: Draft) -> None:
+    """Warn where two datasets would be mixed up, for ms-swift tells files of its list by their names."""
     names = [Path(word.partition("#")[0]).name for word in draft.flags.get("dataset", [])]
     if "custom_dataset_info" in draft.flags and len(set(names)) < len(names):
         draft.warnings.append("two datasets bear one file name: ms-swift tells them apart by it alone; rename one")
@@ -275,7 +275,7 @@ def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, f"{size:g} of {total:,} rows", split_dataset_ratio=round(float(size) / total, 6))
 
 
-def _samples(draft: Draft, entry: Entry, values: Values) -> None:
+def _samples(draft: Draft, entry: Entry, _: Values) -> None:
     if entry.value is None:
         draft.leave(entry, DEFAULT, "not set")
         return
@@ -287,7 +287,6 @@ def _samples(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, "the first rows, as LLaMA-Factory takes them", dataset=words, dataset_shuffle=False)
     else:
         draft.put(entry, "the first rows, as LLaMA-Factory takes them", **{flag: words})
-    del values
 
 
 def _cutoff(draft: Draft, entry: Entry, values: Values) -> None:

@@ -39,7 +39,7 @@ APOLLO = {
 """Keys of APOLLO, with their names among the ``optim_args`` of transformers and what LLaMA-Factory takes by itself."""
 GALORE = {"galore_rank": 16, "galore_update_proj_gap": 200, "galore_scale": 2.0}
 ZERO = re.compile(r"(?:^|/)ds_z(0|2|3)(?:_(offload))?_config\.json$")
-AFTER_ALL = "it is not this command's"
+NOT_HERE = "it is not this command's"
 
 
 def kind_of(stage: str, values: Values) -> str:
@@ -70,9 +70,6 @@ def finish_training(draft: Draft) -> None:
     if "warmup_ratio" in draft.flags and "warmup_steps" in draft.flags:
         steps = draft.flags["warmup_steps"]
         del draft.flags["warmup_ratio" if steps != ["0"] else "warmup_steps"]
-    deepspeed = draft.flags.get("deepspeed")
-    if draft.world is None and not deepspeed and "quant_bits" in draft.flags:
-        draft.world = 1
 
 
 def _stage(draft: Draft, entry: Entry, _: Values) -> None:
@@ -269,7 +266,7 @@ def _evaluation(draft: Draft, entry: Entry, values: Values) -> None:
     if strategy_word(entry.value) == "no" and values.get("val_size"):
         draft.leave(entry, LOST, "ms-swift would train on the rows that are held out: it evaluates every save_steps")
     elif draft.command not in TRAINS:
-        draft.leave(entry, DEFAULT, AFTER_ALL)
+        draft.leave(entry, DEFAULT, NOT_HERE)
     else:
         draft.put(entry, eval_strategy=strategy_word(entry.value))
 
@@ -280,7 +277,7 @@ def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:
     elif draft.command == "infer" and values.get("do_predict"):
         draft.put(entry, max_batch_size=entry.value)
     else:
-        draft.leave(entry, DEFAULT, AFTER_ALL)
+        draft.leave(entry, DEFAULT, NOT_HERE)
 
 
 def _output(draft: Draft, entry: Entry, values: Values) -> None:
@@ -289,7 +286,7 @@ def _output(draft: Draft, entry: Entry, values: Values) -> None:
     elif draft.command == "infer" and values.get("do_predict"):
         draft.put(entry, result_path=f"{str(entry.value).rstrip('/')}/generated_predictions.jsonl")
     else:
-        draft.leave(entry, DEFAULT, AFTER_ALL)
+        draft.leave(entry, DEFAULT, NOT_HERE)
 
 
 def _swanlab(draft: Draft, entry: Entry, values: Values) -> None:
@@ -308,7 +305,7 @@ def _trackers(draft: Draft, entry: Entry, values: Values) -> None:
     if draft.command in TRAINS:
         draft.put(entry, report_to=names)
     else:
-        draft.leave(entry, DEFAULT, AFTER_ALL)
+        draft.leave(entry, DEFAULT, NOT_HERE)
 
 
 def _secret(draft: Draft, entry: Entry, _: Values) -> None:
