@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tunekit.data.files import FILE_TYPES
 from tunekit.data.sound import read_rows
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.source import Entry
