@@ -29,7 +29,9 @@ def serve_command(
     checkpoint: Annotated[str, option(WHAT, "best, last or a number. Default: the best that is known, or last.")] = "",
     merged: Annotated[bool, option(WHAT, "The model that tunekit merge made of it.", "--merged")] = False,
     name: Annotated[str, option(WHAT, "What requests call the model. Default: the run's name.")] = "",
-    length: Annotated[Number, option(WHAT, "Tokens of a conversation at the most. Default: as trained.")] = None,
+    length: Annotated[
+        Number, option(WHAT, "Tokens of a conversation at the most. Default: as trained, 2048 at the least.")
+    ] = None,
     backend: Annotated[str, option(WHERE, "swift, vllm or sglang. Default: swift.")] = "swift",
     host: Annotated[str, option(WHERE, "Default: 127.0.0.1, this machine alone.")] = "127.0.0.1",
     port: Annotated[int, option(WHERE, "Default: 8000.")] = 8000,
@@ -38,6 +40,7 @@ def serve_command(
     """Serve. The help text is in `HELP`."""
     from tunekit.engine.deploy_program import KEY
     from tunekit.runs.trained.backends import BACKENDS, Service
+    from tunekit.runs.trained.export.papers import LEAST_CONTEXT
     from tunekit.runs.trained.job import prepare_job
     from tunekit.runs.trained.serve import check_service, serve_until_stopped
 
@@ -50,7 +53,7 @@ def serve_command(
         raise TunekitError(f"--{next(iter(flags))} is a flag of ms-swift", "it counts with --backend swift alone")
     job = prepare_job("serve", run, checkpoint, flags, merged=merged)
     trained = job.target.plan.get("max_length") if job.target.plan else None
-    most = length or (trained if isinstance(trained, int) else None)
+    most = length or (max(LEAST_CONTEXT, trained) if isinstance(trained, int) else None)
     called = name or job.target.home.name
     service = Service(job, called, host, port, key=bool(os.environ.get(KEY)), length=most)
     if print_commands:

@@ -32,7 +32,7 @@ SAMPLING: Mapping[str, tuple[str, float]] = {
 Ollama's own defaults are others (temperature 0.8, top_k 40, top_p 0.9)."""
 
 LEAST_CONTEXT = 2048
-"""Tokens of a conversation that Ollama holds at the least, where the model can."""
+"""Tokens of a conversation that is served at the least: rows of a training are often shorter."""
 
 TOLD_SETTINGS = (
     *("tuner_type", "lora_rank", "lora_alpha", "target_modules", "quant_method", "quant_bits", "learning_rate"),
