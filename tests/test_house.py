@@ -50,7 +50,10 @@ MAIN = {"cli", "plan", "console", "errors"}
 """What starts leads to the command line, hides secrets and reports errors."""
 
 TRACE = {f"tunekit.memory.trace.{part}" for part in ("worker", "follow", "kernels", "model")}
-WORKERS = TRACE | {"tunekit.data.lengths_worker", "tunekit.data.preview_worker"}
+WORKERS = TRACE | {
+    *("tunekit.data.lengths_worker", "tunekit.data.preview_worker", "tunekit.engine.deploy_program"),
+    "tunekit.runs.trained.export.worker",
+}
 """These run in processes of their own: the trace, made of torch, and the tokenizer, made of ms-swift."""
 HEAVY = ("torch", "transformers", "swift", "matplotlib", "huggingface_hub", "modelscope", "psutil", "numpy", "datasets")
 DRAWS = "tunekit.cli.show.picture"
@@ -568,10 +571,12 @@ print(json.dumps({"code": int(code or 0), "loaded": sorted(name for name in sys.
 """
 
 
+ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_looking_loads_nothing_heavy(call):
-    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
-    Path("data.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    Path("data.jsonl").write_text(ROW, encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, *CALLS[call]], capture_output=True, text=True, encoding="utf-8", check=True
     )
@@ -585,7 +590,7 @@ def test_looking_loads_nothing_heavy(call):
 @pytest.mark.parametrize("call", ["dry run", "json", "this machine", "fit"])
 def test_a_plan_loads_no_typer_and_no_rich(call):
     """It would be a fifth of the time."""
-    Path("data.jsonl").write_text("{}\n", encoding="utf-8")
+    Path("data.jsonl").write_text(ROW, encoding="utf-8")
     shown = subprocess.run([sys.executable, "-c", PROGRAM, *CALLS[call]], capture_output=True, text=True, check=True)
     assert not {"typer", "rich", "difflib", "uuid"} & set(json.loads(shown.stderr.splitlines()[-1])["loaded"])
 

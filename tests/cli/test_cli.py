@@ -454,7 +454,7 @@ def test_the_help_builds_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_misspelled_command_is_suggested() -> None:
-    assert "Did you mean 'sft'" in refused("sfft", *BASE)
+    assert "did you mean tunekit sft?" in refused("sfft", *BASE)
 
 
 def test_a_switch_takes_no_value() -> None:

@@ -74,7 +74,7 @@ SITUATIONS = {
         "embeddings of --new_special_tokens", ("--new_special_tokens", "<<a>>", "<<b>>"),
     ),
     "an evaluation of nothing": Situation(
-        r"--val_dataset|--split_dataset_ratio", ("--eval_steps", "5"), well=("--eval_steps", "5", *VALIDATED)
+        r"--val-dataset|--val-split", ("--eval_steps", "5"), well=("--eval_steps", "5", *VALIDATED)
     ),
     "the best of nothing": Situation(
         "load_best_model_at_end",
@@ -100,7 +100,7 @@ SITUATIONS = {
         "label", rows=[PAIRED] * 64, well_rows=[PAIRED, {**PAIRED, "label": False}] * 32, stage="kto",
     ),
     "rows longer than the model's positions": Situation(
-        r"2,048 positions", ("--max-length", "8192"), well=("--max-length", "2048")
+        r"it would have to be 2048", ("--max-length", "8192"), well=("--max-length", "2048")
     ),
     "fewer rows than a batch": Situation(r"only 6 rows|6 rows .*1 step|1 step", rows=[ROW] * 6, well_rows=[ROW] * 6400),
     "answers without thinking": Situation(

@@ -90,7 +90,7 @@ WRONG = {
     "default": (f"{HEAD}lora_rnak = 8\n{SFT}", "line 6: lora_rnak is neither", "lora_rank"),
     "default name": (f"{HEAD}name = 'x'\n{SFT}", "line 6: name is said for each stage", "[[stage]]"),
     "of another stage": (f"{HEAD}{SFT}beta = 0.1\n", "line 9: sft takes no beta", "dpo"),
-    "table": (f"{HEAD}{SFT}deepspeed = {{ a = 1 }}\n", "line 9: deepspeed must be a text", ""),
+    "table": (f"{HEAD}{SFT}deepspeed = [[1]]\n", "line 9: deepspeed must be a text", ""),
     "flag in a list": (f"{HEAD}{SFT}target_modules = ['a', '--b']\n", "holds a flag", ""),
     "folder": (f"{HEAD}{SFT}output_dir = 'x'\n", "output_dir has no place in a recipe", "runs/RECIPE/STAGE"),
     "once": (f"{HEAD}{SFT}dry_run = true\n", "dry_run has no place in a recipe", "tunekit run"),

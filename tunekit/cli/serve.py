@@ -38,8 +38,7 @@ def serve_command(
     print_commands: Annotated[bool, option(LOOK, "Print the command of each backend.", "--print")] = False,
 ) -> None:
     """Serve. The help text is in `HELP`."""
-    from tunekit.engine.deploy_program import KEY
-    from tunekit.runs.trained.backends import BACKENDS, Service
+    from tunekit.runs.trained.backends import BACKENDS, KEY, Service
     from tunekit.runs.trained.export.papers import LEAST_CONTEXT
     from tunekit.runs.trained.job import prepare_job
     from tunekit.runs.trained.serve import check_service, serve_until_stopped

@@ -12,7 +12,7 @@ from tunekit.plan.renamed import renamed_hint
 from tunekit.plan.request import Said, words_of_value
 from tunekit.plan.secrets import is_secret, redact
 from tunekit.plan.settings import text
-from tunekit.plan.variables import CARRIED
+from tunekit.plan.variables import CARRIED, PLANNED
 from tunekit.recipes.schema import BASE, Part, Recipe
 from tunekit.runs.checkpoints import is_adapter
 from tunekit.stages import MODEL, REWARD_MODEL, STAGES, Stage
@@ -95,7 +95,7 @@ class _Document:
                 )
             if name in DECIDED:
                 self._fail(name, "is tunekit's to set", "env", f"{DECIDED[name]} says it")
-            if not CARRIED.fullmatch(name):
+            if not (CARRIED.fullmatch(name) or PLANNED.fullmatch(name)):
                 self._fail(name, "is no variable that a recipe may set", "env", VARIABLE_HINT)
             if not isinstance(value, (str, int, float)) or not text(value).isprintable():
                 self._fail(name, "must be a text, a number or true/false", "env")

@@ -547,6 +547,7 @@ def warned(settings, typed=()):
         (PPO | {"max_steps": 10}, "PPO ignores --max_steps"),
         ({"rlhf_type": "gkd"}, "its own teacher"),
         (GRPO, "without vLLM"),
+        ({"val_dataset": ["v.jsonl"], "split_dataset_ratio": 0.1}, "--val-split does nothing"),
     ],
 )
 def test_warnings(settings, says):
@@ -555,7 +556,7 @@ def test_warnings(settings, says):
 
 
 def test_every_warning_is_tested():
-    assert len(WARNINGS) == 15
+    assert len(WARNINGS) == 16
 
 
 @pytest.mark.parametrize(
@@ -623,8 +624,8 @@ def test_an_evaluation_without_data_is_said(settings):
     (note,) = notes(settings, typed=settings)
     (flag,) = settings
     assert note.startswith(f"--{flag}: there is nothing to evaluate on")
-    assert "--val_dataset" in note
-    assert "--split_dataset_ratio" in note
+    assert "--val-dataset" in note
+    assert "--val-split" in note
     assert notes(settings | VALIDATED, typed=settings) == []
     assert notes(settings) == [], "what a preset says for runs with an evaluation is dropped without a word"
 

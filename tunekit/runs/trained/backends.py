@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tunekit.engine.command import Command
-from tunekit.engine.deploy_program import KEY
 from tunekit.errors import TunekitError
 from tunekit.files import read_object
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from tunekit.runs.trained.job import Job
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+KEY = "TUNEKIT_SERVE_KEY"
+"""The variable that holds the key of a server."""
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM makes room for (``--max-lora-rank``); another one is rounded up."""

@@ -11,17 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunekit import engine
 from tunekit.console import say
-from tunekit.engine import deploy_program
-from tunekit.engine.deploy_program import KEY
 from tunekit.errors import TunekitError
 from tunekit.runs.attempts import engine_or_fail
-from tunekit.runs.trained.backends import BACKENDS, LOOPBACK
+from tunekit.runs.trained.backends import BACKENDS, KEY, LOOPBACK
 from tunekit.runs.trained.use import ProgressLine, program_error, try_program
 
 if TYPE_CHECKING:
     from tunekit.engine.command import Command
     from tunekit.runs.trained.backends import Backend, Service
+
+
+PROGRAM = Path(engine.__file__).with_name("deploy_program.py")
+"""Serves without the launcher of ms-swift."""
 
 
 def check_service(backend: Backend, service: Service) -> None:
@@ -61,7 +64,7 @@ def _started(backend: Backend, service: Service) -> Command:
     """The command as it is run here: ms-swift's without its launcher, and the key under the name that is read."""
     command = backend.command(service)
     if backend is BACKENDS["swift"]:
-        return replace(command, argv=(engine_or_fail().python, deploy_program.__file__, *command.argv[2:]))
+        return replace(command, argv=(engine_or_fail().python, str(PROGRAM), KEY, *command.argv[2:]))
     environ = {**command.env, backend.key_variable: os.environ[KEY]} if service.key else command.env
     words = list(command.argv)
     beside = Path(sys.executable).parent / words[0]

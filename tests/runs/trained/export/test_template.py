@@ -5,7 +5,7 @@ from __future__ import annotations
 import jinja2
 import pytest
 
-from tunekit.runs.trained.export.template import chat_template, ollama_template
+from tunekit.runs.trained.export.template import matching_template, ollama_template
 
 CHATML = {
     "prefix": "<s>",
@@ -36,7 +36,7 @@ USER, BOT = {"role": "user", "content": "Hi {{ you }}"}, {"role": "assistant", "
     ],
 )
 def test_jinja_writes_a_conversation_as_training_does(system, messages, text):
-    written = jinja2.Environment().from_string(chat_template(CHATML, system)).render(messages=messages)  # noqa: S701
+    written = jinja2.Environment().from_string(matching_template(CHATML, system)).render(messages=messages)  # noqa: S701
     assert written == text
 
 

@@ -12,7 +12,7 @@ SYSTEM, QUERY = "{{SYSTEM}}", "{{QUERY}}"
 """Where ms-swift puts the system prompt and the question (template/template_meta.py)."""
 
 
-def chat_template(parts: Mapping[str, str], system: str) -> str:
+def matching_template(parts: Mapping[str, str], system: str) -> str:
     """A jinja chat template that writes a conversation as ms-swift does in training.
 
     `parts` are ``prefix``, ``system_prefix``, ``prompt``, ``chat_sep`` and ``suffix`` of its template; `system` is the

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from tunekit.runs.trained.export.template import chat_template
+from tunekit.runs.trained.export.template import matching_template
 
 HELD: dict[str, Any] = {}
 """What the trained model said: the tokens of each prompt, those of its answer, and the logarithms of probabilities."""
@@ -55,7 +55,7 @@ def _prompts(question: dict[str, Any]) -> dict[str, Any]:
         "pairs": pairs,
         "parts": {**parts, "system": system},
         "stops": list(dict.fromkeys([parts["suffix"].strip(), *(word.strip() for word in stops)])),
-        "jinja": chat_template(parts, system) if plain else "",
+        "jinja": matching_template(parts, system) if plain else "",
     }
 
 
