@@ -175,7 +175,7 @@ def test_pairs_get_their_columns():
 def test_a_reward_in_python_is_named():
     draft = run(rl="grpo", trl={"reward_funcs": ["shop.rewards.short"]})
     (outcome,) = [it for it in draft.outcomes if it.key == "trl.reward_funcs"]
-    assert (outcome.status, outcome.where) == (ELSEWHERE, "--reward shop/rewards.py:short")
+    assert (outcome.status, outcome.where) == (ELSEWHERE, "tunekit --reward shop/rewards.py:short")
 
 
 @pytest.mark.parametrize("values", [{"rl": "ebft"}, {"process_reward_model": True}, {"adapter": "oft"}])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import axolotl_data, axolotl_model, axolotl_training, grpo, trainer
 from tunekit.recipes.importers.columns import tables_of
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, Dialect
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "axolotl"
-RULES = read_table("axolotl")
+RULES = rules_in("axolotl")
 OWN_KEYS = frozenset(
     {
         "base_model",

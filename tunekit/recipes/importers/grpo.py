@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers.trainer import named
-from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
+from tunekit.recipes.importers.translation import DEFAULT, LOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,20 +30,24 @@ def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     ready = [REWARDS[name] for name in names if name in REWARDS]
     models = [name for name in names if "/" in name]
     own = [name for name in names if name not in REWARDS and name not in models]
-    where = " ".join(f"--reward {_place(name)}" for name in own)
-    why = f"{', '.join(own)}: tunekit {where}" if own else ""
+    if own:
+        draft.call(entry, "reward", [place_of(name) for name in own], "Python functions that score a completion")
+        say_of_rewards(draft)
     if ready or models:
         flags = {"reward_funcs": ready} if ready else {}
-        draft.put(entry, why, **flags, **({"reward_model": models} if models else {}))
-    else:
-        draft.leave(entry, ELSEWHERE, "a Python function that gives a number for each completion", where)
-    if own:
-        draft.warnings.append(f"rewards in Python are not part of the command: tunekit {where}")
+        draft.put(entry, **flags, **({"reward_model": models} if models else {}))
 
 
-def _place(name: str) -> str:
+def place_of(name: str) -> str:
+    """A Python function as tunekit takes it: of ``src.utils.rewards:score`` ``src/utils/rewards.py:score``."""
     module, _, function = name.replace(":", ".").rpartition(".")
     return f"{module.replace('.', '/') or 'rewards'}.py:{function}"
+
+
+def say_of_rewards(draft: Draft) -> None:
+    """Warn that functions of the user's score: ms-swift's own command has no place for them."""
+    places = draft.own["reward"]
+    draft.warnings.append(f"rewards in Python are called by tunekit, not by swift: {', '.join(places)} must be there")
 
 
 def _scale_rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
@@ -68,6 +72,15 @@ def _vllm_mode(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, vllm_mode=entry.value)
     elif values.get(entry.key):
         draft.leave(entry, DEFAULT, "no vLLM is used")
+
+
+def _use_vllm(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+    """Of a server where one is named, else beside the training; ms-swift wants to be told which."""
+    said = values.get("trl.vllm_mode")
+    served = {"trl.vllm_server_host", "trl.vllm_server_port", "trl.vllm_server_base_url", "vllm.host", "vllm.port"}
+    mode = "server" if served & {key for key, value in values.items() if value is not None} else "colocate"
+    more = {"vllm_mode": said or mode} if entry.value else {}
+    draft.put(entry, "" if said or not entry.value else f"TRL's {mode}", use_vllm=entry.value, **more)
 
 
 def _vllm_memory(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
@@ -110,7 +123,7 @@ def _aggregation(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None
 def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     """Where the server of vLLM listens, if no other key says it."""
     name = f"vllm_server_{entry.key.rpartition('.')[2]}"
-    apart = uses_vllm(values) and values.get("trl.vllm_mode") == "server"
+    apart = uses_vllm(values) and draft.flags.get("vllm_mode") == ["server"]
     if values.get(f"trl.{name}") or not apart:
         draft.leave(entry, DEFAULT, f"trl.{name} says it" if apart else "no server of vLLM is used")
     else:
@@ -118,5 +131,5 @@ def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 
 FUNCTIONS: Functions = named(
-    _rewards, _scale_rewards, _top_k, _vllm_mode, _vllm_memory, _sleep, _importance, _aggregation, _server
+    _rewards, _scale_rewards, _top_k, _use_vllm, _vllm_mode, _vllm_memory, _sleep, _importance, _aggregation, _server
 )

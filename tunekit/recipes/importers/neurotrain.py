@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import CONVERSATIONS, NamedRows, put_rows
+from tunekit.recipes.importers.grpo import place_of, say_of_rewards
 from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "NeuroTrain"
-RULES = read_table("trainer") | read_table("neurotrain")
+RULES = rules_in("trainer", "neurotrain")
 
 STAGES = {"pretrain": "pt", "sft": "sft", "dpo": "rlhf", "ppo": "rlhf", "grpo": "rlhf", "rm": "rlhf", "kto": "rlhf"}
 """Kinds of stages, and the command of ms-swift."""
@@ -159,6 +160,7 @@ def _load_from(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     if not entry.value:
         why = "it goes on from the stage before: in a recipe by itself, else with --adapters or --model of its result"
         draft.leave(entry, ELSEWHERE, why, "recipe")
+        draft.goes_on = True
     elif draft.flags["tuner_type"] == ["lora"]:
         draft.put(entry, adapters=entry.value)
     else:
@@ -254,8 +256,7 @@ def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     """A Python function that writes a row as text."""
-    where = f"tunekit --format {_place(str(entry.value))}"
-    draft.leave(entry, ELSEWHERE, "a Python function that writes a row", where)
+    draft.call(entry, "format", [_place(str(entry.value))], "a Python function that writes a row")
 
 
 def _reward(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
@@ -263,15 +264,13 @@ def _reward(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     if draft.flags.get("rlhf_type") == ["ppo"]:
         draft.leave(entry, LOST, "ms-swift's PPO takes a reward model: GRPO takes functions")
     else:
-        where = f"tunekit --reward {_place(str(entry.value))}"
-        draft.leave(entry, ELSEWHERE, "a Python function that gives a number for each answer", where)
-        draft.warnings.append(f"a reward in Python is not part of the command: {where}")
+        draft.call(entry, "reward", [_place(str(entry.value))], "a Python function that scores each answer")
+        say_of_rewards(draft)
 
 
 def _place(name: str) -> str:
     """``src.utils.rewards:score`` as tunekit takes it: ``src/utils/rewards.py:score``."""
-    module, _, function = name.partition(":")
-    return f"{module.replace('.', '/')}.py:{function}" if function and not module.endswith(".py") else name
+    return name if name.partition(":")[0].endswith(".py") else place_of(name)
 
 
 def _wandb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.find import resolve
 from tunekit.plan.models.parameters import Layers, layers_of
 from tunekit.recipes.importers import trainer
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, TRANSLATED, Dialect
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "Qwen-VL"
-RULES = read_table("qwen-vl")
+RULES = rules_in("qwen-vl")
 OWN_KEYS = frozenset(
     {"tuning_strategy", "llm_frozen_layers", "learning_rate_llm", "learning_rate_projector", "dataset_config_path"}
     | {"learning_rate_vit", "train_split_ratio", "eval_dataset_scripts", "use_data_augmentation"}
@@ -132,7 +132,7 @@ def _known(source: Origin, name: str) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     rows = table.items() if isinstance(table, dict) else ((row.get("name"), row) for row in table)
-    words = ("path", "data_path", "file", "file_name", "annotation_path", "annotations", "json_path", "train")
+    words = ("annotation_path", "annotations", "json_path", "path", "file", "file_name", "data_path", "train")
     found: dict[str, str] = {}
     for key, row in rows:
         place = row if isinstance(row, str) else next((row[word] for word in words if word in row), None)

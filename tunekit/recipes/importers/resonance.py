@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import TEXT_PAIRS, NamedRows, put_rows, rows_in_files
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED, Dialect
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "Resonance"
-RULES = read_table("trainer") | read_table("resonance")
+RULES = rules_in("trainer", "resonance")
 
 KINDS = {"sft": "", "dpo": "dpo", "ppo": "ppo", "rm": "rm", "reward": "rm", "kto": "kto", "grpo": "grpo"}
 """Scripts, and the kind of RLHF that they are in ms-swift; empty for none."""
@@ -39,9 +39,10 @@ def _likeness(source: Origin) -> int:
         return 100
     if {"dataset_name", "data_path"} <= keys or str(source.values().get("dataset_name")) in (*DATASETS, *PAIRED):
         return 85
-    if not keys or not keys <= set(RULES):
+    alone = source.line and not program  # flags alone, as the guide shows them
+    if not (keys & OWN_KEYS or alone) or not keys or not keys <= set(RULES):
         return 0
-    return 70 if keys & OWN_KEYS else 5 if source.line and not program else 0  # flags alone, as the guide shows them
+    return 70 if keys & OWN_KEYS else 5
 
 
 def _kind(draft: Draft) -> str:

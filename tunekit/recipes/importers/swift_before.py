@@ -12,7 +12,8 @@ from tunekit.engine.flags import SNAPSHOT
 from tunekit.files import read_object
 from tunekit.recipes.importers.carried import carry_environment, keep_secret
 from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.table import TABLES, KeyRule, read_table
+from tunekit.recipes.importers.table import TABLES, KeyRule, Rules, read_table
+from tunekit.recipes.importers.trainer import need_flash
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, Dialect, Draft
 from tunekit.stages import STAGES, USUAL
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 PROGRAM = re.compile(r"(?:^|/|\.)(?:swift|llm_(?P<old>[a-z]+)\.py|(?P<new>[a-z]+)\.py)$")
-COMMANDS = ("sft", "pt", "rlhf", "infer", "export", "deploy", "app", "eval", "merge-lora", "app-ui", "web-ui", "sample")
+COMMANDS = (
+    *("sft", "pt", "rlhf", "infer", "export", "deploy", "app", "eval", "merge-lora", "app-ui", "web-ui", "sample"),
+    "rollout",
+)
 MODULE = re.compile(r"swift\.cli\.(?P<name>[a-z_]+)")
 RENAMED = {"app-ui": "app", "merge-lora": "export", "merge_lora": "export"}
 OLD = (
@@ -75,7 +79,7 @@ def flags_of_now() -> frozenset[str]:
 
 def _rules(name: str) -> dict[str, KeyRule]:
     table = read_table(name)
-    return {**table, **{flag: KeyRule(flag, "to", flag) for flag in sorted(flags_of_now() - table.keys())}}
+    return table | {flag: KeyRule(flag, "to", flag) for flag in sorted(flags_of_now() - table.keys())}
 
 
 @cache
@@ -108,9 +112,11 @@ def _likeness(origin: Origin, *, old: bool) -> int:
         return (60 if ("sft_type" in keys) == old else 10) if own and not origin.program else 0
     marks = sum(flag in keys for flag in OLD) + 2 * (command in STAGES and STAGES[command].command != command)
     marks += "llm_" in origin.program[0]
+    marks += command == "app-ui" or ("model_type" in keys and not keys & {"model", "adapters", "ckpt_dir"})
     newer = sum(flag in keys for flag in ONE)
-    is_old = marks > newer
-    return (90 if is_old else 20) if old else (90 if not is_old else 20)
+    if not marks and not newer:
+        return 40 if old else 60
+    return 90 if (marks > newer) == old else 20
 
 
 def _split(origin: Origin) -> list[Origin]:
@@ -141,7 +147,7 @@ def _begin(draft: Draft, *, old: bool) -> None:
 
 def _one_process(draft: Draft) -> int | None:
     """ms-swift itself starts one process where ``NPROC_PER_NODE`` is not set; torchrun says so otherwise."""
-    return 1 if draft.source.program and draft.source.program[0] == "swift" else None
+    return 1 if draft.source.program else None
 
 
 def _finish(draft: Draft, *, old: bool) -> None:
@@ -150,6 +156,8 @@ def _finish(draft: Draft, *, old: bool) -> None:
         draft.flags["use_hf"] = ["true"]
     if draft.command not in TRAINS:
         return
+    if draft.flags.get("packing") == ["true"]:
+        need_flash(draft, "attn_impl")
     visible = draft.source.env.get("CUDA_VISIBLE_DEVICES", "").strip(",").count(",") + 1
     if visible > 1 and (draft.world or draft.source.world) == 1:
         draft.warnings.append(
@@ -256,6 +264,9 @@ def _export_bits(draft: Draft, entry: Entry, values: Values) -> None:
 
 def _targets(draft: Draft, entry: Entry, values: Values) -> None:
     key = "lora_target_modules" if "lora_target_modules" in values else "target_modules"
+    if _is_pattern(values.get(key)):
+        draft.put(entry, A_PATTERN, target_regex=values[key])
+        return
     words = _listed(values.get(key)) or ["DEFAULT"]
     if draft.flags.get("tuner_type") == ["full"] or draft.command not in TRAINS or values.get("lora_target_regex"):
         draft.leave(entry, DEFAULT, "no adapter is made")
@@ -271,6 +282,20 @@ def _targets(draft: Draft, entry: Entry, values: Values) -> None:
         else:
             found.append(word)
     draft.put(entry, "what 2.x trained in this model" if words == ["DEFAULT"] else "", target_modules=found)
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.search(r"[*+?\\^$|(\[]", value))
+
+
+def _modules(draft: Draft, entry: Entry, _: Values) -> None:
+    if _is_pattern(entry.value):
+        draft.put(entry, A_PATTERN, target_regex=entry.value)
+    else:
+        draft.put(entry, target_modules=entry.value)
+
+
+A_PATTERN = "a pattern is a flag of its own now"
 
 
 def default_targets(draft: Draft, values: Values) -> list[str]:
@@ -506,6 +531,11 @@ def _steps(draft: Draft) -> int:
     return 200 if draft.flags.get("tuner_type") == ["full"] else 50
 
 
+def _plugins(draft: Draft, entry: Entry, _: Values) -> None:
+    files = entry.value if isinstance(entry.value, list) else [entry.value]
+    draft.put(entry, external_plugins=[*draft.flags.get("external_plugins", ()), *files])
+
+
 def _secret(draft: Draft, entry: Entry, _: Values) -> None:
     variable = SECRETS.get(entry.key) or entry.key.upper()
     if entry.key == "hub_token" and _modelscope_or_hf(draft):
@@ -563,13 +593,15 @@ FUNCTIONS = {
     "secret": _secret,
     "lark": _lark,
     "vllm": _vllm,
+    "plugins": _plugins,
+    "modules": _modules,
 }
 
 SWIFT2, SWIFT3 = (
     Dialect(
         name=name,
         title=title,
-        rules=_rules(name),
+        rules=Rules(partial(_rules, name)),
         likeness=partial(_likeness, old=old),
         functions=FUNCTIONS,
         abbreviates=True,

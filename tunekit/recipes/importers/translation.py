@@ -15,7 +15,7 @@ from tunekit.recipes.importers.table import swift_defaults
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tunekit.recipes.importers.table import KeyRule
 
@@ -62,6 +62,8 @@ class Draft:
         warnings: what the user must know of the whole.
         before: commands that must have run first, such as the merge of an adapter.
         files: what must stand beside, by path.
+        own: options of tunekit that no flag of ms-swift is: ``reward``, ``format``.
+        goes_on: whether it starts from what the run before it leaves.
         refused: why the run cannot be had as it was, where that is so: it is written only for who insists.
     """
 
@@ -75,6 +77,8 @@ class Draft:
     before: list[list[str]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    own: dict[str, list[str]] = field(default_factory=dict)
+    goes_on: bool = False
     micro: int | None = None
     accumulation: int | None = None
     world: int | None = None
@@ -89,6 +93,11 @@ class Draft:
         """Set variables for a key, and report it as translated."""
         self.env |= variables
         self._say(entry, TRANSLATED, tuple(f"env:{name}" for name in variables), None, why)
+
+    def call(self, entry: Entry, option: str, places: Sequence[str], why: str) -> None:
+        """Have Python functions called, FILE.py:NAME each, by an option of tunekit; ms-swift itself takes none."""
+        self.own[option] = [*self.own.get(option, ()), *places]
+        self.leave(entry, ELSEWHERE, why, "tunekit " + " ".join(f"--{option} {place}" for place in places))
 
     def leave(self, entry: Entry, status: str, why: str, where: str | None = None) -> None:
         """Report a key that sets no flag: `DEFAULT`, `ELSEWHERE`, `LOST` or `UNKNOWN`."""
@@ -152,6 +161,7 @@ def translate_source(source: Origin, dialect: Dialect) -> list[Draft]:
 
 
 def _translate(source: Origin, dialect: Dialect) -> Draft:
+    source = replace(source, entries=tuple(_denied(entry, dialect.rules) for entry in source.entries))
     short = _abbreviated(source, dialect)
     whole = tuple(replace(entry, key=short.get(entry.key, entry.key)) for entry in source.entries)
     entries = {entry.key: entry for entry in _spread(whole, dialect.rules, source.lines)}
@@ -172,6 +182,13 @@ def _translate(source: Origin, dialect: Dialect) -> Draft:
     with _readable(draft, odd):
         dialect.finish(draft)
     return draft
+
+
+def _denied(entry: Entry, rules: Mapping[str, KeyRule]) -> Entry:
+    """``--no_KEY`` as transformers' parser has it: KEY is false."""
+    name = entry.key.removeprefix("no_")
+    denied = name != entry.key and entry.value is True and name in rules and entry.key not in rules
+    return replace(entry, key=name, value=False) if denied else entry
 
 
 def _abbreviated(source: Origin, dialect: Dialect) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import grpo, trainer, trl_data
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, Dialect
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "TRL"
-RULES = read_table("trainer") | read_table("trl")
+RULES = rules_in("trainer", "trl")
 
 KINDS = {
     "sft": "",
@@ -108,13 +109,14 @@ SIGNS: Mapping[str, frozenset[str]] = {
 """Keys that only some of TRL's trainers have; where as many speak for two, the first counts."""
 RATES = {"sft": "2e-5", "reward": "1e-4"}
 BETAS = {"dpo": 0.1, "kto": 0.1, "orpo": 0.1, "cpo": 0.1, "grpo": 0.0, "rloo": 0.05, "gkd": 0.5}
-OWN_KEYS = frozenset(RULES) - frozenset(read_table("trainer"))
+SERVES = ("vllm-serve", "chat", "env", "skills")
+"""What is called beside a training."""
 
 
 def _likeness(source: Origin) -> int:
     """A call of trl or of one of its scripts, or a file with a model and keys that only TRL has."""
     if source.program[:1] == ("trl",):
-        return 100
+        return 0 if source.program[1:2] and source.program[1] in SERVES else 100
     if source.program:
         return 80 if _of_script(source) and _looks_like(source) else 0
     return min(75, 35 + 10 * _signs(source)) if _looks_like(source) else 0
@@ -126,7 +128,13 @@ def _looks_like(source: Origin) -> bool:
 
 
 def _signs(source: Origin) -> int:
-    return len({entry.key for entry in source.entries} & OWN_KEYS)
+    return len({entry.key for entry in source.entries} & own_keys())
+
+
+@cache
+def own_keys() -> frozenset[str]:
+    """Keys that only TRL has."""
+    return frozenset(RULES) - frozenset(rules_in("trainer"))
 
 
 def _of_script(source: Origin) -> str:
@@ -362,7 +370,8 @@ def finish_trl(draft: Draft) -> None:
     trl_data.put_data(draft)
     if draft.flags.get("packing") == ["true"]:
         trainer.need_flash(draft, "packing")
-    if draft.flags.get("rlhf_type") == ["grpo"] and not {"reward_funcs", "reward_model"} & set(draft.flags):
+    scored = {"reward_funcs", "reward_model"} & set(draft.flags) or "reward" in draft.own
+    if draft.flags.get("rlhf_type") == ["grpo"] and not scored:
         draft.warnings.append("GRPO needs a reward: none that ms-swift has is named")
     if "config_file" in draft.source.launch:
         trainer.take_accelerate(draft, draft.source.launch["config_file"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer, trl
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
 from tunekit.recipes.importers.unsloth_script import entries_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "unsloth"
-RULES = trl.RULES | read_table("unsloth")
+RULES = rules_in("trainer", "trl", "unsloth")
 USES = re.compile(r"^\s*(from|import)\s+unsloth\b", re.MULTILINE)
 TEMPLATES = {
     "chatml": "chatml",
@@ -193,6 +193,7 @@ def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 def _finish(draft: Draft) -> None:
     """What the script does to its rows, and what TRL's own files leave to the end."""
+    draft.world = draft.source.world or 1  # unsloth trains on one GPU
     trl.finish_trl(draft)
     if re.search(r"\.map\(", draft.source.text):
         why = "the script changes its rows in Python (map): write them to a file, or tunekit --format FILE.py:FUNC"
