@@ -202,3 +202,15 @@ def test_templates_are_of_ms_swift():
 def test_a_value_of_a_wrong_kind_is_named_with_its_line():
     with pytest.raises(TunekitError, match="line 4: batch_size: "):
         run(batch_size=["many"])
+
+
+@pytest.mark.parametrize(
+    ("more", "mode"),
+    [
+        ({}, "colocate"),
+        ({"vllm_server_host": "a"}, "server"),
+        ({"vllm_server_port": 1, "vllm_mode": "colocate"}, "colocate"),
+    ],
+)
+def test_vllm_is_told_where_it_runs(more, mode):
+    assert run(rl="grpo", trl={"use_vllm": True, **more}).flags["vllm_mode"] == [mode]

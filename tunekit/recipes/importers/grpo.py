@@ -31,7 +31,8 @@ def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     models = [name for name in names if "/" in name]
     own = [name for name in names if name not in REWARDS and name not in models]
     if own:
-        draft.call(entry, "reward", [place_of(name) for name in own], "Python functions that score a completion")
+        places = [REWARDS.get(name) or place_of(name) for name in names if name not in models]
+        draft.call(entry, "reward", places, "Python functions that score a completion")
         say_of_rewards(draft)
     if ready or models:
         flags = {"reward_funcs": ready} if ready else {}
@@ -46,7 +47,7 @@ def place_of(name: str) -> str:
 
 def say_of_rewards(draft: Draft) -> None:
     """Warn that functions of the user's score: ms-swift's own command has no place for them."""
-    places = draft.own["reward"]
+    places = [place for place in draft.own["reward"] if ".py:" in place]
     draft.warnings.append(f"rewards in Python are called by tunekit, not by swift: {', '.join(places)} must be there")
 
 

@@ -314,7 +314,8 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
     worst = min(outcomes, key=lambda it: WORST_FIRST.index(it.status))
     flags = tuple(dict.fromkeys(flag for it in outcomes for flag in it.flags))
     whys = "; ".join(dict.fromkeys(it.why for it in outcomes if it.why))
-    return replace(worst, flags=flags, why=whys)
+    where = next((it.where for it in outcomes if it.where), None)
+    return replace(worst, flags=flags, where=where, why=whys)
 
 
 def _set_flag(draft: Draft, rule: KeyRule, entry: Entry) -> None:

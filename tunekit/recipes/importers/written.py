@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunekit.plan.batch import MINIMUM_EFFECTIVE
+from tunekit.plan.rules.idle import OF_ADAPTERS
 from tunekit.recipes.importers.translation import TRAINS
 from tunekit.stages import STAGES
 
@@ -111,7 +112,15 @@ def tunekit_words(draft: Draft) -> list[str]:
     if "output_dir" in draft.flags:
         words += ["--output-dir", *draft.flags["output_dir"]]
     words += [word for option, places in draft.own.items() for place in places for word in (f"--{option}", place)]
-    return [*words, *_flag_words(draft, [name for name in _ordered(draft) if name not in OWN])]
+    return [*words, *_flag_words(draft, _pinned(draft))]
+
+
+def _pinned(draft: Draft) -> list[str]:
+    """The flags of ms-swift that the tunekit command gives as they are."""
+    dropped = {*OWN, *(("reward_funcs",) if "reward" in draft.own else ())}
+    if draft.flags.get("tuner_type") == ["full"]:
+        dropped.update(OF_ADAPTERS)  # a flag about an adapter does nothing then, and tunekit says so
+    return [name for name in _ordered(draft) if name not in dropped]
 
 
 def raised(batch: SourceBatch) -> int:
@@ -176,8 +185,8 @@ def recipe_of(drafts: Sequence[Draft], title: str) -> str:
         goes_on = draft.goes_on or _goes_on(draft, drafts)
         if len(names) > 1 and not goes_on:
             lines.append('from = "base"')
-        for flag in _ordered(draft):
-            if flag not in OWN and not (goes_on and flag in STARTS):
+        for flag in _pinned(draft):
+            if not (goes_on and flag in STARTS):
                 words = draft.flags[flag]
                 lines.append(f"{flag} = {_toml(words[0] if len(words) == 1 else words)}")
     return "\n".join(lines) + "\n"

@@ -43,6 +43,10 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
         raise TunekitError(f"{where}: not valid YAML: {problem}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise TunekitError(f"{name}: not valid YAML: {error or 'it is nested too deep'}") from error
+    except (AttributeError, LookupError) as error:  # PyYAML itself stumbles over ``!!int ""``
+        raise TunekitError(f"{name}: not valid YAML: a value is not what its tag (!!…) says") from error
+    if not isinstance(table, dict):
+        raise TunekitError(f"{name}: it holds no keys with values")
     last = dict(repeated)
     return tuple(Entry(str(key), value, last.get(key)) for key, value in table.items()), lines
 
