@@ -31,7 +31,7 @@ def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     models = [name for name in names if "/" in name]
     own = [name for name in names if name not in REWARDS and name not in models]
     if own:
-        places = [REWARDS.get(name) or place_of(name) for name in names if name not in models]
+        places = [REWARDS.get(name) or function_place(name) for name in names if name not in models]
         draft.call(entry, "reward", places, "Python functions that score a completion")
         say_of_rewards(draft)
     if ready or models:
@@ -39,7 +39,7 @@ def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, **flags, **({"reward_model": models} if models else {}))
 
 
-def place_of(name: str) -> str:
+def function_place(name: str) -> str:
     """A Python function as tunekit takes it: of ``src.utils.rewards:score`` ``src/utils/rewards.py:score``."""
     module, _, function = name.replace(":", ".").rpartition(".")
     return f"{module.replace('.', '/') or 'rewards'}.py:{function}"

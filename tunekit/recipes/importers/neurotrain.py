@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import CONVERSATIONS, NamedRows, put_rows
-from tunekit.recipes.importers.grpo import place_of, say_of_rewards
+from tunekit.recipes.importers.grpo import function_place, say_of_rewards
 from tunekit.recipes.importers.source import Entry
 from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
@@ -270,7 +270,7 @@ def _reward(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 def _place(name: str) -> str:
     """``src.utils.rewards:score`` as tunekit takes it: ``src/utils/rewards.py:score``."""
-    return name if name.partition(":")[0].endswith(".py") else place_of(name)
+    return name if name.partition(":")[0].endswith(".py") else function_place(name)
 
 
 def _wandb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
