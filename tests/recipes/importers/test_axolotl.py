@@ -9,7 +9,7 @@ from tunekit.errors import TunekitError
 from tunekit.plan.models.catalogue import template_names
 from tunekit.recipes.importers.axolotl import AXOLOTL, TEMPLATES
 from tunekit.recipes.importers.recognition import import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
 from tunekit.recipes.importers.unsloth import TEMPLATES as UNSLOTHS
 
@@ -18,7 +18,7 @@ LEAST = {"base_model": "Qwen/Qwen2.5-0.5B", "datasets": [{"path": "a.jsonl"}], "
 
 
 def run(folder=EXAMPLES, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
     (draft,) = translate_source(Origin((), entries, folder), AXOLOTL)
     return draft
 

@@ -11,7 +11,7 @@ from tunekit.recipes.importers.neurotrain import NEUROTRAIN
 from tunekit.recipes.importers.qwen_vl import QWEN_VL
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.resonance import RESONANCE
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
 from tunekit.recipes.importers.written import recipe_of
 
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).with_name("examples")
 
 
 def run(dialect, program, folder=EXAMPLES, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
     return translate_source(Origin((program,) if program else (), entries, folder), dialect)
 
 

@@ -9,7 +9,7 @@ from tunekit.errors import TunekitError
 from tunekit.recipes.importers.llamafactory import LLAMAFACTORY
 from tunekit.recipes.importers.llamafactory_data import count_rows
 from tunekit.recipes.importers.recognition import import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
 from tunekit.recipes.importers.written import swift_words
 
@@ -23,7 +23,7 @@ def _beside_the_data(monkeypatch):
 
 
 def run(program=(), env=None, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
     (draft,) = translate_source(Origin(program, entries, EXAMPLES, env=env or {}), LLAMAFACTORY)
     return draft
 
@@ -270,7 +270,7 @@ def test_vllm_of_a_server_is_spread_over_the_gpus():
 
 
 def test_what_accelerate_says_of_sharding():
-    entries = tuple(Entry(key, value) for key, value in {**MODEL, "do_train": True}.items())
+    entries = tuple(KeyEntry(key, value) for key, value in {**MODEL, "do_train": True}.items())
     origin = Origin(("src/train.py",), entries, EXAMPLES, launch={"config_file": "examples/fsdp_config.yaml"})
     (draft,) = translate_source(origin, LLAMAFACTORY)
     assert draft.flags["fsdp"] == ["fsdp2"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers.reader import read_settings, read_sources
+from tunekit.recipes.importers.reader import read_keys, read_sources
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.yaml import parse_yaml
 
@@ -136,7 +136,7 @@ def test_a_configuration_that_a_call_names_is_read_and_overridden(read, tmp_path
 
 def test_settings_alone(tmp_path):
     (tmp_path / "c.json").write_text('{"a": {"b": 1}}', encoding="utf-8")
-    entries, _ = read_settings(tmp_path / "c.json")
+    entries, _ = read_keys(tmp_path / "c.json")
     assert [(entry.key, entry.value) for entry in entries] == [("a", {"b": 1})]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.recipes.importers.source import Entry, Origin, WrittenFloat
+from tunekit.recipes.importers.source import KeyEntry, Origin, WrittenFloat
 from tunekit.recipes.importers.table import KeyRule
 from tunekit.recipes.importers.translation import (
     DEFAULT,
@@ -53,7 +53,7 @@ def dialect(**more):
 
 
 def translated(tools=None, **values):
-    origin = Origin((), tuple(Entry(key, value, 7) for key, value in values.items()), Path())
+    origin = Origin((), tuple(KeyEntry(key, value, 7) for key, value in values.items()), Path())
     (draft,) = translate_source(origin, tools or dialect())
     return draft, {outcome.key: outcome for outcome in draft.outcomes}
 

@@ -7,7 +7,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, UNKNOWN, translate_source
 from tunekit.recipes.importers.trl import TRL, trainer_of
 
@@ -16,7 +16,7 @@ LEAST = {"model_name_or_path": "Qwen/Qwen2.5-0.5B", "dataset_name": "acme/x"}
 
 
 def origin(program=(), path=None, launch=None, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
     return Origin(program, entries, EXAMPLES, path, launch=launch or {})
 
 

@@ -10,7 +10,7 @@ from tunekit.recipes.importers.translation import DEFAULT, LOST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -24,7 +24,7 @@ REWARDS = {
 SCALES = {"true": "group", "false": "none"}
 
 
-def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _rewards(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Rewards that ms-swift has too, reward models by their names, and Python functions by their path."""
     names = [str(name) for name in (entry.value if isinstance(entry.value, list) else [entry.value])]
     ready = [REWARDS[name] for name in names if name in REWARDS]
@@ -51,13 +51,13 @@ def say_of_rewards(draft: Draft) -> None:
     draft.warnings.append(f"rewards in Python are called by tunekit, not by swift: {', '.join(places)} must be there")
 
 
-def _scale_rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _scale_rewards(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Words of today, true and false of older releases."""
     word = str(entry.value).lower()
     draft.put(entry, scale_rewards=SCALES.get(word, word))
 
 
-def _top_k(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _top_k(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """0 turns it off there, -1 here."""
     draft.put(entry, top_k=entry.value or -1)
 
@@ -67,7 +67,7 @@ def uses_vllm(values: Mapping[str, Any]) -> bool:
     return bool(values.get("use_vllm") or values.get("trl.use_vllm"))
 
 
-def _vllm_mode(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _vllm_mode(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """ms-swift wants it written beside use_vllm."""
     if uses_vllm(values):
         draft.put(entry, vllm_mode=entry.value)
@@ -75,7 +75,7 @@ def _vllm_mode(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "no vLLM is used")
 
 
-def _use_vllm(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _use_vllm(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Of a server where one is named, else beside the training; ms-swift wants to be told which."""
     said = values.get("trl.vllm_mode")
     served = {"trl.vllm_server_host", "trl.vllm_server_port", "trl.vllm_server_base_url", "vllm.host", "vllm.port"}
@@ -84,18 +84,18 @@ def _use_vllm(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     draft.put(entry, "" if said or not entry.value else f"TRL's {mode}", use_vllm=entry.value, **more)
 
 
-def _vllm_memory(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _vllm_memory(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The part of the GPU that vLLM takes where it runs beside the training."""
     if uses_vllm(values):
         draft.put(entry, vllm_gpu_memory_utilization=entry.value)
 
 
-def _sleep(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _sleep(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Whether vLLM gives its memory back while the model trains."""
     draft.put(entry, sleep_level=1 if entry.value else 0)
 
 
-def _importance(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _importance(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The correction for the difference between vLLM's probabilities and the model's; on in TRL, off in ms-swift."""
     head = "trl." if entry.key.startswith("trl.") else ""
     name = entry.key.removeprefix(head)
@@ -115,13 +115,13 @@ def _importance(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, **flags)
 
 
-def _aggregation(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _aggregation(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift adds the rewards, then scales."""
     same = entry.value == "sum_then_normalize"
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift adds the rewards, then scales them")
 
 
-def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _server(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Where the server of vLLM listens, if no other key says it."""
     name = f"vllm_server_{entry.key.rpartition('.')[2]}"
     apart = uses_vllm(values) and draft.flags.get("vllm_mode") == ["server"]

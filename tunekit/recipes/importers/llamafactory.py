@@ -10,7 +10,7 @@ from tunekit.recipes.importers import llamafactory_model as model
 from tunekit.recipes.importers import llamafactory_training as training
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.carried import carry_environment
-from tunekit.recipes.importers.source import Entry
+from tunekit.recipes.importers.source import KeyEntry
 from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.translation import LOST, TRAINS, TRANSLATED, Dialect, Draft, Outcome
 from tunekit.stages import STAGES, USUAL
@@ -83,7 +83,9 @@ def _finish(draft: Draft) -> None:
     gpus = training.visible_gpus(env)
     if draft.flags.get("infer_backend") == ["vllm"] and draft.world is None and gpus:
         draft.put(
-            Entry("CUDA_VISIBLE_DEVICES", None), "LLaMA-Factory spreads vLLM over all", vllm_tensor_parallel_size=gpus
+            KeyEntry("CUDA_VISIBLE_DEVICES", None),
+            "LLaMA-Factory uses all with vLLM",
+            vllm_tensor_parallel_size=gpus,
         )
     carry_environment(draft, skip=FOR_ITSELF)
     data.warn_of_equal_names(draft)
