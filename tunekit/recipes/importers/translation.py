@@ -15,7 +15,7 @@ from tunekit.recipes.importers.table import swift_defaults
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tunekit.recipes.importers.table import KeyRule
 
