@@ -276,6 +276,7 @@ def test_processes_in_a_file_are_those_of_the_launcher(tmp_path):
         ("model: m\nmodel_kwargs: &a {x: *a}\n", "it says too much"),
         ("- a\n- b\n", "does not hold flags"),
         ("\x00", "not valid YAML"),
+        ('model: !!int ""\n', "a value is not what its tag"),
         ("[" * 100000, "c.yaml"),
         ("", "does not hold flags"),
     ],

@@ -112,6 +112,8 @@ def _yaml(text: str) -> Any:
         raise ValueError(f"not valid YAML{line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ValueError("not valid YAML: it holds a sign that no text has") from error
+    except (AttributeError, LookupError) as error:  # PyYAML itself stumbles over ``!!int ""``
+        raise ValueError("not valid YAML: a value is not what its tag (!!…) says") from error
 
 
 def _line(text: str, key: str) -> int:

@@ -9,7 +9,7 @@ from tunekit.errors import TunekitError
 from tunekit.plan.models.catalogue import template_names
 from tunekit.recipes.importers.axolotl import AXOLOTL, TEMPLATES
 from tunekit.recipes.importers.recognition import import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
 from tunekit.recipes.importers.unsloth import TEMPLATES as UNSLOTHS
 
@@ -18,7 +18,7 @@ LEAST = {"base_model": "Qwen/Qwen2.5-0.5B", "datasets": [{"path": "a.jsonl"}], "
 
 
 def run(folder=EXAMPLES, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
     (draft,) = translate_source(Origin((), entries, folder), AXOLOTL)
     return draft
 
@@ -175,7 +175,7 @@ def test_pairs_get_their_columns():
 def test_a_reward_in_python_is_named():
     draft = run(rl="grpo", trl={"reward_funcs": ["shop.rewards.short"]})
     (outcome,) = [it for it in draft.outcomes if it.key == "trl.reward_funcs"]
-    assert (outcome.status, outcome.where) == (ELSEWHERE, "--reward shop/rewards.py:short")
+    assert (outcome.status, outcome.where) == (ELSEWHERE, "tunekit --reward shop/rewards.py:short")
 
 
 @pytest.mark.parametrize("values", [{"rl": "ebft"}, {"process_reward_model": True}, {"adapter": "oft"}])
@@ -202,3 +202,15 @@ def test_templates_are_of_ms_swift():
 def test_a_value_of_a_wrong_kind_is_named_with_its_line():
     with pytest.raises(TunekitError, match="line 4: batch_size: "):
         run(batch_size=["many"])
+
+
+@pytest.mark.parametrize(
+    ("more", "mode"),
+    [
+        ({}, "colocate"),
+        ({"vllm_server_host": "a"}, "server"),
+        ({"vllm_server_port": 1, "vllm_mode": "colocate"}, "colocate"),
+    ],
+)
+def test_vllm_is_told_where_it_runs(more, mode):
+    assert run(rl="grpo", trl={"use_vllm": True, **more}).flags["vllm_mode"] == [mode]

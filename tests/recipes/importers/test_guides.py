@@ -6,18 +6,20 @@ from pathlib import Path
 import pytest
 
 from tunekit.errors import TunekitError
+from tunekit.files import parse_toml
 from tunekit.recipes.importers.neurotrain import NEUROTRAIN
 from tunekit.recipes.importers.qwen_vl import QWEN_VL
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.resonance import RESONANCE
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
+from tunekit.recipes.importers.written import recipe_of
 
 EXAMPLES = Path(__file__).with_name("examples")
 
 
 def run(dialect, program, folder=EXAMPLES, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
     return translate_source(Origin((program,) if program else (), entries, folder), dialect)
 
 
@@ -196,3 +198,19 @@ def test_neurotrains_ppo_needs_a_model_for_rewards():
     assert any("reward_model" in warning for warning in draft.warnings)
     with pytest.raises(TunekitError, match="stage of the type dance"):
         run(NEUROTRAIN, "", stages=[{"stage_type": "dance"}])
+
+
+def test_stages_of_neurotrain_go_on_from_the_one_before(tmp_path):
+    _, drafts = import_file(str(EXAMPLES / "neurotrain.toml"))
+    assert [draft.goes_on for draft in drafts] == [False, True, True]
+    assert drafts[2].own == {"reward": ["shop/rewards.py:politeness"]}
+    first, *later = parse_toml(recipe_of(drafts, "t"), "recipe")["stage"]
+    assert first["model"] == "meta-llama/Llama-3.2-1B"
+    assert not any({"model", "from"} & stage.keys() for stage in later)
+
+
+def test_a_register_that_names_rows_and_pictures(tmp_path):
+    place = {"a": {"data_path": "pictures", "annotation_path": "a.json"}}
+    (tmp_path / "ds.json").write_text(json.dumps(place), encoding="utf-8")
+    (draft,) = run(QWEN_VL, "train.py", tmp_path, dataset_config_path="ds.json", dataset_names="a")
+    assert draft.flags["dataset"] == ["a.json"]

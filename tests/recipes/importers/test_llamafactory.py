@@ -8,7 +8,8 @@ import pytest
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.llamafactory import LLAMAFACTORY
 from tunekit.recipes.importers.llamafactory_data import count_rows
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.recognition import import_file
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source
 from tunekit.recipes.importers.written import swift_words
 
@@ -22,7 +23,7 @@ def _beside_the_data(monkeypatch):
 
 
 def run(program=(), env=None, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate(values.items(), start=1))
     (draft,) = translate_source(Origin(program, entries, EXAMPLES, env=env or {}), LLAMAFACTORY)
     return draft
 
@@ -251,3 +252,25 @@ def test_processes_are_one_a_visible_gpu():
 def test_rows_are_counted():
     assert count_rows(EXAMPLES / "data/letters.jsonl") == 3
     assert count_rows(EXAMPLES / "none.jsonl") is None
+
+
+def test_a_call_whose_file_is_not_there_is_refused(tmp_path):
+    path = tmp_path / "a.sh"
+    path.write_text("llamafactory-cli train gone.yaml learning_rate=1e-5\n", encoding="utf-8")
+    _, (draft,) = import_file(str(path))
+    assert "gone.yaml: cannot be read" in draft.refused[0]
+
+
+def test_vllm_of_a_server_is_spread_over_the_gpus():
+    draft = run(
+        ("llamafactory-cli", "api"), {"CUDA_VISIBLE_DEVICES": "0,1"}, model_name_or_path="m", infer_backend="vllm"
+    )
+    assert draft.flags["vllm_tensor_parallel_size"] == ["2"]
+    assert "NPROC_PER_NODE" not in draft.env
+
+
+def test_what_accelerate_says_of_sharding():
+    entries = tuple(KeyEntry(key, value) for key, value in {**MODEL, "do_train": True}.items())
+    origin = Origin(("src/train.py",), entries, EXAMPLES, launch={"config_file": "examples/fsdp_config.yaml"})
+    (draft,) = translate_source(origin, LLAMAFACTORY)
+    assert draft.flags["fsdp"] == ["fsdp2"]

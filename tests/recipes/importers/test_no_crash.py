@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import DIALECTS, import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import translate_source
 from tunekit.recipes.importers.written import recipe_of, script_of
 
@@ -97,7 +97,7 @@ def test_any_text(tmp_path_factory, ending, text):
 @given(data=st.data())
 def test_any_value_of_any_key(dialect, data):
     keys = data.draw(st.lists(st.sampled_from([*sorted(dialect.rules), "no_such_key"]), max_size=15, unique=True))
-    entries = tuple(Entry(key, data.draw(VALUES), 1) for key in keys)
+    entries = tuple(KeyEntry(key, data.draw(VALUES), 1) for key in keys)
     try:
         drafts = translate_source(Origin(data.draw(st.sampled_from(PROGRAMS)), entries, Path()), dialect)
     except TunekitError:

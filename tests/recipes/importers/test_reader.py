@@ -1,11 +1,16 @@
 """What stands in a file, of every kind."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers.reader import read_settings, read_sources
+from tunekit.recipes.importers.reader import read_keys, read_sources
+from tunekit.recipes.importers.recognition import import_file
+from tunekit.recipes.importers.yaml import parse_yaml
 
 
 @pytest.fixture
@@ -131,5 +136,30 @@ def test_a_configuration_that_a_call_names_is_read_and_overridden(read, tmp_path
 
 def test_settings_alone(tmp_path):
     (tmp_path / "c.json").write_text('{"a": {"b": 1}}', encoding="utf-8")
-    entries, _ = read_settings(tmp_path / "c.json")
+    entries, _ = read_keys(tmp_path / "c.json")
     assert [(entry.key, entry.value) for entry in entries] == [("a", {"b": 1})]
+
+
+def test_only_the_table_that_is_needed_is_read():
+    read = "import sys; from tunekit.recipes.importers import recognition as r; r.import_file(sys.argv[1])"
+    seen = "; print([d.name for d in r.DIALECTS if '_rules' in vars(d.rules)])"
+    words = [sys.executable, "-c", read + seen, str(Path(__file__).with_name("examples") / "llamafactory.yaml")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == ["['llamafactory']"]
+
+
+def test_tokens_are_no_places_to_fill_in(tmp_path):
+    path = tmp_path / "a.sh"
+    path.write_text(
+        "swift sft --model '<MODEL>' --train_type lora --new_special_tokens '<x>' --template '<|a|>'", "utf-8"
+    )
+    _, (draft,) = import_file(str(path))
+    assert [warning for warning in draft.warnings if "put in" in warning] == ["<MODEL>: put in what is yours"]
+
+
+@pytest.mark.parametrize(
+    "text", ['a: !!int ""', "a: !!bool x", "a: !!timestamp x", "!!set {a: 1}", "a: \x01", "\ud800", "a: \0"]
+)
+def test_yaml_that_only_its_reader_stumbles_over(text):
+    with pytest.raises(TunekitError, match=r"^n: ") as raised:
+        parse_yaml(text, "n")
+    assert "\n" not in raised.value.message

@@ -159,3 +159,48 @@ def test_its_own_yaml(tmp_path):
     (tmp_path / "a.yaml").write_text("ENV:\n  A: 1\nmodel: x\ntrain_type: lora\n", encoding="utf-8")
     dialect, (draft,) = import_file(str(tmp_path / "a.yaml"))
     assert (dialect.name, draft.env, draft.flags["tuner_type"]) == ("swift3", {"A": "1"}, ["lora"])
+
+
+def test_a_call_without_marks_is_of_the_version_that_the_rest_of_its_script_is(tmp_path):
+    path = tmp_path / "a.sh"
+    path.write_text(
+        "swift sft --sft_type lora --model_type qwen2-7b\nswift export --merge_lora true\n", encoding="utf-8"
+    )
+    dialect, _ = import_file(str(path))
+    assert dialect.name == "swift2"
+    path.write_text("swift export --quant_bits 4\nswift app-ui --ckpt_dir a\n", encoding="utf-8")
+    assert import_file(str(path))[0].name == "swift2"
+    path.write_text("swift deploy --model_type qwen2-7b-instruct\n", encoding="utf-8")
+    dialect, (draft,) = import_file(str(path))
+    assert (dialect.name, draft.flags["model"]) == ("swift2", ["Qwen/Qwen2-7B-Instruct"])
+
+
+def test_a_script_of_two_is_one_process(run):
+    assert run("CUDA_VISIBLE_DEVICES=0 python llm_sft.py --model_type qwen-7b").world == 1
+    assert run("torchrun --nproc_per_node 4 llm_sft.py --model_type qwen-7b").world == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["--sft_type lora --lora_target_modules '^a(?!b,c).*'", "--train_type lora --target_modules '^a(?!b,c).*'"]
+)
+def test_a_pattern_of_modules(run, text):
+    draft = run(f"swift sft --dataset x {text}")
+    assert draft.flags["target_regex"] == ["^a(?!b,c).*"]
+    assert "target_modules" not in draft.flags
+
+
+def test_files_of_plugins_are_gathered(run):
+    draft = run("swift sft --model m --train_type lora --external_plugins a.py --custom_register_path b.py c.py")
+    assert draft.flags["external_plugins"] == ["a.py", "b.py", "c.py"]
+
+
+def test_packing_names_its_attention(run):
+    assert run("swift pt --model m --packing true").flags["attn_impl"] == ["flash_attn"]
+    assert run("swift pt --model m --packing true --attn_impl flash_attention_3").flags["attn_impl"] == [
+        "flash_attention_3"
+    ]
+
+
+def test_the_server_of_a_grpo_run_is_read(run):
+    draft = run("swift rollout --model m --tensor_parallel_size 2")
+    assert (draft.command, draft.flags["vllm_tensor_parallel_size"]) == ("rollout", ["2"])

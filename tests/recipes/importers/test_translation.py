@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.recipes.importers.source import Entry, Origin, WrittenFloat
+from tunekit.recipes.importers.source import KeyEntry, Origin, WrittenFloat
 from tunekit.recipes.importers.table import KeyRule
 from tunekit.recipes.importers.translation import (
     DEFAULT,
@@ -53,7 +53,7 @@ def dialect(**more):
 
 
 def translated(tools=None, **values):
-    origin = Origin((), tuple(Entry(key, value, 7) for key, value in values.items()), Path())
+    origin = Origin((), tuple(KeyEntry(key, value, 7) for key, value in values.items()), Path())
     (draft,) = translate_source(origin, tools or dialect())
     return draft, {outcome.key: outcome for outcome in draft.outcomes}
 
@@ -117,3 +117,22 @@ def test_the_beginning_of_a_flag_where_the_tool_takes_it():
     assert draft.flags["learning_rate"] == ["5"]
     assert outcomes["ra"].status == TRANSLATED
     assert translated(ra=5)[1]["ra"].status == UNKNOWN
+
+
+def test_a_flag_that_is_denied_is_false():
+    draft, rows = translated(no_extra=True, no_rate=True, no_such=True)
+    assert draft.flags["learning_rate"] == ["false"]
+    assert rows["extra"].status == DEFAULT
+    assert rows["no_such"].status == UNKNOWN
+
+
+def test_where_a_function_is_called_is_told_beside_what_is_translated():
+    def both_ways(draft, entry, _):
+        draft.call(entry, "reward", ["a.py:b"], "own")
+        draft.put(entry, reward_funcs="format")
+
+    tools = dialect()
+    tools.functions["both"] = both_ways
+    draft, rows = translated(tools, both=1)
+    assert (rows["both"].status, rows["both"].where) == (TRANSLATED, "tunekit --reward a.py:b")
+    assert draft.own == {"reward": ["a.py:b"]}

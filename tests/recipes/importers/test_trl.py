@@ -7,7 +7,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import import_file
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, UNKNOWN, translate_source
 from tunekit.recipes.importers.trl import TRL, trainer_of
 
@@ -16,7 +16,7 @@ LEAST = {"model_name_or_path": "Qwen/Qwen2.5-0.5B", "dataset_name": "acme/x"}
 
 
 def origin(program=(), path=None, launch=None, **values):
-    entries = tuple(Entry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
+    entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
     return Origin(program, entries, EXAMPLES, path, launch=launch or {})
 
 
@@ -167,3 +167,18 @@ def test_accelerate_says_how_it_is_spread(tmp_path):
 def test_what_cannot_be_had_is_refused():
     with pytest.raises(TunekitError, match="online_dpo"):
         run("trl", "online_dpo")
+
+
+def test_a_server_beside_a_training_is_passed_over(tmp_path):
+    path = tmp_path / "a.sh"
+    path.write_text("trl vllm-serve --model m &\ntrl grpo --model_name_or_path m --dataset_name d\n", encoding="utf-8")
+    _, (draft,) = import_file(str(path))
+    assert draft.flags["rlhf_type"] == ["grpo"]
+    assert any("trl vllm-serve" in warning for warning in draft.warnings)
+
+
+def test_rewards_keep_their_order_and_are_called_by_tunekit():
+    draft = run("trl", "grpo", reward_funcs=["accuracy_reward", "shop.rewards.short"])
+    assert draft.own == {"reward": ["accuracy", "shop/rewards.py:short"]}
+    assert draft.flags["reward_funcs"] == ["accuracy"]
+    assert not any("GRPO needs a reward" in warning for warning in draft.warnings)

@@ -83,3 +83,37 @@ def test_no_other_file_is_replaced(tmp_path, monkeypatch):
     Path("rows.json").write_text("mine", encoding="utf-8")
     with pytest.raises(TunekitError, match=r"rows\.json exists already"):
         write_imported(Path("b.sh"), "x", [one], executable=True)
+
+
+def test_a_micro_batch_is_not_pinned_where_the_processes_are_not_known():
+    words = tunekit_words(draft(None, per_device_train_batch_size=8, gradient_accumulation_steps=1))
+    assert "--micro-batch" not in words
+    assert words[words.index("--effective-batch") + 1] == "32"
+    assert "micro_batch" not in parse_toml(recipe_of([draft(None)], "t"), "recipe")["stage"][0]
+
+
+def test_functions_of_the_user_are_options_of_tunekit_alone():
+    one = draft(1, "rlhf", rlhf_type="grpo", reward_funcs="accuracy")
+    one.own["reward"] = ["accuracy", "a.py:b"]
+    words = tunekit_words(one)
+    assert words[words.index("--reward") :][:4] == ["--reward", "accuracy", "--reward", "a.py:b"]
+    assert "--reward_funcs" not in words
+    assert swift_words(one)[-2:] == ["--reward_funcs", "accuracy"]
+    (stage,) = parse_toml(recipe_of([one], "t"), "recipe")["stage"]
+    assert stage["reward"] == ["accuracy", "a.py:b"]
+    assert "reward_funcs" not in stage
+
+
+def test_numbers_of_an_adapter_that_is_not_made_are_left_out():
+    one = draft(1, tuner_type="full", lora_rank=8, seed=1)
+    assert "--lora_rank" not in tunekit_words(one)
+    assert "--lora_rank" in swift_words(one)
+
+
+def test_a_stage_that_goes_on_names_no_model():
+    second = draft(1, model="a", adapters="b", seed=2)
+    second.goes_on = True
+    assert (
+        not {"from", "model", "adapters"}
+        & parse_toml(recipe_of([draft(1, model="a"), second], "t"), "r")["stage"][1].keys()
+    )

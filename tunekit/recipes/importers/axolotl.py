@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import axolotl_data, axolotl_model, axolotl_training, grpo, trainer
 from tunekit.recipes.importers.columns import tables_of
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "axolotl"
-RULES = read_table("axolotl")
+RULES = rules_in("axolotl")
 OWN_KEYS = frozenset(
     {
         "base_model",
@@ -129,7 +129,7 @@ def _finish(draft: Draft) -> None:
     trainer.warn_of_evaluation(draft)
 
 
-def _rl(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _rl(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The kind of RLHF; IPO is DPO with another loss."""
     if not entry.value:
         return
@@ -139,7 +139,7 @@ def _rl(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.warnings.append("GDPO scales each reward before they are added: ms-swift's GRPO adds them first")
 
 
-def _beta(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _beta(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The newest of its three names counts."""
     if entry.value is None:
         return
@@ -149,13 +149,13 @@ def _beta(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, beta=entry.value)
 
 
-def _reward(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _reward(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A reward model is trained."""
     if entry.value:
         draft.put(entry, rlhf_type="rm")
 
 
-def _template(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _template(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A chat template by name; where ms-swift has none that fits it takes the model's own."""
     word = str(entry.value or "")
     if word.startswith("tokenizer_default") or not word:
@@ -166,7 +166,7 @@ def _template(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift has no template {word}: it takes the one of the model")
 
 
-def _new_tokens(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _new_tokens(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Tokens that are added; ms-swift makes all of them special."""
     if not entry.value:
         return
@@ -174,7 +174,7 @@ def _new_tokens(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     draft.put(entry, "they become special tokens" if entry.key == "tokens" else "", new_special_tokens=tokens)
 
 
-def _on_inputs(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _on_inputs(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Loss on the prompt as well; plain text has loss everywhere."""
     if entry.value:
         draft.put(entry, loss_scale="all")
@@ -182,19 +182,19 @@ def _on_inputs(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "loss on answers, in plain text on all of it")
 
 
-def _eval_packing(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _eval_packing(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """ms-swift packs both or none."""
     same = bool(entry.value) == bool(values.get("sample_packing"))
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift packs the rows of evaluation as it packs the others")
 
 
-def _concatenated(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _concatenated(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Texts are joined and cut."""
     if entry.value:
         draft.put(entry, packing=True, truncation_strategy="split")
 
 
-def _excess(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _excess(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """What happens to rows that are too long."""
     word = str(entry.value)
     if word == "raise":
@@ -205,7 +205,7 @@ def _excess(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, truncation_strategy={"truncate": "right"}.get(word, "delete"))
 
 
-def _prompt_length(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _prompt_length(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """GRPO's prompts are bounded by max_length."""
     if draft.flags.get("rlhf_type") == ["grpo"] and entry.value:
         draft.put(entry, "in GRPO it bounds the prompt", max_length=entry.value)

@@ -21,7 +21,7 @@ from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.trainer import Functions
 from tunekit.recipes.importers.translation import Draft
 
@@ -58,7 +58,7 @@ PAIRS = {
 """Columns of preference rows by their kind; ``llama3.…`` means the same ones. All others: prompt, chosen, rejected."""
 
 
-def names_of(row: Mapping[str, Any]) -> list[str]:
+def rows_named(row: Mapping[str, Any]) -> list[str]:
     """The arguments of ``--dataset`` for one table."""
     path = str(row.get("path") or "")
     files = row.get("data_files") or []
@@ -68,21 +68,21 @@ def names_of(row: Mapping[str, Any]) -> list[str]:
     return [f"{path}:{row['name']}" if row.get("name") else path]
 
 
-def _data(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _data(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """One more data set."""
     head, number, _ = entry.key.split(".", 2)
     row = {key.split(".", 2)[2]: value for key, value in values.items() if key.startswith(f"{head}.{number}.")}
     flag = "val_dataset" if head == "test_datasets" else "dataset"
-    draft.put(entry, **{flag: [*draft.flags.get(flag, []), *names_of(row)]})
+    draft.put(entry, **{flag: [*draft.flags.get(flag, []), *rows_named(row)]})
 
 
-def _pretraining(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _pretraining(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """One name, or a list of them."""
     names = entry.value if isinstance(entry.value, list) else [entry.value]
     draft.put(entry, dataset=[*draft.flags.get("dataset", []), *(str(name) for name in names)])
 
 
-def _of_data(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _of_data(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Part of the name of a data set, or of what its columns and roles are called."""
     if entry.key.endswith((".ds_type", ".type")):
         draft.leave(entry, DEFAULT, "the ending of the file says it")
@@ -90,7 +90,7 @@ def _of_data(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, TRANSLATED, "part of --dataset, --columns or --custom_dataset_info")
 
 
-def _kind(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _kind(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The kind of rows: ms-swift knows it by the columns, and writes them with the template of the model."""
     if isinstance(entry.value, dict):
         lost = [
@@ -113,7 +113,7 @@ def _kind(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "ms-swift knows the rows by their columns")
 
 
-def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _split(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift reads the split that is called train."""
     if entry.value == "train":
         draft.leave(entry, DEFAULT, "ms-swift reads the split train")
@@ -121,37 +121,37 @@ def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "ms-swift reads the split train; write the other to a file")
 
 
-def _revision(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _revision(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Data comes as it is today."""
     same = entry.value == "main"
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift reads the newest revision of a data set")
 
 
-def _own_template(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _own_template(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """One template for all rows."""
     same = entry.value == values.get("chat_template") or str(entry.value).startswith("tokenizer_default")
     draft.leave(entry, DEFAULT if same else LOST, "one template for all data sets: --template")
 
 
-def _trained_roles(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _trained_roles(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Loss on answers."""
     names = set(entry.value if isinstance(entry.value, list) else [entry.value])
     same = names <= {"assistant", "gpt"}
     draft.leave(entry, DEFAULT if same else LOST, "loss on answers; a key loss of a message says more")
 
 
-def _trained_eos(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _trained_eos(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Loss on what ends an answer."""
     same = entry.value == "turn"
     draft.leave(entry, DEFAULT if same else LOST, "loss on what ends an answer, and on no other end")
 
 
-def _val_size(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _val_size(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A part, or a number of rows."""
     if not entry.value:
         draft.leave(entry, DEFAULT, "no rows are kept for evaluation")
     else:
-        names = [name for head in LISTS for row in tables_of(values, head) for name in names_of(row)]
+        names = [name for head in LISTS for row in tables_of(values, head) for name in rows_named(row)]
         put_split(draft, entry, names)
 
 
@@ -166,7 +166,7 @@ def put_columns(draft: Draft) -> None:
             "chosen and rejected of a chat_template are turns: ms-swift wants text: tunekit data convert"
         )
     lists = [row for head in (*LISTS, "test_datasets") for row in tables_of(values, head)]
-    put_rows(draft, [NamedRows(name, _columns(row, stage), _turns(row)) for row in lists for name in names_of(row)])
+    put_rows(draft, [NamedRows(name, _columns(row, stage), _turns(row)) for row in lists for name in rows_named(row)])
 
 
 def _columns(row: Mapping[str, Any], stage: str) -> dict[str, str]:

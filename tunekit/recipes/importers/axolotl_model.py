@@ -13,7 +13,7 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -30,7 +30,7 @@ ATTENTION = {
 """Keys of older releases, one an implementation, and the word of today."""
 
 
-def _adapter(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _adapter(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """lora, or qlora, which is LoRA over 4 bits."""
     word = str(entry.value or "")
     if word not in ("", "lora", "qlora"):
@@ -40,7 +40,7 @@ def _adapter(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         trainer.put_bnb(draft, entry, 4)
 
 
-def _quantized(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _quantized(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Weights of 4 or 8 bits, made while the model is loaded."""
     if not entry.value:
         return
@@ -50,7 +50,7 @@ def _quantized(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         trainer.put_bnb(draft, entry, 4 if entry.key == "load_in_4bit" else 8)
 
 
-def _bnb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _bnb(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Single fields of bitsandbytes' configuration."""
     table = entry.value if isinstance(entry.value, dict) else {}
     names = {"bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"}
@@ -62,10 +62,10 @@ def _bnb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "ms-swift takes the type, the double quantization and the types of numbers")
 
 
-def _lora_number(flag: str) -> Callable[[Draft, Entry, Mapping[str, Any]], None]:
+def _lora_number(flag: str) -> Callable[[Draft, KeyEntry, Mapping[str, Any]], None]:
     """A number of LoRA, which says nothing where everything is trained."""
 
-    def set_number(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+    def set_number(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
         if draft.flags["tuner_type"] == ["lora"]:
             draft.put(entry, **{flag: entry.value})
         else:
@@ -74,7 +74,7 @@ def _lora_number(flag: str) -> Callable[[Draft, Entry, Mapping[str, Any]], None]
     return set_number
 
 
-def _targets(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _targets(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Modules by name; lora_target_linear adds all linear ones."""
     if draft.flags["tuner_type"] != ["lora"]:
         draft.leave(entry, DEFAULT, "all weights are trained")
@@ -84,13 +84,13 @@ def _targets(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         trainer.put_targets(draft, entry)
 
 
-def _target_linear(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _target_linear(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """All linear modules but the head."""
     if entry.value and draft.flags["tuner_type"] == ["lora"]:
         draft.put(entry, target_modules="all-linear")
 
 
-def _layers(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _layers(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """LoRA in some of the layers: a pattern over their numbers and the modules' names."""
     numbers = "|".join(str(number) for number in (entry.value if isinstance(entry.value, list) else [entry.value]))
     named = values.get("lora_target_modules")
@@ -99,7 +99,7 @@ def _layers(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     draft.flags.pop("target_modules", None)
 
 
-def _unfrozen(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _unfrozen(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Patterns of what is trained, the rest stands still; axolotl takes their dots as dots and finds them anywhere."""
     whole = [SLICE.sub("", str(pattern)) for pattern in entry.value]
     regex = "|".join(re.sub(r"(?<!\\)\.(?!\+)", r"\\.", pattern) for pattern in whole)
@@ -108,7 +108,7 @@ def _unfrozen(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.warnings.append("unfrozen_parameters names parts of a weight: ms-swift trains the whole of it")
 
 
-def _same_model(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _same_model(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Configuration and tokenizer come with the model."""
     if entry.value == values.get("base_model"):
         draft.leave(entry, DEFAULT, "it comes with the model")
@@ -116,7 +116,7 @@ def _same_model(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "ms-swift takes configuration and tokenizer from the folder of the model")
 
 
-def _bf16(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _bf16(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Where nothing else is said axolotl takes bfloat16 on a GPU that has it."""
     other = values.get("fp16") or values.get("float16") or values.get("float32")
     if entry.value in (True, "full") or (entry.value == "auto" and not other):
@@ -125,7 +125,7 @@ def _bf16(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, "neither bf16 nor fp16", torch_dtype="float32", fp16=False, bf16=False)
 
 
-def _half(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _half(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """fp16, unless bf16 stands beside it."""
     if entry.value and values.get("bf16") in (True, "full"):
         draft.leave(entry, DEFAULT, "bf16 counts where both stand")
@@ -133,19 +133,19 @@ def _half(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, torch_dtype="float16")
 
 
-def _single(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _single(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """float32, unless another type stands beside it."""
     if entry.value and not any(values.get(name) for name in ("bf16", "fp16", "float16", "bfloat16")):
         draft.put(entry, torch_dtype="float32", fp16=False, bf16=False)
 
 
-def _tf32(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _tf32(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """With auto it is left to PyTorch."""
     if entry.value != "auto":
         draft.put(entry, tf32=entry.value)
 
 
-def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _checkpointing(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Activations computed again; to move them off the GPU is axolotl's own."""
     if entry.value in ("offload", "offload_disk", "unsloth"):
         draft.put(entry, gradient_checkpointing=True)
@@ -155,7 +155,7 @@ def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> No
         draft.put(entry, gradient_checkpointing=bool(entry.value))
 
 
-def _attention_flag(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _attention_flag(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The older way: a key for each implementation."""
     if entry.value and values.get("attn_implementation"):
         draft.leave(entry, DEFAULT, "attn_implementation says it")
@@ -163,19 +163,19 @@ def _attention_flag(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> No
         trainer.put_attention(draft, entry, ATTENTION[entry.key])
 
 
-def _compile_model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _compile_model(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """With auto axolotl decides."""
     if entry.value != "auto":
         draft.put(entry, torch_compile=entry.value)
 
 
-def _chunked(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _chunked(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Saves the memory that Liger saves."""
     if entry.value:
         draft.put(entry, "Liger's loss in pieces, the same result", use_liger_kernel=True)
 
 
-def _plugin(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _plugin(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Liger has a flag; other plugins are axolotl's own."""
     name = str(entry.value).rpartition(".")[2]
     if "liger" in name.lower():
@@ -184,7 +184,7 @@ def _plugin(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift has no {name}")
 
 
-def _liger(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _liger(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Single kernels of Liger; they count where its plugin is named."""
     named = any("liger" in str(value).lower() for key, value in values.items() if key.startswith("plugins"))
     if entry.value and (named or "plugins" not in " ".join(values)):
@@ -193,37 +193,37 @@ def _liger(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "not asked for")
 
 
-def _fsdp(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _fsdp(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A list of words, or none and a table."""
     if entry.value:
         trainer.put_fsdp(draft, entry, values)
 
 
-def _fsdp_version(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_version(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift's ready-made file is FSDP 2."""
     draft.put(entry, "" if entry.value == 2 else "version 2 instead of 1", fsdp="fsdp2")
 
 
-def _fsdp_offload(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_offload(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Weights on the CPU: not in ms-swift's ready-made file."""
     if entry.value:
         draft.leave(entry, LOST, "ms-swift's fsdp2 keeps the weights on the GPUs: a JSON file of your own says it")
         draft.warnings.append("FSDP's offload to the CPU is not carried over: more GPU memory is needed")
 
 
-def _fsdp_checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_checkpointing(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """On in ms-swift's ready-made file."""
     why = "ms-swift's fsdp2 computes activations again"
     draft.leave(entry, DEFAULT if entry.value else LOST, why)
 
 
-def _fsdp_state(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_state(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Of the checkpoints only."""
     sharded = entry.value == "SHARDED_STATE_DICT"
     draft.leave(entry, DEFAULT if sharded else ELSEWHERE, "ms-swift's fsdp2 saves shards", "--fsdp FILE.json")
 
 
-def _fsdp_reshard(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_reshard(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """As ms-swift does where it is true."""
     draft.leave(entry, DEFAULT if entry.value else LOST, "ms-swift's fsdp2 shards again after the forward pass")
 

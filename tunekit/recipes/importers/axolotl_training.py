@@ -11,7 +11,7 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, stra
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -46,14 +46,14 @@ SECRETS = {"swanlab_lark_webhook_url": "SWANLAB_WEBHOOK_URL", "swanlab_lark_secr
 """Keys that hold a secret whose variable has another name."""
 
 
-def _accumulation(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _accumulation(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Where only batch_size stands, it is that over the micro-batch."""
     if values.get("gradient_accumulation_steps") is None and values.get("batch_size"):
         return
     draft.put(entry, gradient_accumulation_steps=entry.value)
 
 
-def _batch_size(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _batch_size(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Its batch_size is micro-batch times accumulation, of one GPU."""
     micro = int(values.get("micro_batch_size") or 1)
     if values.get("gradient_accumulation_steps"):
@@ -62,12 +62,12 @@ def _batch_size(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, f"batch_size over a micro-batch of {micro}", gradient_accumulation_steps=entry.value // micro)
 
 
-def _eval_batch(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _eval_batch(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """As large as the micro-batch where it is not written."""
     draft.put(entry, per_device_eval_batch_size=entry.value or values.get("micro_batch_size") or 1)
 
 
-def _optimizer(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _optimizer(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Optimizers of transformers are `--optim`; a few are plugins of ms-swift; axolotl's own are lost."""
     word = str(entry.value)
     if word == "muon":
@@ -88,13 +88,13 @@ def _optimizer(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, optim=word)
 
 
-def _optim_args(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _optim_args(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A table, or words with commas."""
     table = entry.value
     draft.put(entry, optim_args=",".join(f"{k}={v}" for k, v in table.items()) if isinstance(table, dict) else table)
 
 
-def _scheduler(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _scheduler(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Schedulers of transformers; a cosine with a floor is another one there."""
     word = str(entry.value)
     if word in OWN_SCHEDULERS:
@@ -106,7 +106,7 @@ def _scheduler(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, lr_scheduler_type=word)
 
 
-def _min_lr(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _min_lr(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The floor of a cosine, as a part of the rate."""
     if str(values.get("lr_scheduler") or "cosine") != "cosine":
         draft.leave(entry, DEFAULT, "of a cosine only")
@@ -114,7 +114,7 @@ def _min_lr(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": entry.value})
 
 
-def _warmup_ratio(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _warmup_ratio(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """3 % where nothing is written; steps win."""
     if values.get("warmup_steps") is not None:
         if entry.value is not None and values.get("warmup_ratio") is not None:
@@ -123,14 +123,14 @@ def _warmup_ratio(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None
     draft.put(entry, "at most 100 steps there" if values.get("warmup_ratio") is None else "", warmup_ratio=entry.value)
 
 
-def _world(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _world(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A number of processes."""
     if isinstance(entry.value, int) and entry.value > 0:
         draft.world = entry.value
         draft.leave(entry, ELSEWHERE, "the number of GPUs", "env:NPROC_PER_NODE")
 
 
-def _strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _strategy(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """When it is saved or evaluated; steps win, and axolotl saves after each epoch where nothing is said."""
     kind = "save" if entry.key.startswith("save") else "eval"
     other = "saves_per_epoch" if kind == "save" else "evals_per_epoch"
@@ -140,7 +140,7 @@ def _strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, **{f"{kind}_strategy": strategy_word(entry.value)})
 
 
-def _steps(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _steps(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Every so many steps, or a part of all where it is below 1."""
     kind = entry.key.partition("_")[0]
     if entry.value and values.get(f"{kind}s_per_epoch"):
@@ -149,7 +149,7 @@ def _steps(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, **{f"{kind}_strategy": "steps", entry.key: entry.value})
 
 
-def _per_epoch(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _per_epoch(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """So many times an epoch: ms-swift takes steps below 1 as a part of the whole run."""
     if not entry.value:
         return
@@ -162,7 +162,7 @@ def _per_epoch(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, "once, at the end", **{f"{kind}_strategy": "epoch"})
 
 
-def _tracker(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _tracker(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """One key for each place that curves go to."""
     if entry.value:
         draft.put(entry, report_to=_with(draft, TRACKERS[entry.key]))
@@ -173,7 +173,7 @@ def _with(draft: Draft, name: str) -> list[str]:
     return list(dict.fromkeys([*named, name]))
 
 
-def _wandb(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _wandb(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A project alone turns W&B on; it reads all of this from the environment."""
     if entry.value:
         draft.put_env(entry, **{entry.key.upper(): str(entry.value)})
@@ -181,7 +181,7 @@ def _wandb(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
             draft.flags["report_to"] = _with(draft, "wandb")
 
 
-def _variable(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _variable(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """MLflow and Comet read their settings from the environment."""
     if entry.value:
         draft.put_env(entry, **{entry.key.upper(): str(entry.value)})
@@ -189,12 +189,12 @@ def _variable(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
             draft.flags["report_to"] = _with(draft, "mlflow")
 
 
-def _secret(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _secret(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A key stays out of the command."""
     trainer.put_secret(draft, entry, SECRETS.get(entry.key, entry.key.upper()))
 
 
-def _hub(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _hub(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A name alone turns the upload on, to a private place."""
     if entry.value:
         why = "axolotl makes it private"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.files import FILE_TYPES
 from tunekit.data.sound import read_rows
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers.source import Entry
+from tunekit.recipes.importers.source import KeyEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,9 +76,9 @@ def put_rows(draft: Draft, datasets: Sequence[NamedRows], key: str = "datasets")
     maps = [rows.columns for rows in datasets]
     if any(rows.turns for rows in told) or len({json.dumps(it, sort_keys=True) for it in maps}) > 1:
         infos = [json.dumps([_info(rows)], ensure_ascii=False) for rows in told]
-        draft.put(Entry(key, None), "names of columns and roles", custom_dataset_info=infos)
+        draft.put(KeyEntry(key, None), "names of columns and roles", custom_dataset_info=infos)
     elif told:
-        draft.put(Entry(key, None), "names of columns", columns=told[0].columns)
+        draft.put(KeyEntry(key, None), "names of columns", columns=told[0].columns)
 
 
 def _info(rows: NamedRows) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def rows_in_files(names: Sequence[str], folder: Path) -> int | None:
     return total or None
 
 
-def put_split(draft: Draft, entry: Entry, names: Sequence[str]) -> None:
+def put_split(draft: Draft, entry: KeyEntry, names: Sequence[str]) -> None:
     """A part of the rows for evaluation: a ratio, or from 1 on a number of rows, which has to be counted here."""
     number = float(entry.value)
     if number < 1:

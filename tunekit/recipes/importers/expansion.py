@@ -30,7 +30,7 @@ LONGEST_CUT = 5_000
 
 
 @dataclass(frozen=True)
-class Piece:
+class WordPiece:
     """A part of a word: in quotes or not; `literal` where nothing in it is to be replaced."""
 
     text: str
@@ -98,7 +98,7 @@ class Expander:
         whole = [*(self._lists.get(name, []) if more else []), *values]
         self._lists[name] = whole if sum(map(len, whole)) + len(whole) <= LONGEST else []
 
-    def words(self, pieces: list[Piece]) -> list[str]:
+    def words(self, pieces: list[WordPiece]) -> list[str]:
         """The words that a word of the script becomes: more than one where a variable holds several."""
         words: list[str] = []
         current: str | None = None
@@ -131,7 +131,7 @@ class Expander:
                 current = None
         return [*words, *([current] if current is not None else [])]
 
-    def text(self, pieces: list[Piece]) -> str:
+    def text(self, pieces: list[WordPiece]) -> str:
         """The same as one text, as in an assignment."""
         return "".join(piece.text if piece.literal else self._inside(piece.text) for piece in pieces)
 

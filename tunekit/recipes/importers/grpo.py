@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers.trainer import named
-from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST
+from tunekit.recipes.importers.translation import DEFAULT, LOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
@@ -24,35 +24,40 @@ REWARDS = {
 SCALES = {"true": "group", "false": "none"}
 
 
-def _rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _rewards(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Rewards that ms-swift has too, reward models by their names, and Python functions by their path."""
     names = [str(name) for name in (entry.value if isinstance(entry.value, list) else [entry.value])]
     ready = [REWARDS[name] for name in names if name in REWARDS]
     models = [name for name in names if "/" in name]
     own = [name for name in names if name not in REWARDS and name not in models]
-    where = " ".join(f"--reward {_place(name)}" for name in own)
-    why = f"{', '.join(own)}: tunekit {where}" if own else ""
+    if own:
+        places = [REWARDS.get(name) or function_place(name) for name in names if name not in models]
+        draft.call(entry, "reward", places, "Python functions that score a completion")
+        say_of_rewards(draft)
     if ready or models:
         flags = {"reward_funcs": ready} if ready else {}
-        draft.put(entry, why, **flags, **({"reward_model": models} if models else {}))
-    else:
-        draft.leave(entry, ELSEWHERE, "a Python function that gives a number for each completion", where)
-    if own:
-        draft.warnings.append(f"rewards in Python are not part of the command: tunekit {where}")
+        draft.put(entry, **flags, **({"reward_model": models} if models else {}))
 
 
-def _place(name: str) -> str:
+def function_place(name: str) -> str:
+    """A Python function as tunekit takes it: of ``src.utils.rewards:score`` ``src/utils/rewards.py:score``."""
     module, _, function = name.replace(":", ".").rpartition(".")
     return f"{module.replace('.', '/') or 'rewards'}.py:{function}"
 
 
-def _scale_rewards(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def say_of_rewards(draft: Draft) -> None:
+    """Warn that functions of the user's score: ms-swift's own command has no place for them."""
+    places = [place for place in draft.own["reward"] if ".py:" in place]
+    draft.warnings.append(f"rewards in Python are called by tunekit, not by swift: {', '.join(places)} must be there")
+
+
+def _scale_rewards(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Words of today, true and false of older releases."""
     word = str(entry.value).lower()
     draft.put(entry, scale_rewards=SCALES.get(word, word))
 
 
-def _top_k(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _top_k(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """0 turns it off there, -1 here."""
     draft.put(entry, top_k=entry.value or -1)
 
@@ -62,7 +67,7 @@ def uses_vllm(values: Mapping[str, Any]) -> bool:
     return bool(values.get("use_vllm") or values.get("trl.use_vllm"))
 
 
-def _vllm_mode(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _vllm_mode(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """ms-swift wants it written beside use_vllm."""
     if uses_vllm(values):
         draft.put(entry, vllm_mode=entry.value)
@@ -70,18 +75,27 @@ def _vllm_mode(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "no vLLM is used")
 
 
-def _vllm_memory(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _use_vllm(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
+    """Of a server where one is named, else beside the training; ms-swift wants to be told which."""
+    said = values.get("trl.vllm_mode")
+    served = {"trl.vllm_server_host", "trl.vllm_server_port", "trl.vllm_server_base_url", "vllm.host", "vllm.port"}
+    mode = "server" if served & {key for key, value in values.items() if value is not None} else "colocate"
+    more = {"vllm_mode": said or mode} if entry.value else {}
+    draft.put(entry, "" if said or not entry.value else f"TRL's {mode}", use_vllm=entry.value, **more)
+
+
+def _vllm_memory(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The part of the GPU that vLLM takes where it runs beside the training."""
     if uses_vllm(values):
         draft.put(entry, vllm_gpu_memory_utilization=entry.value)
 
 
-def _sleep(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _sleep(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Whether vLLM gives its memory back while the model trains."""
     draft.put(entry, sleep_level=1 if entry.value else 0)
 
 
-def _importance(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _importance(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The correction for the difference between vLLM's probabilities and the model's; on in TRL, off in ms-swift."""
     head = "trl." if entry.key.startswith("trl.") else ""
     name = entry.key.removeprefix(head)
@@ -101,16 +115,16 @@ def _importance(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, **flags)
 
 
-def _aggregation(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _aggregation(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift adds the rewards, then scales."""
     same = entry.value == "sum_then_normalize"
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift adds the rewards, then scales them")
 
 
-def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _server(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Where the server of vLLM listens, if no other key says it."""
     name = f"vllm_server_{entry.key.rpartition('.')[2]}"
-    apart = uses_vllm(values) and values.get("trl.vllm_mode") == "server"
+    apart = uses_vllm(values) and draft.flags.get("vllm_mode") == ["server"]
     if values.get(f"trl.{name}") or not apart:
         draft.leave(entry, DEFAULT, f"trl.{name} says it" if apart else "no server of vLLM is used")
     else:
@@ -118,5 +132,5 @@ def _server(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
 
 
 FUNCTIONS: Functions = named(
-    _rewards, _scale_rewards, _top_k, _vllm_mode, _vllm_memory, _sleep, _importance, _aggregation, _server
+    _rewards, _scale_rewards, _top_k, _use_vllm, _vllm_mode, _vllm_memory, _sleep, _importance, _aggregation, _server
 )

@@ -8,8 +8,10 @@ from tunekit.errors import TunekitError
 from tunekit.recipes.importers import llamafactory_data as data
 from tunekit.recipes.importers import llamafactory_model as model
 from tunekit.recipes.importers import llamafactory_training as training
+from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.carried import carry_environment
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.source import KeyEntry
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.translation import LOST, TRAINS, TRANSLATED, Dialect, Draft, Outcome
 from tunekit.stages import STAGES, USUAL
 
@@ -50,7 +52,8 @@ def _begin(draft: Draft) -> None:
         draft.command = "infer"
     else:
         draft.command = served or ("export" if values.get("export_dir") else "infer")
-    draft.world = draft.source.world or training.visible_gpus(draft.source.env)
+    answers = draft.command not in TRAINS and not values.get("do_predict")
+    draft.world = None if answers else draft.source.world or training.visible_gpus(draft.source.env)
 
 
 def _begin_training(draft: Draft, stage: str, values: Mapping[str, Any]) -> None:
@@ -75,6 +78,15 @@ def _finish(draft: Draft) -> None:
         draft.outcomes.append(Outcome(MODELSCOPE, TRANSLATED, flags=("use_hf",), why=why))
     if draft.command == "deploy" and env.get("API_PORT"):
         draft.flags["port"] = [env["API_PORT"]]
+    if "config_file" in draft.source.launch:
+        trainer.take_accelerate(draft, draft.source.launch["config_file"])
+    gpus = training.visible_gpus(env)
+    if draft.flags.get("infer_backend") == ["vllm"] and draft.world is None and gpus:
+        draft.put(
+            KeyEntry("CUDA_VISIBLE_DEVICES", None),
+            "LLaMA-Factory uses all with vLLM",
+            vllm_tensor_parallel_size=gpus,
+        )
     carry_environment(draft, skip=FOR_ITSELF)
     data.warn_of_equal_names(draft)
     model.say_precision(draft)
@@ -89,7 +101,7 @@ FUNCTIONS = {**training.FUNCTIONS, **model.FUNCTIONS, **data.FUNCTIONS}
 LLAMAFACTORY = Dialect(
     name="llamafactory",
     title="LLaMA-Factory",
-    rules=read_table("llamafactory"),
+    rules=rules_in("llamafactory"),
     likeness=_likeness,
     functions=FUNCTIONS,
     begin=_begin,

@@ -15,7 +15,7 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAI
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.translation import Draft
 
     Values = Mapping[str, Any]
@@ -63,7 +63,7 @@ class Named:
     local: bool = False
 
 
-def _dataset(draft: Draft, entry: Entry, values: Values) -> None:
+def _dataset(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in ("deploy", "app", "export"):
         draft.leave(entry, DEFAULT, f"swift {draft.command} takes no rows here")
         return
@@ -71,14 +71,14 @@ def _dataset(draft: Draft, entry: Entry, values: Values) -> None:
     _write(draft, entry, values, flag)
 
 
-def _validation(draft: Draft, entry: Entry, values: Values) -> None:
+def _validation(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in ("deploy", "app", "export"):
         draft.leave(entry, DEFAULT, f"swift {draft.command} takes no rows here")
         return
     _write(draft, entry, values, "val_dataset")
 
 
-def _write(draft: Draft, entry: Entry, values: Values, flag: str) -> None:
+def _write(draft: Draft, entry: KeyEntry, values: Values, flag: str) -> None:
     """Put the datasets that a key names."""
     found = named_datasets(draft, entry, values)
     problems = [one.problem for one in found if one.problem]
@@ -104,7 +104,7 @@ def _write(draft: Draft, entry: Entry, values: Values, flag: str) -> None:
         draft.warnings.append(f"{entry.key}: {problem}")
 
 
-def _others(draft: Draft, entry: Entry, values: Values) -> list[Named]:
+def _others(draft: Draft, entry: KeyEntry, values: Values) -> list[Named]:
     """The datasets of the other key: one map of columns is for all of them."""
     other = {"dataset": "eval_dataset", "eval_dataset": "dataset"}[entry.key]
     return named_datasets(draft, replace(entry, key=other, value=values[other]), values) if values.get(other) else []
@@ -120,7 +120,7 @@ def _rows_of(one: Named, values: Values) -> str:
     return f"#{wanted}" if wanted else ""
 
 
-def named_datasets(draft: Draft, entry: Entry, values: Values) -> list[Named]:
+def named_datasets(draft: Draft, entry: KeyEntry, values: Values) -> list[Named]:
     """What ms-swift is given for the datasets that a key names."""
     folder = values.get("dataset_dir") or "data"
     names = listed(entry.value)
@@ -253,7 +253,7 @@ def warn_of_equal_names(draft: Draft) -> None:
         draft.warnings.append("two datasets bear one file name: ms-swift tells them apart by it alone; rename one")
 
 
-def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
+def _held_out(draft: Draft, entry: KeyEntry, values: Values) -> None:
     size = entry.value if isinstance(entry.value, (int, float)) and not isinstance(entry.value, bool) else 0
     if draft.command not in TRAINS or not size:
         draft.leave(entry, DEFAULT, "nothing is held out")
@@ -275,7 +275,7 @@ def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, f"{size:g} of {total:,} rows", split_dataset_ratio=round(float(size) / total, 6))
 
 
-def _samples(draft: Draft, entry: Entry, _: Values) -> None:
+def _samples(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is None:
         draft.leave(entry, DEFAULT, "not set")
         return
@@ -289,7 +289,7 @@ def _samples(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, "the first rows, as LLaMA-Factory takes them", **{flag: words})
 
 
-def _cutoff(draft: Draft, entry: Entry, values: Values) -> None:
+def _cutoff(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command not in TRAINS and not (draft.command == "infer" and values.get("do_predict")):
         draft.leave(entry, DEFAULT, "it is about rows, and there are none")
     elif draft.command == "infer":
@@ -300,7 +300,7 @@ def _cutoff(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, why, max_length=entry.value, truncation_strategy=way)
 
 
-def _packing(draft: Draft, entry: Entry, values: Values) -> None:
+def _packing(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command not in TRAINS:
         draft.leave(entry, DEFAULT, "nothing is packed")
         return
@@ -309,14 +309,14 @@ def _packing(draft: Draft, entry: Entry, values: Values) -> None:
     draft.put(entry, why, packing=packs(draft, values))
 
 
-def _loss_scale(draft: Draft, entry: Entry, _: Values) -> None:
+def _loss_scale(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, loss_scale="all" if entry.key == "train_on_prompt" else "last_round")
     else:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _mixing(draft: Draft, entry: Entry, values: Values) -> None:
+def _mixing(draft: Draft, entry: KeyEntry, values: Values) -> None:
     ways = {"interleave_under": "first_exhausted", "interleave_over": "all_exhausted"}
     word = str(entry.value)
     if word in ways:
@@ -329,19 +329,19 @@ def _mixing(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, f"ms-swift does not mix datasets by {word}")
 
 
-def _probabilities(draft: Draft, entry: Entry, values: Values) -> None:
+def _probabilities(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if str(values.get("mix_strategy") or "concat").startswith("interleave") and entry.value:
         draft.put(entry, interleave_prob=listed(entry.value))
     else:
         draft.leave(entry, DEFAULT, "datasets are not mixed")
 
 
-def _tokenized(draft: Draft, entry: Entry, _: Values) -> None:
+def _tokenized(draft: Draft, entry: KeyEntry, _: Values) -> None:
     why = "a form of LLaMA-Factory's own: swift export --to_cached_dataset true makes that of ms-swift"
     draft.leave(entry, ELSEWHERE if entry.value else DEFAULT, why, "--cached_dataset")
 
 
-def _system(draft: Draft, entry: Entry, _: Values) -> None:
+def _system(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is None:
         draft.leave(entry, DEFAULT, "not set")
         return
@@ -350,12 +350,12 @@ def _system(draft: Draft, entry: Entry, _: Values) -> None:
     draft.put(entry, system=words_of(entry.value))
 
 
-def _media(draft: Draft, entry: Entry, _: Values) -> None:
+def _media(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value:
         draft.put_env(entry, ROOT_IMAGE_DIR=str(entry.value))
 
 
-def _shuffling(draft: Draft, entry: Entry, _: Values) -> None:
+def _shuffling(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, train_dataloader_shuffle=False, dataset_shuffle=False)
     else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.models.model import Model
-    from tunekit.recipes.importers.source import Entry
+    from tunekit.recipes.importers.source import KeyEntry
     from tunekit.recipes.importers.translation import Draft
 
     Values = Mapping[str, Any]
@@ -58,7 +58,7 @@ SEES = re.compile(
 """Names of models, and of templates, that take pictures."""
 
 
-def _model(draft: Draft, entry: Entry, values: Values) -> None:
+def _model(draft: Draft, entry: KeyEntry, values: Values) -> None:
     adapters = listed(values.get("adapter_name_or_path") or "")
     merged = adapters if values.get("create_new_adapter") is True else adapters[:-1]
     if draft.command not in TRAINS or not merged:
@@ -76,7 +76,7 @@ def _model(draft: Draft, entry: Entry, values: Values) -> None:
     )
 
 
-def _adapters(draft: Draft, entry: Entry, values: Values) -> None:
+def _adapters(draft: Draft, entry: KeyEntry, values: Values) -> None:
     adapters = listed(entry.value or "")
     if not adapters:
         draft.leave(entry, DEFAULT, "not set")
@@ -88,7 +88,7 @@ def _adapters(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, "all but the last are merged before the training", adapters=adapters[-1:])
 
 
-def _new_adapter(draft: Draft, entry: Entry, values: Values) -> None:
+def _new_adapter(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is True and values.get("adapter_name_or_path"):
         at = draft.flags.get("model") or f"{listed(values['adapter_name_or_path'])[-1]}-merged"
         draft.put(entry, "the old adapter is merged before the training", model=at)
@@ -96,7 +96,7 @@ def _new_adapter(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, "the adapter that is named goes on training")
 
 
-def _tuning(draft: Draft, entry: Entry, values: Values) -> None:
+def _tuning(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command not in TRAINS:
         draft.leave(entry, DEFAULT, "an adapter is known by its folder")
     elif entry.value != "freeze":
@@ -143,7 +143,7 @@ def _layers(draft: Draft, name: str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _frozen(draft: Draft, entry: Entry, values: Values) -> None:
+def _frozen(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if values.get("finetuning_type") != "freeze" or draft.command not in TRAINS:
         draft.leave(entry, DEFAULT, "it is about finetuning_type freeze alone")
         return
@@ -154,7 +154,7 @@ def _frozen(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, NO_LAYERS)
 
 
-def _llama_pro(draft: Draft, entry: Entry, values: Values) -> None:
+def _llama_pro(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
     elif values.get("finetuning_type") == "freeze":
@@ -163,14 +163,14 @@ def _llama_pro(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, "ms-swift's llamapro adds new blocks: another method of that name")
 
 
-def _tokens(draft: Draft, entry: Entry, values: Values) -> None:
+def _tokens(draft: Draft, entry: KeyEntry, values: Values) -> None:
     both = listed(values.get("add_special_tokens") or "") + listed(values.get("add_tokens") or "")
     if both:
         why = "they become special tokens" if entry.key == "add_tokens" else ""
         draft.put(entry, why, new_special_tokens=both)
 
 
-def _precision(draft: Draft, entry: Entry, values: Values) -> None:
+def _precision(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
         return
@@ -193,7 +193,7 @@ def say_precision(draft: Draft) -> None:
         draft.warnings.append("neither bf16 nor fp16 is set: ms-swift computes in the precision of the model's config")
 
 
-def _attention(draft: Draft, entry: Entry, values: Values) -> None:
+def _attention(draft: Draft, entry: KeyEntry, values: Values) -> None:
     word = str(entry.value)
     if word == "auto":
         if draft.flags.get("packing") == ["true"] or packs(draft, values):
@@ -215,7 +215,7 @@ def packs(draft: Draft, values: Values) -> bool:
 PLAIN_TEXT = "pt"
 
 
-def _rope(draft: Draft, entry: Entry, values: Values) -> None:
+def _rope(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if not entry.value:
         draft.leave(entry, DEFAULT, "not set")
     elif entry.value == "llama3":
@@ -225,7 +225,7 @@ def _rope(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, why, rope_scaling=entry.value, max_model_len=values.get("cutoff_len") or 2048)
 
 
-def _quantization(draft: Draft, entry: Entry, values: Values) -> None:
+def _quantization(draft: Draft, entry: KeyEntry, values: Values) -> None:
     bits, method = values.get("quantization_bit"), str(values.get("quantization_method") or "bnb").lower()
     method = {"bitsandbytes": "bnb"}.get(method, method)
     if bits is None:
@@ -237,21 +237,21 @@ def _quantization(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, quant_method=method, quant_bits=bits, **more)
 
 
-def _unsloth(draft: Draft, entry: Entry, _: Values) -> None:
+def _unsloth(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, tuner_backend="unsloth")
     else:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _checkpointing(draft: Draft, entry: Entry, _: Values) -> None:
+def _checkpointing(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, gradient_checkpointing=False)
     else:
         draft.leave(entry, DEFAULT, "on in both")
 
 
-def _reentrant(draft: Draft, entry: Entry, values: Values) -> None:
+def _reentrant(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if values.get("disable_gradient_checkpointing") is True:
         draft.leave(entry, DEFAULT, "gradient checkpointing is off")
     else:
@@ -263,21 +263,21 @@ def _sees(values: Values) -> bool:
     return bool(SEES.search(words))
 
 
-def _max_pixels(draft: Draft, entry: Entry, values: Values) -> None:
+def _max_pixels(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if "image_max_pixels" in values or _sees(values):
         draft.put(entry, max_pixels=entry.value)
 
 
-def _pixels(draft: Draft, entry: Entry, _: Values) -> None:
+def _pixels(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put_env(entry, "of models of the Qwen family", **{PIXELS[entry.key]: str(entry.value)})
 
 
-def _cache(draft: Draft, entry: Entry, _: Values) -> None:
+def _cache(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value:
         draft.put_env(entry, HF_HUB_CACHE=str(entry.value))
 
 
-def _template(draft: Draft, entry: Entry, values: Values) -> None:
+def _template(draft: Draft, entry: KeyEntry, values: Values) -> None:
     row = _templates().get(str(entry.value))
     if row is None:
         why = "no template of ms-swift writes the same; it takes the model's own"
@@ -311,7 +311,7 @@ def known_model(draft: Draft, name: str) -> Model | None:
     return None
 
 
-def _thinking(draft: Draft, entry: Entry, values: Values) -> None:
+def _thinking(draft: Draft, entry: KeyEntry, values: Values) -> None:
     thinks = _templates().get(str(values.get("template")), {}).get("thinks")
     if not thinks or draft.command not in TRAINS:
         draft.leave(entry, DEFAULT, "it is about models that think alone")
@@ -322,7 +322,7 @@ def _thinking(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, "ms-swift puts empty thoughts before the answer, without loss, too")
 
 
-def _tools(draft: Draft, entry: Entry, _: Values) -> None:
+def _tools(draft: Draft, entry: KeyEntry, _: Values) -> None:
     word = AGENTS.get(str(entry.value), str(entry.value))
     if word and entry.value:
         draft.put(entry, agent_template=word)
@@ -330,7 +330,7 @@ def _tools(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, LOST, "ms-swift has no such format of tools")
 
 
-def _generation(draft: Draft, entry: Entry, values: Values) -> None:
+def _generation(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command not in GENERATES or (draft.command in TRAINS and not answers_itself(draft)):
         draft.leave(entry, DEFAULT, "it is about generation, and nothing is generated")
     elif entry.key == "temperature" and values.get("do_sample") is False:
@@ -341,7 +341,7 @@ def _generation(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, **{entry.key: entry.value})
 
 
-def _new_tokens(draft: Draft, entry: Entry, _: Values) -> None:
+def _new_tokens(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if answers_itself(draft):
         draft.put(entry, max_completion_length=entry.value)
     elif draft.command in TRAINS or draft.command not in GENERATES:
@@ -350,21 +350,21 @@ def _new_tokens(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, max_new_tokens=entry.value)
 
 
-def _sampling(draft: Draft, entry: Entry, _: Values) -> None:
+def _sampling(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is False and draft.command in GENERATES and draft.command not in TRAINS:
         draft.put(entry, temperature=0)
     else:
         draft.leave(entry, DEFAULT, "the temperature says it")
 
 
-def _served_dtype(draft: Draft, entry: Entry, _: Values) -> None:
+def _served_dtype(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if draft.command in TRAINS or entry.value == "auto":
         draft.leave(entry, DEFAULT, "the model says it" if entry.value == "auto" else "nothing is served")
     else:
         draft.put(entry, torch_dtype=entry.value)
 
 
-def _backend(draft: Draft, entry: Entry, values: Values) -> None:
+def _backend(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in TRAINS or draft.command not in GENERATES:
         draft.leave(entry, DEFAULT, "nothing is served")
     else:
@@ -373,7 +373,7 @@ def _backend(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, infer_backend=word, **{flag: usual for flag, usual in own.items() if usual is not None})
 
 
-def _engine_part(draft: Draft, entry: Entry, values: Values) -> None:
+def _engine_part(draft: Draft, entry: KeyEntry, values: Values) -> None:
     backend = str(values.get("infer_backend") or "")
     flag, _ = ENGINE[entry.key]
     if draft.command in TRAINS or draft.command not in ENGINES or not entry.key.startswith(backend or "?"):
@@ -395,34 +395,34 @@ ENGINE: Mapping[str, tuple[str, int | float | None]] = {
 """Keys of the engines that answer: the flag, and what LLaMA-Factory takes where ms-swift takes something else."""
 
 
-def _exports(draft: Draft, entry: Entry) -> bool:
+def _exports(draft: Draft, entry: KeyEntry) -> bool:
     if draft.command != "export":
         draft.leave(entry, DEFAULT, "nothing is exported")
     return draft.command == "export"
 
 
-def _export_dir(draft: Draft, entry: Entry, values: Values) -> None:
+def _export_dir(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if _exports(draft, entry):
         merge = {"merge_lora": True} if values.get("adapter_name_or_path") else {}
         draft.put(entry, output_dir=entry.value, **merge)
 
 
-def _shards(draft: Draft, entry: Entry, _: Values) -> None:
+def _shards(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if _exports(draft, entry):
         draft.put(entry, max_shard_size=f"{entry.value}GB")
 
 
-def _export_device(draft: Draft, entry: Entry, _: Values) -> None:
+def _export_device(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if _exports(draft, entry):
         draft.put(entry, device_map=entry.value)
 
 
-def _legacy(draft: Draft, entry: Entry, _: Values) -> None:
+def _legacy(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if _exports(draft, entry):
         draft.put(entry, safe_serialization=entry.value is not True)
 
 
-def _export_bits(draft: Draft, entry: Entry, values: Values) -> None:
+def _export_bits(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if _exports(draft, entry) and entry.value:
         more = {name: value for key, (name, value) in EXPORT_PARTS.items() if key not in values}
         draft.put(entry, quant_method="gptq", quant_bits=entry.value, **more)
@@ -432,12 +432,12 @@ def _export_bits(draft: Draft, entry: Entry, values: Values) -> None:
             )
 
 
-def _export_dataset(draft: Draft, entry: Entry, _: Values) -> None:
+def _export_dataset(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if _exports(draft, entry) and entry.value:
         draft.put(entry, dataset=str(entry.value))
 
 
-def _export_part(draft: Draft, entry: Entry, values: Values) -> None:
+def _export_part(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if _exports(draft, entry):
         if values.get("export_quantization_bit"):
             draft.put(entry, **{EXPORT_PARTS[entry.key][0]: entry.value})
@@ -451,7 +451,7 @@ EXPORT_PARTS = {
 }
 
 
-def _export_hub(draft: Draft, entry: Entry, _: Values) -> None:
+def _export_hub(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if _exports(draft, entry) and entry.value:
         draft.put(entry, push_to_hub=True, hub_model_id=entry.value)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers.carried import keep_secret
 from tunekit.recipes.importers.launchers import count_of
-from tunekit.recipes.importers.source import Entry
+from tunekit.recipes.importers.source import KeyEntry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, strategy_word
 from tunekit.stages import REWARD_MODEL, STAGES
 
@@ -72,7 +72,7 @@ def finish_training(draft: Draft) -> None:
         del draft.flags["warmup_ratio" if steps != ["0"] else "warmup_steps"]
 
 
-def _stage(draft: Draft, entry: Entry, _: Values) -> None:
+def _stage(draft: Draft, entry: KeyEntry, _: Values) -> None:
     kinds = draft.flags.get("rlhf_type", [])
     word = str(entry.value)
     if draft.command not in TRAINS:
@@ -89,11 +89,11 @@ def _stage(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, f"the command: swift {draft.command}")
 
 
-def _whether(draft: Draft, entry: Entry, _: Values) -> None:
+def _whether(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.leave(entry, ELSEWHERE, f"the command says it: swift {draft.command}", f"swift {draft.command}")
 
 
-def _lora_alpha(draft: Draft, entry: Entry, values: Values) -> None:
+def _lora_alpha(draft: Draft, entry: KeyEntry, values: Values) -> None:
     alpha = entry.value or 2 * _whole(values.get("lora_rank"), 8)
     draft.put(entry, "" if entry.value else "twice the rank", lora_alpha=alpha)
 
@@ -108,16 +108,16 @@ def listed(value: Any) -> list[str]:
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
-def _modules(draft: Draft, entry: Entry, _: Values) -> None:
+def _modules(draft: Draft, entry: KeyEntry, _: Values) -> None:
     names = listed(entry.value)
     draft.put(entry, target_modules=["all-linear"] if names == ["all"] else names)
 
 
-def _saved_modules(draft: Draft, entry: Entry, _: Values) -> None:
+def _saved_modules(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put(entry, modules_to_save=listed(entry.value))
 
 
-def _pissa(draft: Draft, entry: Entry, values: Values) -> None:
+def _pissa(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if not values.get("pissa_init"):
         draft.leave(entry, DEFAULT, "PiSSA is off")
         return
@@ -125,7 +125,7 @@ def _pissa(draft: Draft, entry: Entry, values: Values) -> None:
     draft.put(entry, init_weights="pissa" if rounds < 0 else f"pissa_niter_{rounds}")
 
 
-def _beta(draft: Draft, entry: Entry, _: Values) -> None:
+def _beta(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if "rlhf_type" in draft.flags and draft.flags["rlhf_type"][0] not in WITHOUT_BETA:
         draft.put(entry, beta=entry.value)
     else:
@@ -138,7 +138,7 @@ FTX = {"dpo": "rpo_alpha", "simpo": "cpo_alpha"}
 """The flag that adds the loss of the chosen answer, by the kind of RLHF; the others have none."""
 
 
-def _ftx(draft: Draft, entry: Entry, _: Values) -> None:
+def _ftx(draft: Draft, entry: KeyEntry, _: Values) -> None:
     kind = "".join(draft.flags.get("rlhf_type", ()))
     if kind in FTX and (entry.value or kind != PAIRS):
         why = "ms-swift averages that loss over tokens, LLaMA-Factory over samples" if entry.value else ""
@@ -149,7 +149,7 @@ def _ftx(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "it asks for nothing")
 
 
-def _bco(draft: Draft, entry: Entry, _: Values) -> None:
+def _bco(draft: Draft, entry: KeyEntry, _: Values) -> None:
     weight = entry.value if isinstance(entry.value, (int, float)) else 0
     if not weight:
         draft.leave(entry, DEFAULT, "it asks for nothing")
@@ -159,18 +159,18 @@ def _bco(draft: Draft, entry: Entry, _: Values) -> None:
     draft.put(entry, "the two losses are weighted to 1", loss_type=["sigmoid", "bco_pair"], loss_weights=shares)
 
 
-def _reference(draft: Draft, entry: Entry, _: Values) -> None:
+def _reference(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if draft.flags.get("tuner_type") == ["lora"]:
         draft.leave(entry, LOST, "with LoRA ms-swift compares with the base model alone")
     else:
         draft.put(entry, ref_model=entry.value)
 
 
-def _reference_adapters(draft: Draft, entry: Entry, _: Values) -> None:
+def _reference_adapters(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put(entry, ref_adapters=listed(entry.value))
 
 
-def _reward(draft: Draft, entry: Entry, values: Values) -> None:
+def _reward(draft: Draft, entry: KeyEntry, values: Values) -> None:
     kind = str(values.get("reward_model_type") or "lora")
     if kind == "full":
         if entry.key == "reward_model":
@@ -186,13 +186,13 @@ def _reward(draft: Draft, entry: Entry, values: Values) -> None:
         draft.refused.append(refusal)
 
 
-def _galore(draft: Draft, entry: Entry, values: Values) -> None:
+def _galore(draft: Draft, entry: KeyEntry, values: Values) -> None:
     own = {"galore_update_proj_gap": "galore_update_interval"}
     more = {flag: value for flag, value in GALORE.items() if own.get(flag, flag) not in values}
     draft.put(entry, use_galore=entry.value, **(more if entry.value is True else {}))
 
 
-def _galore_part(draft: Draft, entry: Entry, _: Values) -> None:
+def _galore_part(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.key == "galore_layerwise":
         draft.put(entry, galore_optim_per_parameter=entry.value)
     elif listed(entry.value) == ["all"]:
@@ -201,7 +201,7 @@ def _galore_part(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, galore_target_modules=listed(entry.value))
 
 
-def _apollo(draft: Draft, entry: Entry, values: Values) -> None:
+def _apollo(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
         return
@@ -215,7 +215,7 @@ def _apollo(draft: Draft, entry: Entry, values: Values) -> None:
     )
 
 
-def _apollo_part(draft: Draft, entry: Entry, values: Values) -> None:
+def _apollo_part(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if values.get("use_apollo") is not True:
         draft.leave(entry, DEFAULT, "APOLLO is off")
     elif entry.key in APOLLO:
@@ -231,7 +231,7 @@ def _apollo_words(values: Values) -> str:
     return ",".join(f"{name}={values.get(key, usual)}" for key, (name, usual) in APOLLO.items())
 
 
-def _refused_optimizer(draft: Draft, entry: Entry, _: Values) -> None:
+def _refused_optimizer(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
         return
@@ -240,21 +240,21 @@ def _refused_optimizer(draft: Draft, entry: Entry, _: Values) -> None:
     draft.refused.append(f"{entry.key}: {why}")
 
 
-def _muon(draft: Draft, entry: Entry, _: Values) -> None:
+def _muon(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, optimizer="muon")
     else:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _adafactor(draft: Draft, entry: Entry, _: Values) -> None:
+def _adafactor(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is True:
         draft.put(entry, optim="adafactor")
     else:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _warmup(draft: Draft, entry: Entry, values: Values) -> None:
+def _warmup(draft: Draft, entry: KeyEntry, values: Values) -> None:
     steps = values.get("warmup_steps")
     if isinstance(steps, (int, float)) and steps > 0:
         draft.leave(entry, DEFAULT, "warmup_steps stands above it")
@@ -262,7 +262,7 @@ def _warmup(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, warmup_ratio=entry.value)
 
 
-def _evaluation(draft: Draft, entry: Entry, values: Values) -> None:
+def _evaluation(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if strategy_word(entry.value) == "no" and values.get("val_size"):
         draft.leave(entry, LOST, "ms-swift would train on the rows that are held out: it evaluates every save_steps")
     elif draft.command not in TRAINS:
@@ -271,7 +271,7 @@ def _evaluation(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, eval_strategy=strategy_word(entry.value))
 
 
-def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:
+def _eval_batch(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in TRAINS:
         draft.put(entry, per_device_eval_batch_size=entry.value)
     elif draft.command == "infer" and values.get("do_predict"):
@@ -280,7 +280,7 @@ def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, NOT_HERE)
 
 
-def _output(draft: Draft, entry: Entry, values: Values) -> None:
+def _output(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in TRAINS:
         draft.put(entry, output_dir=entry.value)
     elif draft.command == "infer" and values.get("do_predict"):
@@ -289,7 +289,7 @@ def _output(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, NOT_HERE)
 
 
-def _swanlab(draft: Draft, entry: Entry, values: Values) -> None:
+def _swanlab(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
         draft.leave(entry, DEFAULT, "it is off")
         return
@@ -298,7 +298,7 @@ def _swanlab(draft: Draft, entry: Entry, values: Values) -> None:
     draft.put(entry, report_to=[*others, "swanlab"], **more)
 
 
-def _trackers(draft: Draft, entry: Entry, values: Values) -> None:
+def _trackers(draft: Draft, entry: KeyEntry, values: Values) -> None:
     names = listed(entry.value)
     if values.get("use_swanlab") is True:
         names = [*(name for name in names if name not in {"none", "swanlab"}), "swanlab"]
@@ -308,23 +308,23 @@ def _trackers(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, NOT_HERE)
 
 
-def _secret(draft: Draft, entry: Entry, _: Values) -> None:
+def _secret(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if not entry.value:
         draft.leave(entry, DEFAULT, "not set")
         return
     variable = SECRETS.get(entry.key, TOKEN)
     keep_secret(draft, variable)
-    hidden = Entry(entry.key, "***", entry.line)
+    hidden = KeyEntry(entry.key, "***", entry.line)
     why = LARK if entry.key == "swanlab_lark_secret" else f"a secret: set {variable}"
     draft.leave(hidden, ELSEWHERE, why, f"env:{variable}")
 
 
-def _lark(draft: Draft, entry: Entry, _: Values) -> None:
+def _lark(draft: Draft, entry: KeyEntry, _: Values) -> None:
     keep_secret(draft, "SWANLAB_WEBHOOK_URL")
-    draft.leave(Entry(entry.key, "***", entry.line), ELSEWHERE, LARK, "SwanLab's configuration")
+    draft.leave(KeyEntry(entry.key, "***", entry.line), ELSEWHERE, LARK, "SwanLab's configuration")
 
 
-def _deepspeed(draft: Draft, entry: Entry, _: Values) -> None:
+def _deepspeed(draft: Draft, entry: KeyEntry, _: Values) -> None:
     found = ZERO.search(str(entry.value))
     if isinstance(entry.value, str) and found:
         draft.put(entry, "LLaMA-Factory's example file", deepspeed=f"zero{found[1]}" + ("_offload" if found[2] else ""))
@@ -332,14 +332,14 @@ def _deepspeed(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, deepspeed=entry.value)
 
 
-def _fsdp(draft: Draft, entry: Entry, _: Values) -> None:
+def _fsdp(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value:
         draft.put(entry, "ms-swift shards with FSDP2; what the file says beyond that is not carried", fsdp="fsdp2")
     else:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _resume(draft: Draft, entry: Entry, _: Values) -> None:
+def _resume(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value in (None, False, "false"):
         draft.leave(entry, DEFAULT, "it is off")
     else:
@@ -349,13 +349,13 @@ def _resume(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, LOST, why)
 
 
-def _ray(draft: Draft, entry: Entry, _: Values) -> None:
+def _ray(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if isinstance(entry.value, int) and entry.value > 1 and draft.world is None:
         draft.world = entry.value
     draft.leave(entry, ELSEWHERE, "ms-swift starts its processes by itself: NPROC_PER_NODE", "NPROC_PER_NODE")
 
 
-def _master(draft: Draft, entry: Entry, _: Values) -> None:
+def _master(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value:
         draft.put_env(entry, **{entry.key.upper(): str(entry.value)})
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import CONVERSATIONS, NamedRows, put_rows
-from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.grpo import function_place, say_of_rewards
+from tunekit.recipes.importers.source import KeyEntry
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "NeuroTrain"
-RULES = read_table("trainer") | read_table("neurotrain")
+RULES = rules_in("trainer", "neurotrain")
 
 STAGES = {"pretrain": "pt", "sft": "sft", "dpo": "rlhf", "ppo": "rlhf", "grpo": "rlhf", "rm": "rlhf", "kto": "rlhf"}
 """Kinds of stages, and the command of ms-swift."""
@@ -88,15 +89,15 @@ def stages_in(source: Origin) -> list[Origin]:
         used.add(name)
         goes_on = {"load_from": ""} if number else {}
         keys = (goes_on | stage).items()
-        own = [Entry(key, value, source.lines.get(f"stages.{number}.{key}")) for key, value in keys]
-        rows = [Entry("datasets", {name: datasets[name]}, _line(source, "datasets"))] if name else []
+        own = [KeyEntry(key, value, source.lines.get(f"stages.{number}.{key}")) for key, value in keys]
+        rows = [KeyEntry("datasets", {name: datasets[name]}, _line(source, "datasets"))] if name else []
         before = [entry for entry in shared if entry.key not in BEHIND]
         behind = [entry for entry in shared if entry.key in BEHIND and _is_for(entry, number, stages)]
         found.append(replace(source, entries=(*before, *own, *rows, *behind)))
     spare = {name: rows for name, rows in datasets.items() if name not in used}
     if spare:
         entries = tuple(
-            Entry(f"unused.{name}.{key}", value) for name, rows in spare.items() for key, value in rows.items()
+            KeyEntry(f"unused.{name}.{key}", value) for name, rows in spare.items() for key, value in rows.items()
         )
         found[0] = replace(found[0], entries=(*found[0].entries, *entries))
     return found
@@ -106,7 +107,7 @@ def _line(source: Origin, key: str) -> int | None:
     return next((entry.line for entry in source.entries if entry.key == key), None)
 
 
-def _is_for(entry: Entry, number: int, stages: list[dict[str, Any]]) -> bool:
+def _is_for(entry: KeyEntry, number: int, stages: list[dict[str, Any]]) -> bool:
     """Whether a flag of the call is for this stage: a checkpoint is of the stage whose name is in its path."""
     if entry.key != "resume":
         return True
@@ -146,7 +147,7 @@ def _says(values: Mapping[str, Any], name: str) -> Any:
     return values.get(f"model.{name}") or values.get(f"model.lora_config.{name}")
 
 
-def _stage_type(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _stage_type(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The command, and the kind of RLHF."""
     if draft.command == "rlhf":
         draft.put(entry, rlhf_type=entry.value)
@@ -154,23 +155,24 @@ def _stage_type(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, TRANSLATED, f"swift {draft.command}")
 
 
-def _load_from(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _load_from(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Empty means the stage before."""
     if not entry.value:
         why = "it goes on from the stage before: in a recipe by itself, else with --adapters or --model of its result"
         draft.leave(entry, ELSEWHERE, why, "recipe")
+        draft.goes_on = True
     elif draft.flags["tuner_type"] == ["lora"]:
         draft.put(entry, adapters=entry.value)
     else:
         draft.put(entry, model=entry.value)
 
 
-def _use_lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _use_lora(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """LoRA, or all weights."""
     trainer.put_tuner(draft, entry, lora=bool(entry.value))
 
 
-def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _lora(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Fields of peft's LoraConfig."""
     name = entry.key.rpartition(".")[2]
     if draft.flags["tuner_type"] == ["lora"]:
@@ -179,7 +181,7 @@ def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "without use_lora all weights are trained")
 
 
-def _targets(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _targets(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Modules that LoRA changes."""
     if draft.flags["tuner_type"] == ["lora"]:
         trainer.put_targets(draft, entry)
@@ -187,7 +189,7 @@ def _targets(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "without use_lora all weights are trained")
 
 
-def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift trains no biases, or all."""
     if entry.value in ("none", "all"):
         draft.put(entry, lora_bias=entry.value)
@@ -195,7 +197,7 @@ def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
 
 
-def _quantized(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _quantized(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """bitsandbytes; behind a table of the model the key is inside of that table, but the model is meant."""
     if not entry.value:
         return
@@ -211,7 +213,7 @@ def _quantized(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.warnings.append("bitsandbytes and ZeRO-3 do not go well together: ZeRO-2 is the safer one")
 
 
-def _dtype(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _dtype(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The type of the weights."""
     word = str(entry.value)
     if word == "auto":
@@ -220,71 +222,68 @@ def _dtype(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, torch_dtype=TYPES.get(word, word))
 
 
-def _compute_dtype(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _compute_dtype(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The type that quantized weights are computed in."""
     draft.put(entry, bnb_4bit_compute_dtype=TYPES.get(str(entry.value), entry.value))
 
 
-def _flash(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _flash(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Attention of the installed flash-attn."""
     if entry.value:
         draft.put(entry, attn_impl="flash_attn")
 
 
-def _rows(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _rows(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A file or a data set of the hub."""
     draft.put(entry, dataset=entry.value)
 
 
-def _val_rows(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _val_rows(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Rows for evaluation."""
     draft.put(entry, val_dataset=entry.value)
 
 
-def _column(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _column(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """What a column is called."""
     draft.leave(entry, TRANSLATED, "--columns where ms-swift would not know it")
 
 
-def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _split(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift reads the split that is called train."""
     same = entry.value == "train"
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift reads the split train")
 
 
-def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _format(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A Python function that writes a row as text."""
-    where = f"tunekit --format {_place(str(entry.value))}"
-    draft.leave(entry, ELSEWHERE, "a Python function that writes a row", where)
+    draft.call(entry, "format", [_place(str(entry.value))], "a Python function that writes a row")
 
 
-def _reward(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _reward(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A Python function that gives a number; ms-swift's PPO takes a model only."""
     if draft.flags.get("rlhf_type") == ["ppo"]:
         draft.leave(entry, LOST, "ms-swift's PPO takes a reward model: GRPO takes functions")
     else:
-        where = f"tunekit --reward {_place(str(entry.value))}"
-        draft.leave(entry, ELSEWHERE, "a Python function that gives a number for each answer", where)
-        draft.warnings.append(f"a reward in Python is not part of the command: {where}")
+        draft.call(entry, "reward", [_place(str(entry.value))], "a Python function that scores each answer")
+        say_of_rewards(draft)
 
 
 def _place(name: str) -> str:
     """``src.utils.rewards:score`` as tunekit takes it: ``src/utils/rewards.py:score``."""
-    module, _, function = name.partition(":")
-    return f"{module.replace('.', '/')}.py:{function}" if function and not module.endswith(".py") else name
+    return name if name.partition(":")[0].endswith(".py") else function_place(name)
 
 
-def _wandb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _wandb(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """W&B, or no tracker where it is not asked for."""
     draft.put(entry, report_to="wandb" if entry.value else "none")
 
 
-def _variable(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _variable(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """W&B reads it from the environment."""
     draft.put_env(entry, **{entry.key.upper(): str(entry.value)})
 
 
-def _unused(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _unused(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Rows of a kind that no stage is of."""
     draft.leave(replace(entry, key=entry.key.replace("unused.", "datasets.", 1)), DEFAULT, "no stage uses these rows")
 

@@ -10,19 +10,19 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.find import resolve
 from tunekit.plan.models.parameters import Layers, layers_of
 from tunekit.recipes.importers import trainer
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, TRANSLATED, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "Qwen-VL"
-RULES = read_table("qwen-vl")
+RULES = rules_in("qwen-vl")
 OWN_KEYS = frozenset(
     {"tuning_strategy", "llm_frozen_layers", "learning_rate_llm", "learning_rate_projector", "dataset_config_path"}
     | {"learning_rate_vit", "train_split_ratio", "eval_dataset_scripts", "use_data_augmentation"}
@@ -61,7 +61,7 @@ def _begin(draft: Draft) -> None:
         draft.warnings.append("no --tuning_strategy: ms-swift trains LoRA in the language model")
 
 
-def _model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _model(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The guide misspells a model."""
     draft.put(entry, model=entry.value)
     found = MISSPELT.search(str(entry.value))
@@ -69,7 +69,7 @@ def _model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.warnings.append(f"no hub has {entry.value}: Qwen/Qwen2.5-VL-{found[1]}B-Instruct is meant")
 
 
-def _strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _strategy(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Parts of the model, in full or by adapters."""
     word = str(entry.value)
     meaning = STRATEGIES[word]
@@ -78,7 +78,7 @@ def _strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     draft.put(entry, f"tunekit: --tuning-strategy {word}", **meaning)
 
 
-def _frozen(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _frozen(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The first layers of the language model, and what feeds them."""
     if values.get("tuning_strategy") != "partial_llm_full_vit":
         draft.leave(entry, DEFAULT, "of partial_llm_full_vit only")
@@ -90,7 +90,7 @@ def _frozen(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     draft.put(entry, freeze_parameters=[layers.embedding, *layers.prefixes(range(int(entry.value)))])
 
 
-def _rate(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _rate(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A rate of ViT or projector, which counts where they are trained."""
     if values.get("tuning_strategy") == "lora":
         draft.leave(entry, DEFAULT, "ViT and projector stand still")
@@ -98,7 +98,7 @@ def _rate(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, **{RATES[entry.key]: entry.value})
 
 
-def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _lora(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Numbers of LoRA say nothing where everything is trained."""
     if draft.flags.get("tuner_type") == ["full"]:
         draft.leave(entry, DEFAULT, "no adapters are trained")
@@ -106,7 +106,7 @@ def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, **{entry.key: entry.value})
 
 
-def _registry(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _registry(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A JSON file that says where each data set is."""
     if _known(draft.source, str(entry.value)):
         draft.leave(entry, TRANSLATED, "--dataset: it says which files the names mean")
@@ -114,7 +114,7 @@ def _registry(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, ELSEWHERE, "the file is not here: name the files themselves", "--dataset FILE")
 
 
-def _names(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _names(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Names of that file: where it is here, the files that they mean."""
     names = entry.value if isinstance(entry.value, list) else str(entry.value).split(",")
     known = _known(draft.source, str(values.get("dataset_config_path") or ""))
@@ -132,7 +132,7 @@ def _known(source: Origin, name: str) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     rows = table.items() if isinstance(table, dict) else ((row.get("name"), row) for row in table)
-    words = ("path", "data_path", "file", "file_name", "annotation_path", "annotations", "json_path", "train")
+    words = ("annotation_path", "annotations", "json_path", "path", "file", "file_name", "data_path", "train")
     found: dict[str, str] = {}
     for key, row in rows:
         place = row if isinstance(row, str) else next((row[word] for word in words if word in row), None)
@@ -141,22 +141,22 @@ def _known(source: Origin, name: str) -> dict[str, str]:
     return found
 
 
-def _kept(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _kept(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """What is not trained on is for evaluation."""
     draft.put(entry, split_dataset_ratio=f"{1 - float(entry.value):.6g}")
 
 
-def _eval_steps(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _eval_steps(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Every so many steps."""
     draft.put(entry, eval_strategy="steps", eval_steps=entry.value)
 
 
-def _wandb(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _wandb(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """W&B, or none where it is not asked for."""
     draft.put(entry, report_to="wandb" if entry.value else "none")
 
 
-def _wandb_project(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _wandb_project(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """W&B reads its project from the environment."""
     draft.put_env(entry, WANDB_PROJECT=str(entry.value))
 

@@ -13,7 +13,7 @@ from tunekit.errors import TunekitError
 from tunekit.files import line_of, parse_json, parse_toml, path_of, read_text, shortened
 from tunekit.recipes.importers.launchers import take_off_launchers
 from tunekit.recipes.importers.shell import Call, read_script
-from tunekit.recipes.importers.source import Entry, Origin, typed_word
+from tunekit.recipes.importers.source import KeyEntry, Origin, typed_word
 from tunekit.recipes.importers.yaml import parse_yaml
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_sources(word: str) -> list[Origin]:
     return _sources(_text_of(path), path, path.parent)
 
 
-def read_settings(path: Path) -> tuple[tuple[Entry, ...], dict[str, int]]:
+def read_keys(path: Path) -> tuple[tuple[KeyEntry, ...], dict[str, int]]:
     """The keys of a YAML, TOML or JSON file, and the lines of those inside its tables. Raises TunekitError."""
     return _settings(_text_of(path), path.suffix.lower(), str(path))
 
@@ -80,7 +80,7 @@ def _guessed(text: str) -> str:
     return ".yaml" if keys > flags else ".sh"
 
 
-def _settings(text: str, kind: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]:
+def _settings(text: str, kind: str, name: str) -> tuple[tuple[KeyEntry, ...], dict[str, int]]:
     if kind in (".yaml", ".yml"):
         return parse_yaml(text, name)
     if kind == ".toml":
@@ -89,14 +89,14 @@ def _settings(text: str, kind: str, name: str) -> tuple[tuple[Entry, ...], dict[
         for head, inner in table.items():
             for key in inner if isinstance(inner, dict) else ():
                 lines[f"{head}.{key}"] = line_of(text, key, head)
-        return tuple(Entry(key, value, lines[key]) for key, value in table.items()), lines
+        return tuple(KeyEntry(key, value, lines[key]) for key, value in table.items()), lines
     try:
         table = parse_json(text)
     except ValueError as error:
         raise TunekitError(f"{name}: not valid JSON: {shortened(str(error), 200)}") from error
     if not isinstance(table, dict):
         raise TunekitError(f"{name}: it holds no keys with values")
-    return tuple(Entry(key, value, _json_line(text, key)) for key, value in table.items()), {}
+    return tuple(KeyEntry(key, value, _json_line(text, key)) for key, value in table.items()), {}
 
 
 def _float(text: str) -> Any:
@@ -142,30 +142,30 @@ def _program(words: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], Sequenc
     return (first, *(word for word, _ in words[1:end])), words[end:]
 
 
-def _arguments(words: Sequence[tuple[str, int]], folder: Path) -> tuple[list[Entry], list[str], dict[str, int]]:
+def _arguments(words: Sequence[tuple[str, int]], folder: Path) -> tuple[list[KeyEntry], list[str], dict[str, int]]:
     """Flags with their words, ``key=value`` words, and the keys of the files of settings that are named."""
-    settings: list[Entry] = []
-    own: list[Entry] = []
+    settings: list[KeyEntry] = []
+    own: list[KeyEntry] = []
     unread: list[str] = []
     lines: dict[str, int] = {}
     for flag, values, line in _grouped(words):
         if flag and flag not in CONFIGS:
             typed = [typed_word(value) for value in values]
-            own.append(Entry(flag, typed[0] if len(typed) == 1 else typed or True, line))
+            own.append(KeyEntry(flag, typed[0] if len(typed) == 1 else typed or True, line))
             continue
         for word in values:
             if word.lower().endswith(SETTINGS):
                 try:
-                    found, inside = read_settings(_beside(word, folder))
+                    found, inside = read_keys(_beside(word, folder))
                 except TunekitError as error:
                     unread.append(f"line {line}: {error.message}")
                     continue
                 settings += found
                 lines |= inside
             elif assigned := ASSIGNED.fullmatch(word):
-                own.append(Entry(assigned[1], typed_word(assigned[2]), line))
+                own.append(KeyEntry(assigned[1], typed_word(assigned[2]), line))
             elif flag:
-                own.append(Entry(flag, typed_word(word), line))
+                own.append(KeyEntry(flag, typed_word(word), line))
             else:
                 unread.append(f"line {line}: the word {shortened(word)} belongs to no flag")
     return [*settings, *own], unread, lines

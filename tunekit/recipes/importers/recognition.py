@@ -29,8 +29,12 @@ DIALECTS: tuple[Dialect, ...] = (
 """All that are understood; where two are as likely, the first counts."""
 
 
-OPEN = re.compile(r"<[^<>{}\[\]]{1,60}>")
-"""A place for the user to fill in."""
+OPEN = re.compile(r"<[^<>{}\[\]|/]{1,60}>")
+"""A place for the user to fill in; ``<|im_end|>`` is a token."""
+SPOKEN = ("new_special_tokens", "system", "stop_words", "structured_outputs_regex")
+"""Flags whose words may stand in ``<>`` by themselves."""
+CERTAIN = 90
+"""From this likeness on a source is of a dialect without doubt."""
 HOUSEKEEPING = (
     *("echo", "printf", "mkdir", "cd", "rm", "cp", "mv", "ln", "ls", "cat", "tee", "tail", "head", "sleep", "wait"),
     *("source", ".", "conda", "pip", "pip3", "uv", "apt", "apt-get", "git", "[", "[[", "test", "true", "false", "exit"),
@@ -51,7 +55,8 @@ def dialect_called(name: str) -> Dialect:
 
 def _left_open(draft: Draft) -> list[str]:
     """What the file leaves for the user to put in: ``<MODEL_ID>``."""
-    words = dict.fromkeys(word for words in draft.flags.values() for word in words if OPEN.search(word))
+    flags = [words for flag, words in draft.flags.items() if flag not in SPOKEN]
+    words = dict.fromkeys(word for words in flags for word in words if OPEN.search(word))
     return [f"{', '.join(words)}: put in what is yours"] if words else []
 
 
@@ -62,6 +67,17 @@ def likeliest(source: Origin) -> Dialect | None:
     return next(dialect for score, dialect in scored if score == best) if best > 0 else None
 
 
+def _agreed(pairs: list[tuple[Origin, Dialect | None]]) -> list[tuple[Origin, Dialect | None]]:
+    """A call that could be of two tools is of the one that the rest of its script is of."""
+    sure = [dialect for source, dialect in pairs if dialect and dialect.likeness(source) >= CERTAIN]
+    found = []
+    for source, dialect in pairs:
+        doubted = dialect and dialect.likeness(source) < CERTAIN
+        near = next((other for other in sure if doubted and other.likeness(source) > 0), dialect)
+        found.append((source, near))
+    return found
+
+
 def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Dialect, list[Draft]]:
     """The runs in a file (``-``: standard input), of the tool that is named, else of the one that it is most like.
 
@@ -69,7 +85,7 @@ def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Di
     Raises TunekitError where there is nothing to import.
     """
     sources = read_sources(word)
-    pairs = [(source, likeliest(source)) for source in sources]
+    pairs = _agreed([(source, likeliest(source)) for source in sources])
     if name:
         asked = dialect_called(name)
         mine = [source for source, _ in pairs if asked.likeness(source) > 0]
@@ -86,6 +102,8 @@ def import_file(word: str, name: str = "", world: int | None = None) -> tuple[Di
     ]
     for draft in drafts:
         draft.warnings += _left_open(draft)
+        if draft.source.unread and not {"model", "adapters"} & set(draft.flags):
+            draft.refused += draft.source.unread  # the file that says everything is not there
     others = [
         " ".join(source.program)
         for source, dialect in pairs

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import TEXT_PAIRS, NamedRows, put_rows, rows_in_files
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, LOST, TRANSLATED, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "Resonance"
-RULES = read_table("trainer") | read_table("resonance")
+RULES = rules_in("trainer", "resonance")
 
 KINDS = {"sft": "", "dpo": "dpo", "ppo": "ppo", "rm": "rm", "reward": "rm", "kto": "kto", "grpo": "grpo"}
 """Scripts, and the kind of RLHF that they are in ms-swift; empty for none."""
@@ -39,9 +39,10 @@ def _likeness(source: Origin) -> int:
         return 100
     if {"dataset_name", "data_path"} <= keys or str(source.values().get("dataset_name")) in (*DATASETS, *PAIRED):
         return 85
-    if not keys or not keys <= set(RULES):
+    alone = source.line and not program  # flags alone, as the guide shows them
+    if not (keys & OWN_KEYS or alone) or not keys or not keys <= set(RULES):
         return 0
-    return 70 if keys & OWN_KEYS else 5 if source.line and not program else 0  # flags alone, as the guide shows them
+    return 70 if keys & OWN_KEYS else 5
 
 
 def _kind(draft: Draft) -> str:
@@ -74,12 +75,12 @@ def _is_lora(draft: Draft) -> bool:
     return draft.flags["tuner_type"] == ["lora"]
 
 
-def _use_lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _use_lora(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """LoRA, or all weights where it is not asked for."""
     trainer.put_tuner(draft, entry, lora=_is_lora(draft))
 
 
-def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _lora(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Numbers of LoRA say nothing where everything is trained."""
     if _is_lora(draft):
         draft.put(entry, **{"lora_rank" if entry.key == "lora_r" else entry.key: entry.value})
@@ -87,7 +88,7 @@ def _lora(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "without use_lora all weights are trained")
 
 
-def _targets(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _targets(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """`auto` looks for the linear modules."""
     if not _is_lora(draft):
         draft.leave(entry, DEFAULT, "without use_lora all weights are trained")
@@ -97,7 +98,7 @@ def _targets(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         trainer.put_targets(draft, entry)
 
 
-def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift trains no biases, or all."""
     if entry.value in ("none", "all"):
         draft.put(entry, lora_bias=entry.value)
@@ -105,13 +106,13 @@ def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
 
 
-def _q_lora(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _q_lora(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """LoRA over weights of 4 or 8 bits."""
     if entry.value:
         trainer.put_bnb(draft, entry, int(values.get("bits") or 4))
 
 
-def _bits(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _bits(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Counts with q_lora."""
     if values.get("q_lora"):
         trainer.put_bnb(draft, entry, int(entry.value))
@@ -119,18 +120,18 @@ def _bits(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "without q_lora weights keep all their bits")
 
 
-def _saved(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _saved(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Modules that are trained in full beside LoRA."""
     draft.put(entry, modules_to_save=[word.strip() for word in str(entry.value).split(",") if word.strip()])
 
 
-def _flash(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _flash(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Attention of the installed flash-attn."""
     if entry.value:
         draft.put(entry, attn_impl="flash_attn")
 
 
-def _dataset_name(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _dataset_name(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A data set of the hub, or the shape of the rows of data_path."""
     hub_id = DATASETS.get(str(entry.value))
     if values.get("data_path"):
@@ -143,14 +144,14 @@ def _dataset_name(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None
         draft.warnings.append(f"--dataset_name {entry.value}: without --data_path no rows are named")
 
 
-def _data_path(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _data_path(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The file of rows, or a part of it."""
     ratio = float(values.get("data_ratio") or 1)
     total = rows_in_files([str(entry.value)], draft.source.folder) if ratio < 1 else None
     draft.put(entry, dataset=f"{entry.value}#{round(total * ratio)}" if total else entry.value)
 
 
-def _data_ratio(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _data_ratio(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """ms-swift takes a number of rows, so they have to be counted here."""
     if float(entry.value) >= 1:
         draft.leave(entry, DEFAULT, "all rows")
@@ -160,12 +161,12 @@ def _data_ratio(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "a number of rows goes behind the name, FILE#1000; they are not here to be counted")
 
 
-def _image_root(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _image_root(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Where paths of pictures begin."""
     draft.put_env(entry, ROOT_IMAGE_DIR=str(entry.value))
 
 
-def _project(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _project(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """W&B reads its project from the environment."""
     written = values.get("report_to")
     if written is None or "wandb" in str(written):
@@ -174,7 +175,7 @@ def _project(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "W&B is not used")
 
 
-def _group(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _group(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """W&B reads its group from the environment."""
     draft.put_env(entry, WANDB_RUN_GROUP=str(entry.value))
 

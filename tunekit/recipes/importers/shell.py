@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tunekit.recipes.importers.expansion import Expander, Piece, closing_of, substitution_end
+from tunekit.recipes.importers.expansion import Expander, WordPiece, closing_of, substitution_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class _Token:
 
     text: str
     line: int
-    pieces: list[Piece] | None = None
+    pieces: list[WordPiece] | None = None
 
 
 def read_script(text: str) -> list[Call]:
@@ -129,9 +129,9 @@ def _after_heredoc(text: str, position: int, line: int, name: str) -> tuple[int,
     return position, line
 
 
-def _word(text: str, position: int) -> tuple[list[Piece], int]:
+def _word(text: str, position: int) -> tuple[list[WordPiece], int]:
     """The pieces of the word that begins here, and where it ends."""
-    pieces: list[Piece] = []
+    pieces: list[WordPiece] = []
     end = len(text)
     while position < end:
         char = text[position]
@@ -139,32 +139,32 @@ def _word(text: str, position: int) -> tuple[list[Piece], int]:
         if text.startswith("\\\n", position):
             position += 2
         elif placeholder:
-            pieces.append(Piece(placeholder[0], quoted=True, literal=True))
+            pieces.append(WordPiece(placeholder[0], quoted=True, literal=True))
             position = placeholder.end()
         elif char == "\\" and position + 1 < end:
-            pieces.append(Piece(text[position + 1], quoted=True, literal=True))
+            pieces.append(WordPiece(text[position + 1], quoted=True, literal=True))
             position += 2
         elif char == "'" or text.startswith("$'", position):
             start = position + 1 + (char == "$")
             close = closing_of(text, start, "'")
-            pieces.append(Piece(text[start:close], quoted=True, literal=True))
+            pieces.append(WordPiece(text[start:close], quoted=True, literal=True))
             position = close + 1
         elif char == '"':
             close = _double_quoted(text, position + 1)
-            pieces.append(Piece(text[position + 1 : close], quoted=True))
+            pieces.append(WordPiece(text[position + 1 : close], quoted=True))
             position = close + 1
         elif char in "$`":
             after = substitution_end(text, position)
-            pieces.append(Piece(text[position:after]))
+            pieces.append(WordPiece(text[position:after]))
             position = after
         elif char == "(" and pieces and text[position - 1] == "=":  # A=(one two)
             close = closing_of(text, position + 1, ")")
-            pieces.append(Piece(text[position : close + 1], literal=True))
+            pieces.append(WordPiece(text[position : close + 1], literal=True))
             position = close + 1
         elif char in " \t\r\n;|&()<>":
             break
         else:
-            pieces.append(Piece(char))
+            pieces.append(WordPiece(char))
             position += 1
     return pieces, position
 

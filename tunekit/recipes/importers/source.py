@@ -33,7 +33,7 @@ class WrittenFloat(float):
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeyEntry:
     """One key of a configuration, or one flag of a command.
 
     Attributes:
@@ -71,7 +71,7 @@ class Origin:
     """
 
     program: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[KeyEntry, ...]
     folder: Path
     path: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tunekit.engine.flags import SNAPSHOT
 from tunekit.files import read_object
 from tunekit.recipes.importers.carried import carry_environment, keep_secret
-from tunekit.recipes.importers.source import Entry
-from tunekit.recipes.importers.table import TABLES, KeyRule, read_table
+from tunekit.recipes.importers.source import KeyEntry
+from tunekit.recipes.importers.table import TABLES, KeyRule, Rules, read_table
+from tunekit.recipes.importers.trainer import need_flash
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, Dialect, Draft
 from tunekit.stages import STAGES, USUAL
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     Values = Mapping[str, Any]
 
 PROGRAM = re.compile(r"(?:^|/|\.)(?:swift|llm_(?P<old>[a-z]+)\.py|(?P<new>[a-z]+)\.py)$")
-COMMANDS = ("sft", "pt", "rlhf", "infer", "export", "deploy", "app", "eval", "merge-lora", "app-ui", "web-ui", "sample")
+COMMANDS = (
+    *("sft", "pt", "rlhf", "infer", "export", "deploy", "app", "eval", "merge-lora", "app-ui", "web-ui", "sample"),
+    "rollout",
+)
 MODULE = re.compile(r"swift\.cli\.(?P<name>[a-z_]+)")
 RENAMED = {"app-ui": "app", "merge-lora": "export", "merge_lora": "export"}
 OLD = (
@@ -75,7 +79,7 @@ def flags_of_now() -> frozenset[str]:
 
 def _rules(name: str) -> dict[str, KeyRule]:
     table = read_table(name)
-    return {**table, **{flag: KeyRule(flag, "to", flag) for flag in sorted(flags_of_now() - table.keys())}}
+    return table | {flag: KeyRule(flag, "to", flag) for flag in sorted(flags_of_now() - table.keys())}
 
 
 @cache
@@ -108,9 +112,11 @@ def _likeness(origin: Origin, *, old: bool) -> int:
         return (60 if ("sft_type" in keys) == old else 10) if own and not origin.program else 0
     marks = sum(flag in keys for flag in OLD) + 2 * (command in STAGES and STAGES[command].command != command)
     marks += "llm_" in origin.program[0]
+    marks += command == "app-ui" or ("model_type" in keys and not keys & {"model", "adapters", "ckpt_dir"})
     newer = sum(flag in keys for flag in ONE)
-    is_old = marks > newer
-    return (90 if is_old else 20) if old else (90 if not is_old else 20)
+    if not marks and not newer:
+        return 40 if old else 60
+    return 90 if (marks > newer) == old else 20
 
 
 def _split(origin: Origin) -> list[Origin]:
@@ -141,7 +147,7 @@ def _begin(draft: Draft, *, old: bool) -> None:
 
 def _one_process(draft: Draft) -> int | None:
     """ms-swift itself starts one process where ``NPROC_PER_NODE`` is not set; torchrun says so otherwise."""
-    return 1 if draft.source.program and draft.source.program[0] == "swift" else None
+    return 1 if draft.source.program else None
 
 
 def _finish(draft: Draft, *, old: bool) -> None:
@@ -150,6 +156,8 @@ def _finish(draft: Draft, *, old: bool) -> None:
         draft.flags["use_hf"] = ["true"]
     if draft.command not in TRAINS:
         return
+    if draft.flags.get("packing") == ["true"]:
+        need_flash(draft, "attn_impl")
     visible = draft.source.env.get("CUDA_VISIBLE_DEVICES", "").strip(",").count(",") + 1
     if visible > 1 and (draft.world or draft.source.world) == 1:
         draft.warnings.append(
@@ -180,13 +188,13 @@ def model_of_type(draft: Draft, name: str) -> str | None:
     return str(found) if found else None
 
 
-def _model(draft: Draft, entry: Entry, _: Values) -> None:
+def _model(draft: Draft, entry: KeyEntry, _: Values) -> None:
     word = str(entry.value)
     head, slash, rest = word.partition("/")
     draft.put(entry, model=f"Qwen/{rest}" if head == "qwen" and slash else word)
 
 
-def _model_type(draft: Draft, entry: Entry, values: Values) -> None:
+def _model_type(draft: Draft, entry: KeyEntry, values: Values) -> None:
     known = model_of_type(draft, str(entry.value))
     if values.get("model_id_or_path") or values.get("ckpt_dir") or values.get("model_cache_dir"):
         draft.leave(entry, DEFAULT, "ms-swift knows the type by the model")
@@ -196,11 +204,11 @@ def _model_type(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, "no type of 2.x that is known: name the model with --model")
 
 
-def _cached_model(draft: Draft, entry: Entry, _: Values) -> None:
+def _cached_model(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put(entry, model=entry.value)
 
 
-def _other_type(draft: Draft, entry: Entry, values: Values) -> None:
+def _other_type(draft: Draft, entry: KeyEntry, values: Values) -> None:
     flag = entry.key.removesuffix("_type")
     known = model_of_type(draft, str(entry.value))
     if values.get(f"{flag}_id_or_path"):
@@ -211,7 +219,7 @@ def _other_type(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, f"no type of 2.x that is known: name the model with --{flag}")
 
 
-def _tuning(draft: Draft, entry: Entry, values: Values) -> None:
+def _tuning(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if draft.command in TRAINS:
         word = entry.value if values.get("sft_type") else draft.flags["tuner_type"]
         draft.put(entry, tuner_type=word)
@@ -219,7 +227,7 @@ def _tuning(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, "an adapter is known by its folder")
 
 
-def _template(draft: Draft, entry: Entry, _: Values) -> None:
+def _template(draft: Draft, entry: KeyEntry, _: Values) -> None:
     from tunekit.plan.models.catalogue import template_names
 
     word = str(entry.value)
@@ -232,12 +240,12 @@ def _template(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "ms-swift takes the template of the model")
 
 
-def _eval_batch(draft: Draft, entry: Entry, values: Values) -> None:
+def _eval_batch(draft: Draft, entry: KeyEntry, values: Values) -> None:
     rows = entry.value or values.get("batch_size") or 1
     draft.put(entry, **{"per_device_eval_batch_size" if draft.command in TRAINS else "max_batch_size": rows})
 
 
-def _quantization(draft: Draft, entry: Entry, values: Values) -> None:
+def _quantization(draft: Draft, entry: KeyEntry, values: Values) -> None:
     bits = values.get("quantization_bit")
     if draft.command == "export" and entry.key == "quant_method":
         draft.put(entry, quant_method=entry.value)
@@ -248,14 +256,17 @@ def _quantization(draft: Draft, entry: Entry, values: Values) -> None:
         draft.put(entry, quant_method=values.get("quant_method") or usual, quant_bits=bits)
 
 
-def _export_bits(draft: Draft, entry: Entry, values: Values) -> None:
+def _export_bits(draft: Draft, entry: KeyEntry, values: Values) -> None:
     draft.put(entry, quant_bits=entry.value)
     if values.get("merge_lora") is True:
         draft.warnings.append("merge first, then quantize: ms-swift 4.6 wants two commands for it")
 
 
-def _targets(draft: Draft, entry: Entry, values: Values) -> None:
+def _targets(draft: Draft, entry: KeyEntry, values: Values) -> None:
     key = "lora_target_modules" if "lora_target_modules" in values else "target_modules"
+    if _is_pattern(values.get(key)):
+        draft.put(entry, A_PATTERN, target_regex=values[key])
+        return
     words = _listed(values.get(key)) or ["DEFAULT"]
     if draft.flags.get("tuner_type") == ["full"] or draft.command not in TRAINS or values.get("lora_target_regex"):
         draft.leave(entry, DEFAULT, "no adapter is made")
@@ -271,6 +282,20 @@ def _targets(draft: Draft, entry: Entry, values: Values) -> None:
         else:
             found.append(word)
     draft.put(entry, "what 2.x trained in this model" if words == ["DEFAULT"] else "", target_modules=found)
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.search(r"[*+?\\^$|(\[]", value))
+
+
+def _modules(draft: Draft, entry: KeyEntry, _: Values) -> None:
+    if _is_pattern(entry.value):
+        draft.put(entry, A_PATTERN, target_regex=entry.value)
+    else:
+        draft.put(entry, target_modules=entry.value)
+
+
+A_PATTERN = "a pattern is a flag of its own now"
 
 
 def default_targets(draft: Draft, values: Values) -> list[str]:
@@ -290,7 +315,7 @@ def _listed(value: Any) -> list[str]:
     return [part for item in items if item not in (None, True) for part in str(item).replace(",", " ").split()]
 
 
-def _saved_modules(draft: Draft, entry: Entry, _: Values) -> None:
+def _saved_modules(draft: Draft, entry: KeyEntry, _: Values) -> None:
     words = _listed(entry.value)
     if "EMBEDDING" in words:
         kept = [word for word in words if word not in {"EMBEDDING", "LN"}]
@@ -302,20 +327,20 @@ def _saved_modules(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, modules_to_save=words)
 
 
-def _frozen(draft: Draft, entry: Entry, _: Values) -> None:
+def _frozen(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if isinstance(entry.value, (int, float)):
         draft.put(entry, freeze_parameters_ratio=entry.value)
     else:
         draft.put(entry, freeze_parameters=entry.value)
 
 
-def _freeze_vit(draft: Draft, entry: Entry, values: Values) -> None:
+def _freeze_vit(draft: Draft, entry: KeyEntry, values: Values) -> None:
     kind = str(values.get("model_type") or values.get("model_id_or_path") or "")
     if "freeze_vit" in values or SEES.search(kind):
         draft.put(entry, freeze_vit=entry.value)
 
 
-def _deepspeed(draft: Draft, entry: Entry, _: Values) -> None:
+def _deepspeed(draft: Draft, entry: KeyEntry, _: Values) -> None:
     found = re.fullmatch(r"(?:default-)?zero([0-3])(?:[-_](offload))?", str(entry.value))
     if found:
         draft.put(entry, deepspeed=f"zero{found[1]}" + ("_offload" if found[2] else ""))
@@ -323,7 +348,7 @@ def _deepspeed(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, deepspeed=entry.value)
 
 
-def _dataset(draft: Draft, entry: Entry, values: Values) -> None:
+def _dataset(draft: Draft, entry: KeyEntry, values: Values) -> None:
     flag = "val_dataset" if "val" in entry.key else "dataset"
     keys = ("dataset", "custom_train_dataset_path") if flag == "dataset" else ("val_dataset", "custom_val_dataset_path")
     words = [word for key in keys for word in _datasets(values.get(key))]
@@ -363,7 +388,7 @@ def _dataset_word(draft: Draft, word: str) -> str:
     return f"{hub.lower()}::{name}{colon}{subset}{count}" if hub else f"{name}{colon}{subset}{count}"
 
 
-def _sample(draft: Draft, entry: Entry, values: Values) -> None:
+def _sample(draft: Draft, entry: KeyEntry, values: Values) -> None:
     words = [word for key in ("dataset", "custom_train_dataset_path") for word in _datasets(values.get(key))]
     if not isinstance(entry.value, int) or entry.value < 0:
         draft.leave(entry, DEFAULT, "all rows")
@@ -373,7 +398,7 @@ def _sample(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, LOST, "of several datasets: NAME#N says how many rows of each")
 
 
-def _val_sample(draft: Draft, entry: Entry, _: Values) -> None:
+def _val_sample(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if isinstance(entry.value, int) and entry.value < 0:
         draft.leave(entry, DEFAULT, "all rows")
     elif draft.command in TRAINS:
@@ -382,7 +407,7 @@ def _val_sample(draft: Draft, entry: Entry, _: Values) -> None:
         draft.put(entry, val_dataset_sample=entry.value)
 
 
-def _self_cognition(draft: Draft, entry: Entry, values: Values) -> None:
+def _self_cognition(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if not isinstance(entry.value, int) or entry.value <= 0:
         draft.leave(entry, DEFAULT, "none")
         return
@@ -391,7 +416,7 @@ def _self_cognition(draft: Draft, entry: Entry, values: Values) -> None:
     draft.put(entry, dataset=given if word in given or _datasets(values.get("dataset")) else [*given, word])
 
 
-def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
+def _held_out(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if values.get("val_dataset") or values.get("custom_val_dataset_path") or values.get("streaming") is True:
         draft.leave(entry, DEFAULT, "there are rows for validation, or a stream")
     elif draft.command in TRAINS:
@@ -400,7 +425,7 @@ def _held_out(draft: Draft, entry: Entry, values: Values) -> None:
         draft.leave(entry, DEFAULT, "nothing is trained")
 
 
-def _loss_scale(draft: Draft, entry: Entry, _: Values) -> None:
+def _loss_scale(draft: Draft, entry: KeyEntry, _: Values) -> None:
     word = REACT.get(str(entry.value).lower())
     if word:
         draft.put(entry, loss_scale=word)
@@ -408,7 +433,7 @@ def _loss_scale(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, DEFAULT, "it is off")
 
 
-def _loss_scale_file(draft: Draft, entry: Entry, _: Values) -> None:
+def _loss_scale_file(draft: Draft, entry: KeyEntry, _: Values) -> None:
     word = Path(str(entry.value)).stem.replace("_loss_scale_config", "").replace("-", "_").replace("default", "react")
     known = {"agentflan": "agentflan", "alpha_umi": "alpha_umi", "react": "react"}
     if word in known:
@@ -417,25 +442,25 @@ def _loss_scale_file(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, LOST, "a plugin gives losses weights of its own now: --external_plugins, --loss_scale NAME")
 
 
-def _length(draft: Draft, entry: Entry, values: Values) -> None:
+def _length(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value == -1:
         draft.leave(entry, DEFAULT, "the model's own length, in both")
     elif "max_length" in values or draft.command in TRAINS:
         draft.put(entry, max_length=entry.value)
 
 
-def _limit(draft: Draft, entry: Entry, _: Values) -> None:
+def _limit(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value == -1:
         draft.leave(entry, DEFAULT, "all checkpoints are kept, in both")
     else:
         draft.put(entry, save_total_limit=entry.value)
 
 
-def _model_length(draft: Draft, entry: Entry, _: Values) -> None:
+def _model_length(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put(entry, **{"max_model_len" if draft.command in TRAINS else "vllm_max_model_len": entry.value})
 
 
-def _sft_beta(draft: Draft, entry: Entry, _: Values) -> None:
+def _sft_beta(draft: Draft, entry: KeyEntry, _: Values) -> None:
     kind = "".join(draft.flags.get("rlhf_type", ()))
     flag = {PAIRS: "rpo_alpha", "simpo": "cpo_alpha", "cpo": "cpo_alpha"}.get(kind)
     if flag:
@@ -444,7 +469,7 @@ def _sft_beta(draft: Draft, entry: Entry, _: Values) -> None:
         draft.leave(entry, LOST, f"{kind or draft.command} has no additional loss of the chosen answer")
 
 
-def _completion_length(draft: Draft, entry: Entry, _: Values) -> None:
+def _completion_length(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if draft.flags.get("rlhf_type", [""])[0] in GENERATE:
         draft.put(entry, max_completion_length=entry.value)
     else:
@@ -454,7 +479,7 @@ def _completion_length(draft: Draft, entry: Entry, _: Values) -> None:
 GENERATE = tuple(name for name, stage in STAGES.items() if stage.generates)
 
 
-def _checkpoint(draft: Draft, entry: Entry, values: Values) -> None:
+def _checkpoint(draft: Draft, entry: KeyEntry, values: Values) -> None:
     path = str(entry.value)
     folder = draft.source.folder / path
     whole = (
@@ -465,40 +490,40 @@ def _checkpoint(draft: Draft, entry: Entry, values: Values) -> None:
     draft.put(entry, **{"model" if whole else "adapters": path})
 
 
-def _sampling(draft: Draft, entry: Entry, _: Values) -> None:
+def _sampling(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is False:
         draft.put(entry, temperature=0)
     else:
         draft.leave(entry, DEFAULT, "the temperature says it")
 
 
-def _temperature(draft: Draft, entry: Entry, values: Values) -> None:
+def _temperature(draft: Draft, entry: KeyEntry, values: Values) -> None:
     draft.put(entry, temperature=0 if values.get("do_sample") is False else entry.value)
 
 
-def _epochs(draft: Draft, entry: Entry, values: Values) -> None:
+def _epochs(draft: Draft, entry: KeyEntry, values: Values) -> None:
     steps = values.get("max_steps")
     if "num_train_epochs" in values or not (isinstance(steps, int) and steps > 0):
         draft.put(entry, num_train_epochs=entry.value)
 
 
-def _warmup(draft: Draft, entry: Entry, values: Values) -> None:
+def _warmup(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if values.get("warmup_steps"):
         draft.leave(entry, DEFAULT, "warmup_steps stands above it")
     else:
         draft.put(entry, warmup_ratio=entry.value)
 
 
-def _rate(draft: Draft, entry: Entry, _: Values) -> None:
+def _rate(draft: Draft, entry: KeyEntry, _: Values) -> None:
     usual = "1e-5" if draft.flags.get("tuner_type") == ["full"] else "1e-4"
     draft.put(entry, learning_rate=entry.value or usual)
 
 
-def _eval_steps(draft: Draft, entry: Entry, _: Values) -> None:
+def _eval_steps(draft: Draft, entry: KeyEntry, _: Values) -> None:
     draft.put(entry, eval_steps=entry.value or _steps(draft))
 
 
-def _save_steps(draft: Draft, entry: Entry, values: Values) -> None:
+def _save_steps(draft: Draft, entry: KeyEntry, values: Values) -> None:
     draft.put(entry, save_steps=entry.value or values.get("eval_steps") or _steps(draft))
 
 
@@ -506,20 +531,25 @@ def _steps(draft: Draft) -> int:
     return 200 if draft.flags.get("tuner_type") == ["full"] else 50
 
 
-def _secret(draft: Draft, entry: Entry, _: Values) -> None:
+def _plugins(draft: Draft, entry: KeyEntry, _: Values) -> None:
+    files = entry.value if isinstance(entry.value, list) else [entry.value]
+    draft.put(entry, external_plugins=[*draft.flags.get("external_plugins", ()), *files])
+
+
+def _secret(draft: Draft, entry: KeyEntry, _: Values) -> None:
     variable = SECRETS.get(entry.key) or entry.key.upper()
     if entry.key == "hub_token" and _modelscope_or_hf(draft):
         variable = "HF_TOKEN"
     keep_secret(draft, variable)
-    draft.leave(Entry(entry.key, "***", entry.line), ELSEWHERE, f"a secret: set {variable}", f"env:{variable}")
+    draft.leave(KeyEntry(entry.key, "***", entry.line), ELSEWHERE, f"a secret: set {variable}", f"env:{variable}")
 
 
-def _lark(draft: Draft, entry: Entry, _: Values) -> None:
-    draft.put(Entry(entry.key, "***", entry.line), swanlab_notification_method="lark")
+def _lark(draft: Draft, entry: KeyEntry, _: Values) -> None:
+    draft.put(KeyEntry(entry.key, "***", entry.line), swanlab_notification_method="lark")
     keep_secret(draft, "SWANLAB_WEBHOOK_URL")
 
 
-def _vllm(draft: Draft, entry: Entry, values: Values) -> None:
+def _vllm(draft: Draft, entry: KeyEntry, values: Values) -> None:
     more = {} if entry.value is not True or values.get("vllm_mode") else {"vllm_mode": "colocate"}
     why = "3.x took colocate where nothing was said" if more else ""
     draft.put(entry, why, use_vllm=entry.value, **more)
@@ -563,13 +593,15 @@ FUNCTIONS = {
     "secret": _secret,
     "lark": _lark,
     "vllm": _vllm,
+    "plugins": _plugins,
+    "modules": _modules,
 }
 
 SWIFT2, SWIFT3 = (
     Dialect(
         name=name,
         title=title,
-        rules=_rules(name),
+        rules=Rules(partial(_rules, name)),
         likeness=partial(_likeness, old=old),
         functions=FUNCTIONS,
         abbreviates=True,

@@ -19,15 +19,16 @@ may set, for readers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.files import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
 
 TABLES = Path(__file__).parent / "tables"
 KINDS = ("to", "by", "default", "elsewhere", "lost")
@@ -53,6 +54,32 @@ def read_table(name: str) -> dict[str, KeyRule]:
     """The rules of ``tables/NAME.toml`` by their keys."""
     rows, _ = read_toml(TABLES / f"{name}.toml")
     return {key: _rule(key, row) for key, row in rows.items()}
+
+
+class Rules(Mapping[str, KeyRule]):
+    """The rules of a dialect, which are read when the first of them is asked for: most files are of one tool."""
+
+    def __init__(self, read: Callable[[], Mapping[str, KeyRule]]) -> None:
+        """Take what reads them."""
+        self._read = read
+
+    @cached_property
+    def _rules(self) -> Mapping[str, KeyRule]:
+        return self._read()
+
+    def __getitem__(self, key: str) -> KeyRule:
+        return self._rules[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+
+def rules_in(*names: str) -> Rules:
+    """The rules of ``tables/NAME.toml``, of later ones over those of earlier ones."""
+    return Rules(lambda: {key: rule for name in names for key, rule in read_table(name).items()})
 
 
 @cache

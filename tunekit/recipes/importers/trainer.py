@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.plan.secrets import is_secret
 from tunekit.recipes.importers.carried import carry_environment, keep_secret
-from tunekit.recipes.importers.reader import read_settings
-from tunekit.recipes.importers.source import Entry
+from tunekit.recipes.importers.reader import read_keys
+from tunekit.recipes.importers.source import KeyEntry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, HIDDEN, LOST
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.importers.source import Origin
     from tunekit.recipes.importers.translation import Draft
 
-    Translate = Callable[[Draft, Entry, Mapping[str, Any]], None]
+    Translate = Callable[[Draft, KeyEntry, Mapping[str, Any]], None]
     Functions = Mapping[str, Translate]
 
 ZERO = re.compile(r"(?:zero|stage|ds_?z|(?<![a-z])z)[_-]?(?:stage)?[_-]?([0-3])(?![0-9])", re.IGNORECASE)
@@ -39,12 +39,12 @@ def named(*functions: Translate) -> dict[str, Translate]:
     return {function.__name__.strip("_"): function for function in functions}
 
 
-def default_entry(key: str) -> Entry:
+def default_entry(key: str) -> KeyEntry:
     """Stands for a key that is not written: its value is what the tool does by itself."""
-    return Entry(key, None)
+    return KeyEntry(key, None)
 
 
-def _warmup(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _warmup(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Steps win over a ratio in transformers; ms-swift takes one of the two only. Steps below 1 are a ratio."""
     steps = values.get("warmup_steps") or 0
     if entry.key == "warmup_ratio" and steps:
@@ -59,13 +59,13 @@ def _warmup(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "no warm-up in steps")
 
 
-def _adafactor(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _adafactor(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """An older name of an optimizer."""
     if entry.value:
         draft.put(entry, optim="adafactor")
 
 
-def _precision(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _precision(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Mixed precision; ms-swift trains in the type that the weights are loaded in."""
     if entry.value in (True, "auto"):
         draft.put(entry, torch_dtype={"fp16": "float16"}.get(entry.key, "bfloat16"))
@@ -73,7 +73,7 @@ def _precision(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "not asked for")
 
 
-def _resume(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _resume(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A checkpoint of another tool holds weights that ms-swift reads, and a state of the optimizer that it does not."""
     if isinstance(entry.value, str) and entry.value.lower() not in ("", "latest", "none"):
         why = "a checkpoint of another tool cannot be resumed: its weights at most, as --model or --adapters"
@@ -83,14 +83,14 @@ def _resume(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, ELSEWHERE, "the newest checkpoint of a run", "tunekit resume")
 
 
-def _trackers(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _trackers(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Where the curves go."""
     names = [str(name) for name in (entry.value if isinstance(entry.value, list) else [entry.value])]
     names = [word for name in names for word in re.split(r"[,\s]+", name.strip("[]")) if word]
     draft.put(entry, report_to=names or ["none"])
 
 
-def _deepspeed(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _deepspeed(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A file of DeepSpeed: as it is where it is there, else the one of ms-swift that its name speaks of."""
     if not entry.value:
         return
@@ -112,7 +112,7 @@ def zero_in_name(word: str) -> str:
     return f"zero{found[1]}{offload}"
 
 
-def put_fsdp(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def put_fsdp(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Sharding by PyTorch itself: ms-swift has one ready-made way, and takes a JSON file for all others."""
     if not entry.value:
         return
@@ -124,22 +124,22 @@ def put_fsdp(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
     draft.flags.pop("gradient_checkpointing", None)
 
 
-def _fsdp_config(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _fsdp_config(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Details of FSDP are those of ms-swift's ready-made file."""
     draft.leave(entry, ELSEWHERE, "ms-swift's fsdp2 chooses the details", "--fsdp FILE.json")
 
 
-def _attention(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _attention(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """By the name that transformers gives it."""
     put_attention(draft, entry, str(entry.value))
 
 
-def _hub_token(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _hub_token(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A secret stays out of the command and out of every report."""
     put_secret(draft, entry, "HF_TOKEN")
 
 
-def put_secret(draft: Draft, entry: Entry, variable: str) -> None:
+def put_secret(draft: Draft, entry: KeyEntry, variable: str) -> None:
     """Report a secret without its value; `variable` holds it for the run."""
     if entry.value:
         keep_secret(draft, variable)
@@ -147,7 +147,7 @@ def put_secret(draft: Draft, entry: Entry, variable: str) -> None:
         draft.leave(hidden, ELSEWHERE, "a secret is no flag: set the variable", f"env:{variable}")
 
 
-def _environment(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _environment(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A table of variables; those that hold secrets are named only."""
     table = entry.value if isinstance(entry.value, dict) else {}
     hidden = [name for name in table if is_secret(name)]
@@ -173,17 +173,17 @@ def put_hugging_face(draft: Draft, title: str) -> None:
     draft.put(default_entry("hub"), f"{title} fetches from Hugging Face", use_hf=True)
 
 
-def put_tuner(draft: Draft, entry: Entry, *, lora: bool) -> None:
+def put_tuner(draft: Draft, entry: KeyEntry, *, lora: bool) -> None:
     """Full training or LoRA."""
     draft.put(entry, tuner_type="lora" if lora else "full")
 
 
-def put_bnb(draft: Draft, entry: Entry, bits: int) -> None:
+def put_bnb(draft: Draft, entry: KeyEntry, bits: int) -> None:
     """Weights of 4 or 8 bits; without the method ms-swift would train plain LoRA."""
     draft.put(entry, quant_method="bnb", quant_bits=bits)
 
 
-def put_attention(draft: Draft, entry: Entry, word: str) -> None:
+def put_attention(draft: Draft, entry: KeyEntry, word: str) -> None:
     """An implementation of attention by the name that transformers gives it."""
     if word in ("eager", "sdpa", "flex_attention", *FLASH):
         draft.put(entry, attn_impl="flash_attn" if word == "flash_attention_2" else word)
@@ -195,7 +195,7 @@ def put_attention(draft: Draft, entry: Entry, word: str) -> None:
         draft.leave(entry, LOST, f"ms-swift has no attention {word}")
 
 
-def put_targets(draft: Draft, entry: Entry) -> None:
+def put_targets(draft: Draft, entry: KeyEntry) -> None:
     """Modules that LoRA changes: a list, words with commas between, or all linear ones."""
     names = entry.value if isinstance(entry.value, list) else str(entry.value).split(",")
     names = [str(name).strip() for name in names if str(name).strip()]
@@ -226,7 +226,7 @@ def take_accelerate(draft: Draft, name: str) -> None:
 
     Where the file is not there, its name says what it can.
     """
-    entry = Entry("config_file", name)
+    entry = KeyEntry("config_file", name)
     settings = _settings_of(draft.source, name)
     kind = str(settings.get("distributed_type", "")).upper()
     if kind == "DEEPSPEED" or (not settings and zero_in_name(name)):
@@ -243,12 +243,12 @@ def take_accelerate(draft: Draft, name: str) -> None:
         draft.world = processes
     if "torch_dtype" not in draft.flags and settings.get("mixed_precision") in ("bf16", "fp16"):
         word = {"bf16": "bfloat16", "fp16": "float16"}[settings["mixed_precision"]]
-        draft.put(Entry("mixed_precision", settings["mixed_precision"]), f"of {name}", torch_dtype=word)
+        draft.put(KeyEntry("mixed_precision", settings["mixed_precision"]), f"of {name}", torch_dtype=word)
 
 
 def _settings_of(source: Origin, name: str) -> dict[str, Any]:
     try:
-        entries, _ = read_settings(source.folder / name)
+        entries, _ = read_keys(source.folder / name)
     except TunekitError:
         return {}
     return {entry.key: entry.value for entry in entries}
@@ -259,7 +259,7 @@ def _fsdp_of(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
-def _take_zero(draft: Draft, entry: Entry, table: Any, name: str) -> None:
+def _take_zero(draft: Draft, entry: KeyEntry, table: Any, name: str) -> None:
     table = table if isinstance(table, dict) else {}
     file = table.get("deepspeed_config_file")
     if file:

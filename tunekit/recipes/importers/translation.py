@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import shortened
 from tunekit.plan.secrets import is_secret_flag
-from tunekit.recipes.importers.source import Entry, Origin
+from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.table import swift_defaults
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tunekit.recipes.importers.table import KeyRule
 
@@ -62,6 +62,8 @@ class Draft:
         warnings: what the user must know of the whole.
         before: commands that must have run first, such as the merge of an adapter.
         files: what must stand beside, by path.
+        own: options of tunekit that no flag of ms-swift is: ``reward``, ``format``.
+        goes_on: whether it starts from what the run before it leaves.
         refused: why the run cannot be had as it was, where that is so: it is written only for who insists.
     """
 
@@ -75,26 +77,33 @@ class Draft:
     before: list[list[str]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    own: dict[str, list[str]] = field(default_factory=dict)
+    goes_on: bool = False
     micro: int | None = None
     accumulation: int | None = None
     world: int | None = None
 
-    def put(self, entry: Entry, why: str = "", /, **flags: Any) -> None:
+    def put(self, entry: KeyEntry, why: str = "", /, **flags: Any) -> None:
         """Set `flags` of ms-swift for a key, and report it as translated. Values are written as ms-swift takes them."""
         for name, value in flags.items():
             self.flags[name] = words_of(value)
         self._say(entry, TRANSLATED, tuple(flags), None, why)
 
-    def put_env(self, entry: Entry, why: str = "", /, **variables: str) -> None:
+    def put_env(self, entry: KeyEntry, why: str = "", /, **variables: str) -> None:
         """Set variables for a key, and report it as translated."""
         self.env |= variables
         self._say(entry, TRANSLATED, tuple(f"env:{name}" for name in variables), None, why)
 
-    def leave(self, entry: Entry, status: str, why: str, where: str | None = None) -> None:
+    def call(self, entry: KeyEntry, option: str, places: Sequence[str], why: str) -> None:
+        """Have Python functions called, FILE.py:NAME each, by an option of tunekit; ms-swift itself takes none."""
+        self.own[option] = [*self.own.get(option, ()), *places]
+        self.leave(entry, ELSEWHERE, why, "tunekit " + " ".join(f"--{option} {place}" for place in places))
+
+    def leave(self, entry: KeyEntry, status: str, why: str, where: str | None = None) -> None:
         """Report a key that sets no flag: `DEFAULT`, `ELSEWHERE`, `LOST` or `UNKNOWN`."""
         self._say(entry, status, (), where, why)
 
-    def _say(self, entry: Entry, status: str, flags: tuple[str, ...], where: str | None, why: str) -> None:
+    def _say(self, entry: KeyEntry, status: str, flags: tuple[str, ...], where: str | None, why: str) -> None:
         value = entry.value
         if isinstance(value, str) and is_secret_flag(entry.key.rpartition(".")[2]):
             value = HIDDEN
@@ -121,7 +130,7 @@ class Dialect:
     title: str
     rules: Mapping[str, KeyRule]
     likeness: Callable[[Origin], int]
-    functions: Mapping[str, Callable[[Draft, Entry, Mapping[str, Any]], None]]
+    functions: Mapping[str, Callable[[Draft, KeyEntry, Mapping[str, Any]], None]]
     begin: Callable[[Draft], None]
     finish: Callable[[Draft], None]
     split: Callable[[Origin], list[Origin]] = lambda source: [source]
@@ -152,6 +161,7 @@ def translate_source(source: Origin, dialect: Dialect) -> list[Draft]:
 
 
 def _translate(source: Origin, dialect: Dialect) -> Draft:
+    source = replace(source, entries=tuple(_denied(entry, dialect.rules) for entry in source.entries))
     short = _abbreviated(source, dialect)
     whole = tuple(replace(entry, key=short.get(entry.key, entry.key)) for entry in source.entries)
     entries = {entry.key: entry for entry in _spread(whole, dialect.rules, source.lines)}
@@ -174,6 +184,13 @@ def _translate(source: Origin, dialect: Dialect) -> Draft:
     return draft
 
 
+def _denied(entry: KeyEntry, rules: Mapping[str, KeyRule]) -> KeyEntry:
+    """``--no_KEY`` as transformers' parser has it: KEY is false."""
+    name = entry.key.removeprefix("no_")
+    denied = name != entry.key and entry.value is True and name in rules and entry.key not in rules
+    return replace(entry, key=name, value=False) if denied else entry
+
+
 def _abbreviated(source: Origin, dialect: Dialect) -> dict[str, str]:
     """The flags that are written by their beginnings, with their names."""
     names = {entry.key for entry in source.entries if dialect.abbreviates and not rule_for(entry.key, dialect.rules)}
@@ -182,7 +199,7 @@ def _abbreviated(source: Origin, dialect: Dialect) -> dict[str, str]:
 
 
 @contextmanager
-def _readable(draft: Draft, problem: str, entry: Entry | None = None) -> Iterator[None]:
+def _readable(draft: Draft, problem: str, entry: KeyEntry | None = None) -> Iterator[None]:
     """Say where a value stands that a function of a dialect could make nothing of: a list for a number, say."""
     try:
         yield
@@ -191,14 +208,16 @@ def _readable(draft: Draft, problem: str, entry: Entry | None = None) -> Iterato
         raise TunekitError(f"{draft.source.path or 'standard input'}{line}: {problem}") from error
 
 
-def _spread(entries: tuple[Entry, ...], rules: Mapping[str, KeyRule], lines: Mapping[str, int]) -> Iterator[Entry]:
+def _spread(
+    entries: tuple[KeyEntry, ...], rules: Mapping[str, KeyRule], lines: Mapping[str, int]
+) -> Iterator[KeyEntry]:
     """The entries, tables taken apart where the rules name what is inside them."""
     for entry in entries:
         inside = dict(enumerate(entry.value)) if isinstance(entry.value, list) else entry.value
         if not (isinstance(inside, dict) and inside and _holds(entry.key, rules)):
             yield entry
             continue
-        parts = (Entry(f"{entry.key}.{name}", value) for name, value in inside.items())
+        parts = (KeyEntry(f"{entry.key}.{name}", value) for name, value in inside.items())
         known = tuple(replace(part, line=lines.get(part.key, entry.line)) for part in parts)
         yield from _spread(known, rules, lines)
 
@@ -231,7 +250,7 @@ def _counts(draft: Draft, rule: KeyRule) -> bool:
 def _default_of(draft: Draft, dialect: Dialect, rule: KeyRule, values: Mapping[str, Any]) -> list[Outcome]:
     """Write what the other tool takes where a key is absent, unless ms-swift takes it as well."""
     before, reported = dict(draft.flags), len(draft.outcomes)
-    _apply(draft, dialect, Entry(rule.key, rule.absent), values)
+    _apply(draft, dialect, KeyEntry(rule.key, rule.absent), values)
     outcomes = draft.outcomes[reported:]
     del draft.outcomes[reported:]
     for name in [name for name in draft.flags if name not in before]:
@@ -264,7 +283,7 @@ def _comparable(words: list[str]) -> list[Any]:
     return [one(word) for word in words]
 
 
-def _apply(draft: Draft, dialect: Dialect, entry: Entry, values: Mapping[str, Any]) -> None:
+def _apply(draft: Draft, dialect: Dialect, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Let the rule of a key do its work, and report the key once whatever that did."""
     rule = rule_for(entry.key, dialect.rules)
     before = len(draft.outcomes)
@@ -297,10 +316,11 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
     worst = min(outcomes, key=lambda it: WORST_FIRST.index(it.status))
     flags = tuple(dict.fromkeys(flag for it in outcomes for flag in it.flags))
     whys = "; ".join(dict.fromkeys(it.why for it in outcomes if it.why))
-    return replace(worst, flags=flags, why=whys)
+    where = next((it.where for it in outcomes if it.where), None)
+    return replace(worst, flags=flags, where=where, why=whys)
 
 
-def _set_flag(draft: Draft, rule: KeyRule, entry: Entry) -> None:
+def _set_flag(draft: Draft, rule: KeyRule, entry: KeyEntry) -> None:
     value = entry.value
     if rule.text.endswith("_strategy") and value is False:
         value = strategy_word(value)

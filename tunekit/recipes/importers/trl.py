@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import grpo, trainer, trl_data
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "TRL"
-RULES = read_table("trainer") | read_table("trl")
+RULES = rules_in("trainer", "trl")
 
 KINDS = {
     "sft": "",
@@ -108,13 +109,14 @@ SIGNS: Mapping[str, frozenset[str]] = {
 """Keys that only some of TRL's trainers have; where as many speak for two, the first counts."""
 RATES = {"sft": "2e-5", "reward": "1e-4"}
 BETAS = {"dpo": 0.1, "kto": 0.1, "orpo": 0.1, "cpo": 0.1, "grpo": 0.0, "rloo": 0.05, "gkd": 0.5}
-OWN_KEYS = frozenset(RULES) - frozenset(read_table("trainer"))
+SERVES = ("vllm-serve", "chat", "env", "skills")
+"""What is called beside a training."""
 
 
 def _likeness(source: Origin) -> int:
     """A call of trl or of one of its scripts, or a file with a model and keys that only TRL has."""
     if source.program[:1] == ("trl",):
-        return 100
+        return 0 if source.program[1:2] and source.program[1] in SERVES else 100
     if source.program:
         return 80 if _of_script(source) and _looks_like(source) else 0
     return min(75, 35 + 10 * _signs(source)) if _looks_like(source) else 0
@@ -126,7 +128,13 @@ def _looks_like(source: Origin) -> bool:
 
 
 def _signs(source: Origin) -> int:
-    return len({entry.key for entry in source.entries} & OWN_KEYS)
+    return len({entry.key for entry in source.entries} & own_keys())
+
+
+@cache
+def own_keys() -> frozenset[str]:
+    """Keys that only TRL has."""
+    return frozenset(RULES) - frozenset(rules_in("trainer"))
 
 
 def _of_script(source: Origin) -> str:
@@ -174,12 +182,12 @@ def begin_trl(draft: Draft) -> None:
     draft.flags["tuner_type"] = ["lora" if values.get("use_peft") else "full"]
 
 
-def _use_peft(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _use_peft(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """LoRA, or all weights where it is not asked for."""
     trainer.put_tuner(draft, entry, lora=bool(entry.value))
 
 
-def _lora(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _lora(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Numbers of LoRA say nothing where everything is trained."""
     flag = {"lora_r": "lora_rank", "lora_modules_to_save": "modules_to_save"}.get(entry.key, entry.key)
     if values.get("use_peft"):
@@ -188,7 +196,7 @@ def _lora(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "without use_peft all weights are trained")
 
 
-def _targets(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _targets(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Modules of LoRA; peft has its own choice for each family of models."""
     if not values.get("use_peft"):
         draft.leave(entry, DEFAULT, "without use_peft all weights are trained")
@@ -199,7 +207,7 @@ def _targets(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         trainer.put_targets(draft, entry)
 
 
-def _dtype(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _dtype(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """The type that weights are loaded in; TRL then trains in bfloat16 beside it, unless that is off."""
     mixed = "float16" if values.get("fp16") else "" if values.get("bf16") is False else "bfloat16"
     word = str(entry.value)
@@ -213,7 +221,7 @@ def _dtype(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, torch_dtype=word)
 
 
-def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _precision(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """bf16 is on in TRL where neither it nor fp16 is written; dtype has the word about weights."""
     if "dtype" in values or "torch_dtype" in values:
         draft.leave(entry, DEFAULT, "with dtype")
@@ -224,7 +232,7 @@ def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "not asked for")
 
 
-def _quantized(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _quantized(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """bitsandbytes; TRL does not quantize twice unless it is asked to."""
     if not entry.value:
         return
@@ -234,19 +242,19 @@ def _quantized(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.put(entry, "TRL quantizes once", bnb_4bit_use_double_quant=False)
 
 
-def _nested(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _nested(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """Quantized constants."""
     if values.get("load_in_4bit"):
         draft.put(entry, bnb_4bit_use_double_quant=bool(entry.value))
 
 
-def _rate(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _rate(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Each trainer has a rate of its own where none is written."""
     rate = entry.value if entry.value != "auto" else RATES.get(trainer_of(draft.source), "1e-6")
     draft.put(entry, learning_rate=rate)
 
 
-def _beta(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _beta(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """What it weighs differs from trainer to trainer, and so does what it is where it is not written."""
     kind = trainer_of(draft.source)
     if entry.value != "auto":
@@ -255,7 +263,7 @@ def _beta(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, beta=BETAS[kind])
 
 
-def _loss_type(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _loss_type(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Names of losses are those of ms-swift, but for those of sft."""
     kind = trainer_of(draft.source)
     word = str(entry.value)
@@ -275,7 +283,7 @@ def _loss_type(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.put(entry, loss_type=entry.value)
 
 
-def _divergence(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _divergence(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift measures the reverse KL."""
     word = str(entry.value).rpartition(".")[2].lower()
     if word == "reverse_kl":
@@ -284,12 +292,12 @@ def _divergence(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "ms-swift measures the reverse KL")
 
 
-def _truncation(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _truncation(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Rows that are too long are cut in TRL; ms-swift would leave them out."""
     draft.put(entry, truncation_strategy="left" if entry.value == "keep_end" else "right")
 
 
-def _prompt_length(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _prompt_length(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """In GRPO it is all that is bounded of the input."""
     if draft.flags.get("rlhf_type") == ["grpo"]:
         draft.put(entry, "in GRPO it bounds the prompt; TRL cuts it from the left", max_length=entry.value)
@@ -298,7 +306,7 @@ def _prompt_length(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> No
         draft.leave(entry, LOST, "ms-swift bounds prompt and answer together: --max_length")
 
 
-def _packing_strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _packing_strategy(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """With bfd TRL packs whole rows, as ms-swift does; wrapped joins and cuts them."""
     if not values.get("packing"):
         draft.leave(entry, DEFAULT, "no packing")
@@ -309,13 +317,13 @@ def _packing_strategy(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> 
         draft.leave(entry, DEFAULT, "ms-swift packs by best fit too")
 
 
-def _eval_packing(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _eval_packing(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """ms-swift packs both or none."""
     same = bool(entry.value) == bool(values.get("packing"))
     draft.leave(entry, DEFAULT if same else LOST, "ms-swift packs the rows of evaluation as it packs the others")
 
 
-def _completion_only(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _completion_only(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Loss on answers is what ms-swift does."""
     if entry.value:
         draft.leave(entry, DEFAULT, "loss on answers only")
@@ -323,7 +331,7 @@ def _completion_only(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> 
         draft.put(entry, "loss on the prompt as well", loss_scale="all")
 
 
-def _assistant_only(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _assistant_only(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Without it TRL has loss on all of a conversation that has no prompt of its own."""
     if entry.value:
         draft.leave(entry, DEFAULT, "loss on answers only")
@@ -332,12 +340,12 @@ def _assistant_only(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> N
         draft.leave(entry, DEFAULT, why)
 
 
-def _own_token(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _own_token(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Tokens with a duty of their own come with the tokenizer and the template."""
     draft.leave(entry, LOST, "ms-swift takes it from the tokenizer and the template")
 
 
-def _accelerate(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _accelerate(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A file of accelerate, or the name of one that TRL brings."""
     word = str(entry.value)
     if word in ("single_gpu", "multi_gpu"):
@@ -350,7 +358,7 @@ def _accelerate(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         trainer.take_accelerate(draft, word)
 
 
-def _processes(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _processes(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Processes of the launcher, behind the flags of the training."""
     if isinstance(entry.value, int):
         draft.world = entry.value
@@ -362,7 +370,8 @@ def finish_trl(draft: Draft) -> None:
     trl_data.put_data(draft)
     if draft.flags.get("packing") == ["true"]:
         trainer.need_flash(draft, "packing")
-    if draft.flags.get("rlhf_type") == ["grpo"] and not {"reward_funcs", "reward_model"} & set(draft.flags):
+    scored = {"reward_funcs", "reward_model"} & set(draft.flags) or "reward" in draft.own
+    if draft.flags.get("rlhf_type") == ["grpo"] and not scored:
         draft.warnings.append("GRPO needs a reward: none that ms-swift has is named")
     if "config_file" in draft.source.launch:
         trainer.take_accelerate(draft, draft.source.launch["config_file"])

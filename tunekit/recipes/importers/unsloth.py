@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer, trl
-from tunekit.recipes.importers.table import read_table
+from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
 from tunekit.recipes.importers.unsloth_script import entries_of
@@ -19,12 +19,12 @@ from tunekit.recipes.importers.unsloth_script import entries_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Entry, Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "unsloth"
-RULES = trl.RULES | read_table("unsloth")
+RULES = rules_in("trainer", "trl", "unsloth")
 USES = re.compile(r"^\s*(from|import)\s+unsloth\b", re.MULTILINE)
 TEMPLATES = {
     "chatml": "chatml",
@@ -74,14 +74,14 @@ def _begin(draft: Draft) -> None:
     draft.flags["tuner_type"] = ["full" if full else "lora"]
 
 
-def _model(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _model(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Its own copies of models that are quantized already carry it in their name."""
     draft.put(entry, model=entry.value)
     if str(entry.value).endswith("bnb-4bit"):
         draft.warnings.append(f"{entry.value} is quantized already: nothing more is passed for that")
 
 
-def _bits(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _bits(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """4 or 8 bits, made while the model is loaded."""
     if not entry.value:
         return
@@ -91,17 +91,17 @@ def _bits(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         trainer.put_bnb(draft, entry, 8 if entry.key.endswith("8bit") else 4)
 
 
-def _full(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _full(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """All weights."""
     trainer.put_tuner(draft, entry, lora=not entry.value)
 
 
-def _weights(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _weights(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The type of the weights."""
     draft.put(entry, torch_dtype=str(entry.value).removeprefix("torch."))
 
 
-def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _precision(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """bf16 where the GPU has it, which every one of today does."""
     if entry.value and not values.get("from_pretrained.dtype"):
         draft.put(entry, torch_dtype="float16" if entry.key == "fp16" else "bfloat16")
@@ -109,7 +109,7 @@ def _precision(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "not asked for")
 
 
-def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _checkpointing(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Its own way moves activations to the CPU."""
     if entry.value == "unsloth":
         draft.put(entry, gradient_checkpointing=True)
@@ -118,12 +118,12 @@ def _checkpointing(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> No
         draft.put(entry, gradient_checkpointing=str(entry.value).lower() == "true")
 
 
-def _targets(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _targets(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Modules by name."""
     trainer.put_targets(draft, entry)
 
 
-def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """ms-swift trains no biases, or all."""
     if entry.value in ("none", "all"):
         draft.put(entry, lora_bias=entry.value)
@@ -131,17 +131,17 @@ def _bias(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
 
 
-def _vision(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _vision(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Adapters in the ViT and what joins it to the language model."""
     draft.put(entry, freeze_vit=not entry.value, freeze_aligner=not entry.value)
 
 
-def _language(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _language(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Adapters in the language model."""
     draft.put(entry, freeze_llm=not entry.value)
 
 
-def _vllm(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _vllm(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Completions come from vLLM, in the same process."""
     if entry.value and draft.flags.get("rlhf_type") == ["grpo"]:
         draft.put(entry, use_vllm=True, vllm_mode="colocate")
@@ -149,7 +149,7 @@ def _vllm(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, DEFAULT, "nothing is generated while it trains")
 
 
-def _rows(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
+def _rows(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """A data set of the hub, or the files of a builder."""
     files = values.get("load_dataset.data_files")
     if isinstance(files, dict):
@@ -159,12 +159,12 @@ def _rows(draft: Draft, entry: Entry, values: Mapping[str, Any]) -> None:
     draft.put(entry, dataset=files if local else f"{entry.value}:{config}" if config else entry.value)
 
 
-def _of_rows(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _of_rows(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Part of the name."""
     draft.leave(entry, TRANSLATED, "part of --dataset")
 
 
-def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _split(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """The split train, or the first rows of it."""
     rows = re.fullmatch(r"train\[:(\d+)\]", str(entry.value))
     if entry.value == "train":
@@ -175,7 +175,7 @@ def _split(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, "ms-swift reads the split train; write another one to a file")
 
 
-def _template(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _template(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A chat template by name."""
     name = TEMPLATES.get(str(entry.value))
     if name:
@@ -184,7 +184,7 @@ def _template(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
         draft.leave(entry, LOST, f"ms-swift has no template {entry.value}: it takes the one of the model")
 
 
-def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
+def _format(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """A Python function that writes a row as text."""
     file = draft.source.path.name if draft.source.path else "FILE.py"
     where = f"tunekit --format {file}:{entry.value[0]}"
@@ -193,6 +193,7 @@ def _format(draft: Draft, entry: Entry, _values: Mapping[str, Any]) -> None:
 
 def _finish(draft: Draft) -> None:
     """What the script does to its rows, and what TRL's own files leave to the end."""
+    draft.world = draft.source.world or 1  # unsloth trains on one GPU
     trl.finish_trl(draft)
     if re.search(r"\.map\(", draft.source.text):
         why = "the script changes its rows in Python (map): write them to a file, or tunekit --format FILE.py:FUNC"

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tunekit.recipes.importers.source import Entry
+from tunekit.recipes.importers.source import KeyEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class Unreadable(Exception):  # noqa: N818 - it is no error of the script
     """A value that is not written down but computed."""
 
 
-def entries_of(text: str) -> tuple[list[Entry], list[str]]:
+def entries_of(text: str) -> tuple[list[KeyEntry], list[str]]:
     """The arguments of the calls that matter, and the classes of the trainers that are made.
 
     They are keyed ``from_pretrained.model_name``, those of a trainer's configuration by their own names alone.
@@ -63,7 +63,7 @@ def entries_of(text: str) -> tuple[list[Entry], list[str]]:
     """
     tree = ast.parse(text)
     names = _bound_once(tree)
-    entries: list[Entry] = []
+    entries: list[KeyEntry] = []
     trainers: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -98,7 +98,7 @@ def _head(node: ast.Call) -> str | None:
     return name if name in ("load_dataset", "get_chat_template", "train_on_responses_only") else None
 
 
-def _arguments(node: ast.Call, head: str, names: Mapping[str, ast.expr]) -> Iterator[Entry]:
+def _arguments(node: ast.Call, head: str, names: Mapping[str, ast.expr]) -> Iterator[KeyEntry]:
     positional = dict(zip(POSITIONS.get(head, ()), node.args, strict=False))
     written = positional | {word.arg: word.value for word in node.keywords if word.arg}
     for name, value in written.items():
@@ -107,12 +107,12 @@ def _arguments(node: ast.Call, head: str, names: Mapping[str, ast.expr]) -> Iter
         key = f"{head}.{name}" if head and not (head == "trainer" and name not in OWN_OF_TRAINER) else name
         line = getattr(value, "lineno", node.lineno)
         if key in ("trainer.formatting_func", "trainer.reward_funcs"):
-            yield Entry(key, _names_of(value), line)
+            yield KeyEntry(key, _names_of(value), line)
             continue
         try:
-            yield Entry(key, _value(value, names), line)
+            yield KeyEntry(key, _value(value, names), line)
         except Unreadable:
-            yield Entry(f"unread.{head or 'config'}.{name}", ast.unparse(value), line)
+            yield KeyEntry(f"unread.{head or 'config'}.{name}", ast.unparse(value), line)
 
 
 def _names_of(node: ast.expr) -> list[str]:

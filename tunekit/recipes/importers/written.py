@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunekit.plan.batch import MINIMUM_EFFECTIVE
+from tunekit.plan.rules.idle import OF_ADAPTERS
 from tunekit.recipes.importers.translation import TRAINS
 from tunekit.stages import STAGES
 
@@ -106,15 +107,25 @@ def tunekit_words(draft: Draft) -> list[str]:
     words = ["tunekit", stage_of(draft), "--preset", "none"]
     if batch.data_parallel:
         words += ["--gpus", str(draft.world or draft.source.world)]
-    words += ["--micro-batch", str(batch.micro), "--effective-batch", str(raised(batch))]
+        words += ["--micro-batch", str(batch.micro)]  # else it need not fit the number of GPUs
+    words += ["--effective-batch", str(raised(batch))]
     if "output_dir" in draft.flags:
         words += ["--output-dir", *draft.flags["output_dir"]]
-    return [*words, *_flag_words(draft, [name for name in _ordered(draft) if name not in OWN])]
+    words += [word for option, places in draft.own.items() for place in places for word in (f"--{option}", place)]
+    return [*words, *_flag_words(draft, _pinned(draft))]
+
+
+def _pinned(draft: Draft) -> list[str]:
+    """The flags of ms-swift that the tunekit command gives as they are."""
+    dropped = {*OWN, *(("reward_funcs",) if "reward" in draft.own else ())}
+    if draft.flags.get("tuner_type") == ["full"]:
+        dropped.update(OF_ADAPTERS)  # a flag about an adapter does nothing then, and tunekit says so
+    return [name for name in _ordered(draft) if name not in dropped]
 
 
 def raised(batch: SourceBatch) -> int:
     """Rows a step that tunekit trains with: as many as before, and 32 at the least, in whole micro-batches."""
-    unit = batch.micro * (batch.data_parallel or 1)
+    unit = batch.micro * batch.data_parallel if batch.data_parallel else 1
     return max(batch.effective, math.ceil(MINIMUM_EFFECTIVE / unit) * unit)
 
 
@@ -167,12 +178,15 @@ def recipe_of(drafts: Sequence[Draft], title: str) -> str:
         number = sum(used.partition("-")[0] == name for used in names)
         names.append(f"{name}-{number + 1}" if number else name)
         lines += ["", "[[stage]]", f"type = {_toml(name)}", f"name = {_toml(names[-1])}", 'preset = "none"']
-        lines += [f"micro_batch = {batch.micro}", f"effective_batch = {raised(batch)}"]
-        goes_on = _goes_on(draft, drafts)
+        if batch.data_parallel:
+            lines.append(f"micro_batch = {batch.micro}")
+        lines.append(f"effective_batch = {raised(batch)}")
+        lines += [f"{option} = {_toml(places)}" for option, places in draft.own.items()]
+        goes_on = draft.goes_on or _goes_on(draft, drafts)
         if len(names) > 1 and not goes_on:
             lines.append('from = "base"')
-        for flag in _ordered(draft):
-            if flag not in OWN and not (goes_on and flag in STARTS):
+        for flag in _pinned(draft):
+            if not (goes_on and flag in STARTS):
                 words = draft.flags[flag]
                 lines.append(f"{flag} = {_toml(words[0] if len(words) == 1 else words)}")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers.source import Entry, WrittenFloat
+from tunekit.recipes.importers.source import KeyEntry, WrittenFloat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ FLOAT = re.compile(
 TAB = re.compile(r"[ ]*\t[ \t]*(?=#|$)", re.MULTILINE)
 
 
-def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]:
+def parse_yaml(text: str, name: str) -> tuple[tuple[KeyEntry, ...], dict[str, int]]:
     """The keys of a YAML file and the lines of those inside its tables (dotted). Raises TunekitError."""
     try:
         import yaml
@@ -43,8 +43,12 @@ def parse_yaml(text: str, name: str) -> tuple[tuple[Entry, ...], dict[str, int]]
         raise TunekitError(f"{where}: not valid YAML: {problem}") from error
     except (RecursionError, ValueError, OverflowError) as error:
         raise TunekitError(f"{name}: not valid YAML: {error or 'it is nested too deep'}") from error
+    except (AttributeError, LookupError) as error:  # PyYAML itself stumbles over ``!!int ""``
+        raise TunekitError(f"{name}: not valid YAML: a value is not what its tag (!!…) says") from error
+    if not isinstance(table, dict):
+        raise TunekitError(f"{name}: it holds no keys with values")
     last = dict(repeated)
-    return tuple(Entry(str(key), value, last.get(key)) for key, value in table.items()), lines
+    return tuple(KeyEntry(str(key), value, last.get(key)) for key, value in table.items()), lines
 
 
 def plain_value(value: Any) -> Any:
