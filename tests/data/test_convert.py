@@ -179,7 +179,7 @@ class TestPictures:
         rows = [{"image": name, "prompt": Q, "response": A} for name in ("a.png", "b.png")]
         done = convert_rows(asked(write(tmp_path / "a.jsonl", *rows)))
         assert done.written == 1
-        assert "b.png does not exist" in done.left["absent"].why
+        assert "b.png does not exist" in done.left["absent image"].why
 
     def test_bytes_become_files(self, tmp_path):
         arrow = pytest.importorskip("pyarrow")

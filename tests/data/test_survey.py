@@ -61,6 +61,11 @@ def test_good_rows_have_nothing() -> None:
         ),
         (chat(0, images=["absent.png"]), "picture", "the image absent.png does not exist"),
         (chat(0, images=["broken.png"]), "picture", "the image broken.png cannot be read"),
+        (chat(0, images=["cut.jpg"]), "picture", "the image cut.jpg cannot be read"),
+        (chat(0, videos=["absent.mp4"]), "picture", "the video absent.mp4 does not exist"),
+        (chat(0, videos=[["ok.png", "absent.png"]]), "picture", "the video absent.png does not exist"),
+        (chat(0, audios=["https://a.org/b.wav", "absent.wav"]), "picture", "the audio absent.wav does not exist"),
+        (chat(0, {"role": "user", "content": "<video><video>"}, ASSISTANT, videos=["ok.png"]), "picture", "2 <video>"),
         (chat(0, {"role": "user", "content": "<image><image>"}, ASSISTANT, images=["ok.png"]), "picture", "2 <image>"),
         (chat(0, {"role": "user", "content": "<image>"}, ASSISTANT, images=["ok.png"] * 2), "order", "1 <image> and 2"),
         (chat(0, {"role": "user", "content": "<image>?"}, ASSISTANT), "order", "no image: it is learned as a word"),
@@ -73,8 +78,11 @@ def test_good_rows_have_nothing() -> None:
     ],
 )
 def test_what_is_found_in_a_row(row: dict[str, Any], kind: str, said: str) -> None:
-    pytest.importorskip("PIL.Image").new("RGB", (9, 9)).save("ok.png")
-    Path("broken.png").write_bytes(Path("ok.png").read_bytes()[:50])
+    picture = pytest.importorskip("PIL.Image").effect_noise((64, 64), 50)
+    picture.save("ok.png")
+    picture.save("whole.jpg")
+    Path("broken.png").write_bytes(Path("ok.png").read_bytes()[:1000])
+    Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:900])
     done = checked(*[chat(number) for number in range(1, 10)], row, stage="sft")
     one = next(one for one in done.findings.all() if one.kind == kind)
     assert said in one.problem

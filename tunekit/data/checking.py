@@ -12,6 +12,7 @@ from itertools import chain
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 
+from tunekit.data.entry import DOUBLED, doubled_key
 from tunekit.data.files import shown
 from tunekit.data.findings import COLUMN, FORM, PICTURE, ROW, UNREADABLE, Findings
 from tunekit.data.judge import NAMES, NO_CONVERSATION, Judge, row_encoder
@@ -56,7 +57,7 @@ class FileCheck:
         rows: that there are, readable or not.
         bad: rows that are left out, or stop the training.
         turns: of all conversations in ``messages``.
-        columns: sets of columns, with how many rows have each and the first of these.
+        columns: sets of columns, with how many rows have each, the first of these, and how many are bad.
         hashes, numbers: of each row that was read, what it says, and where it stands.
     """
 
@@ -74,9 +75,10 @@ class FileCheck:
         """Add the next part of the file."""
         self.findings.take(part.findings, self.lines)
         self.rows, self.bad, self.turns = self.rows + part.rows, self.bad + part.bad, self.turns + part.turns
-        for names, (count, first) in part.columns.items():
-            known = self.columns.setdefault(names, [0, first + self.lines])
+        for names, (count, first, bad) in part.columns.items():
+            known = self.columns.setdefault(names, [0, first + self.lines, 0])
             known[0] += count
+            known[2] += bad
         self.hashes += part.hashes
         self.numbers.extend([number + self.lines for number in part.numbers])
         self.lines += part.lines
@@ -162,16 +164,22 @@ def look_through(check: FileCheck, entries: Iterable[Entry], judge: Judge) -> No
             if known is not None:
                 known[0] += 1
             elif len(columns) < SETS:
-                columns[names] = [1, number]
+                columns[names] = [1, number, 0]
             turns = row.get("messages")
             if type(turns) is list:
                 check.turns += len(turns)
-            blob = encode(_bare(row))
+            bare = _bare(row)
+            blob = encode(bare)
             note(hash(blob))
             place(number)
             said += judge.of_text(blob)
+            if twice := doubled_key(entry.raw, blob if bare is row else encode(row)):
+                said = [(UNREADABLE, DOUBLED, twice)]
         if said:
-            check.bad += any(kind in BAD for kind, _, _ in said)
+            bad = any(kind in BAD for kind, _, _ in said)
+            check.bad += bad
+            if bad and row is not None and names in columns:
+                columns[names][2] += 1
             for kind, group, problem in said:
                 findings.add(kind, problem, file, number, group)
 
@@ -187,9 +195,10 @@ def _told_of_all(check: FileCheck, judge: Judge) -> None:
     talks = {names: one for names, one in check.columns.items() if not set(MESSAGES).isdisjoint(names)}
     others = {names: one for names, one in check.columns.items() if names not in talks}
     if talks and others and not judge.conversations:
-        for count, first in others.values():
-            check.findings.add(ROW, NO_CONVERSATION, file, first, rows=count)
-            check.bad += count
+        for count, first, bad in others.values():
+            if count > bad:
+                check.findings.add(ROW, NO_CONVERSATION, file, first, rows=count - bad)
+                check.bad += count - bad
     for name, count in unused_columns(check, judge).items():
         problem = f'the column "{shown(name)}" is not used: {judge.name} does not see it'
         check.findings.add(COLUMN, problem, file, group=name, rows=count)
@@ -201,7 +210,7 @@ def unused_columns(check: FileCheck, judge: Judge) -> dict[str, int]:
     if shape is None or (not shape.answered and not shape.classed and not shape.near):
         return {}  # reward functions see all columns
     found: Counter[str] = Counter()
-    for names, (count, _) in check.columns.items():
+    for names, (count, *_) in check.columns.items():
         talks = not set(MESSAGES).isdisjoint(names) or "messages" in judge.columns.values()
         for name in names:
             lower = name.lower()

@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from tunekit.data.entry import Entry
+from tunekit.data.entry import Entry, doubled_key
 from tunekit.data.files import shown
 from tunekit.data.findings import ERROR, LEVELS
-from tunekit.data.judge import Judge
+from tunekit.data.judge import Judge, row_encoder
 from tunekit.data.mend import left_line
 from tunekit.data.normal import SHAPES_BY_NAME, NormalRow, columns_dropped, normal_row, stage_rows
 from tunekit.data.pictures import INLINE
@@ -257,6 +257,8 @@ class _Reading:
     def _lines(self, entry: Entry) -> list[bytes]:
         if entry.row is None:
             raise ShapelessRow(entry.fault or "it cannot be read")
+        if twice := doubled_key(entry.raw, row_encoder()(entry.row)):
+            raise ShapelessRow(twice)
         row = normal_row(entry.row, self._asked.columns)
         for kind, values in row.media.items():
             row.media[kind] = [self._medium(value) for value in values]
