@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tunekit.data.entry import DOUBLED, doubled_key
 from tunekit.data.files import shown
-from tunekit.data.findings import COLUMN, FORM, PICTURE, ROW, UNREADABLE, Findings
+from tunekit.data.findings import BAD, COLUMN, FORM, ROW, UNREADABLE, Findings
 from tunekit.data.judge import NAMES, NO_CONVERSATION, Judge, row_encoder
 from tunekit.data.read import HEAD, LINES, RowFile, json_lines
 from tunekit.data.rows import ANSWER, MEDIA, MESSAGES, QUESTION, REJECTED, SYSTEM
@@ -42,9 +42,6 @@ SETS = 1000
 
 USED = frozenset((*MESSAGES, *MEDIA, *REJECTED, *SYSTEM, "history", "tools", "objects", "label", "channel", "margin"))
 """Columns that ms-swift 4.6 uses beside questions and answers (dataset/preprocessor/core.py, standard_keys)."""
-
-BAD = frozenset((UNREADABLE, FORM, ROW, PICTURE))
-"""Kinds of findings with which a row is not trained on as it stands."""
 
 BESIDE = frozenset(("positive_messages", "negative_messages", "chat_template_kwargs", "teacher_prompt", "instruction"))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import row_problem
 from tunekit.data.columns import renamed_row
-from tunekit.data.findings import DAMAGED, FORM, KEY, ORDER, PICTURE, ROW, UNREADABLE
+from tunekit.data.findings import BAD, DAMAGED, FORM, KEY, ORDER, PICTURE, ROW, UNREADABLE
 from tunekit.data.pictures import MARK, marks_in, marks_problem, picture_problem, pictures_of, seen_file, sees_pictures
 from tunekit.data.rows import ANSWER, ASSISTANTS, MESSAGES, QUESTION, ROLES, ROW_LISTS, SYSTEM, USERS, conversation_of
 from tunekit.data.suspicious import damage_in, secret_in
@@ -57,6 +57,10 @@ class Judge:
         if self.columns:
             row = renamed_row(row, self.columns)
         return [*found, *self._of_row(row)]
+
+    def refuses(self, entry: Entry) -> bool:
+        """Whether what stands at a place is not trained on as it is."""
+        return any(kind in BAD for kind, _, _ in self.of_entry(entry))
 
     def of_made(self, row: dict[str, Any]) -> list[Said]:
         """What is wrong with a row that was made for the stage: its columns are ms-swift's already."""

@@ -12,9 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.checking import BAD
 from tunekit.data.entry import doubled_key
-from tunekit.data.findings import FORM
+from tunekit.data.findings import BAD, FORM
 from tunekit.data.judge import row_encoder
 from tunekit.data.normal import normal_row, stage_rows
 from tunekit.data.read import LINES
