@@ -162,6 +162,8 @@ def _pair_problem(row: dict[str, Any], name: str) -> str | None:
     rejected = next((row[key] for key in REJECTED[:2] if row.get(key)), None)
     if rejected is None:
         if {"chosen", "rejected"} <= row.keys():
+            if not isinstance(row["chosen"], str) or not isinstance(row["rejected"], str):
+                return "ms-swift does not read answers as they stand here: tunekit data convert makes its rows of them"
             return (
                 "chosen and rejected are not ms-swift's columns: map them with "
                 '--columns \'{"chosen": "response", "rejected": "rejected_response"}\''

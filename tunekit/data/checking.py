@@ -207,14 +207,14 @@ def unused_columns(check: FileCheck, judge: Judge) -> dict[str, int]:
     if shape is None or (not shape.answered and not shape.classed and not shape.near):
         return {}  # reward functions see all columns
     found: Counter[str] = Counter()
-    for names, (count, *_) in check.columns.items():
+    for names, (count, _, bad) in check.columns.items():
         talks = not set(MESSAGES).isdisjoint(names) or "messages" in judge.columns.values()
         for name in names:
             lower = name.lower()
             read = lower in USED or lower in BESIDE or name in judge.columns or lower in NAMES
             if not read and (talks or lower not in (*QUESTION, *ANSWER)):
-                found[name] += count
-    return dict(found)
+                found[name] += count - bad
+    return {name: count for name, count in found.items() if count}
 
 
 def repeated_rows(checks: Sequence[FileCheck], order: Iterable[int]) -> dict[int, dict[int, tuple[int, int]]]:

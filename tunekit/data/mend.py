@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.entry import doubled_key
+from tunekit.data.entry import Entry, doubled_key
 from tunekit.data.findings import BAD, FORM
 from tunekit.data.judge import row_encoder
 from tunekit.data.normal import normal_row, stage_rows
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from tunekit.data.entry import Entry
     from tunekit.data.judge import Judge
 
 ENDING = ".jsonl"
@@ -116,7 +115,7 @@ def _place(kept: BinaryIO, left: BinaryIO, one: Mended, entry: Entry, judge: Jud
         return
     blob = row_encoder()(entry.row)
     if twice := doubled_key(entry.raw, blob):
-        _leave(left, one, entry, twice)
+        _leave(left, one, Entry(entry.number, raw=entry.raw), twice)
         return
     said = judge.of_entry(entry)
     said += judge.of_text(blob) if not said else []

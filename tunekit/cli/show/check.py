@@ -39,8 +39,8 @@ def _show(done: DatasetCheck, lengths: LongRows | None, *, fixed: bool) -> None:
     parts += [done.shape] if done.shape else []
     parts += [f"{turns / done.rows:.1f} turns"] if turns and done.rows else []
     if lengths and lengths.tokens:
-        long = f"95 % below {lengths.below(0.95):,}, longest {lengths.tokens[-1]:,}"
-        parts.append(f"{lengths.below(0.5):,} tokens (half below; {long})")
+        below = f"half below {lengths.below(0.5):,} tokens, 95 % below {lengths.below(0.95):,}"
+        parts.append(f"{below}, longest {lengths.tokens[-1]:,}")
     say(f"  {' · '.join(parts)}")
     show_line("Stage", _stage(done))
     if done.columns:
@@ -76,12 +76,15 @@ def finding_in_words(finding: Finding, done: DatasetCheck) -> str:
     units = {str(one.file.path): one.file.unit for one in done.files}
     named = [(file, number) for file, number in finding.places if number]
     if not named:
-        return f"{f'{finding.places[0][0]}: ' if several else ''}{rows}{finding.problem}"
-    unit = units.get(named[0][0], "row")
-    places = ", ".join(f"{file}:{number}" if several else f"{number:,}" for file, number in named)
-    more = ", …" if finding.count > len(named) else ""
-    plural = "" if len(named) == 1 and not more else "s"
-    return f"{rows}{finding.problem} ({unit}{plural} {places}{more})"
+        files = ", ".join(dict.fromkeys(file for file, _ in finding.places))
+        return f"{f'{files}: ' if several else ''}{rows}{finding.problem}"
+    places = []
+    for file in dict.fromkeys(file for file, _ in named):
+        numbers = [f"{number:,}" for of, number in named if of == file]
+        more = ["…"] if len(named) < finding.count and file == named[-1][0] else []
+        unit = f"{units.get(file, 'row')}{'s' if len(numbers) + len(more) > 1 else ''}"
+        places.append(f"{f'{file} ' if several else ''}{unit} {', '.join(numbers + more)}")
+    return f"{rows}{finding.problem} ({'; '.join(places)})"
 
 
 def _show_written(one: Mended) -> None:
