@@ -345,6 +345,8 @@ def test_pairs_in_the_columns_of_ms_swift(tmp_path):
 
 def test_a_key_twice_is_left_as_the_line_that_it_is(tmp_path):
     data = tmp_path / "a.jsonl"
-    data.write_text('{"query": "a", "response": "b"}\n{"query": "a", "query": "c", "response": "b"}\n', encoding="utf-8")
+    data.write_text(
+        '{"query": "a", "response": "b"}\n{"query": "a", "query": "c", "response": "b"}\n', encoding="utf-8"
+    )
     assert convert_rows(asked(data)).written == 1
     assert '"query": "a", "query": "c"' in read("out.left.jsonl")[0]["text"]

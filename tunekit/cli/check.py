@@ -41,10 +41,8 @@ def check_command(
     from tunekit.data.survey import check_dataset
     from tunekit.runs.long import long_rows
 
-    done = check_dataset(files, validation or (), target_named(stage) if stage else "")
-    lengths = None
-    if model:
-        with ConversionBar() as bar:
-            lengths = long_rows(done, model, max_length, bar.move)
+    with ConversionBar() as bar:
+        done = check_dataset(files, validation or (), target_named(stage) if stage else "", bar.move)
+        lengths = long_rows(done, model, max_length, bar.move) if model else None
     written = mend_files(done, fix) if fix else None
     raise typer.Exit(show_check(done, lengths, written, as_json=as_json))

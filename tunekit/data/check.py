@@ -100,8 +100,8 @@ def _plain_columns_problem(row: dict[str, Any], shape: Shape, name: str) -> str 
     if shape.asked and known.isdisjoint(ASKING):
         empty = f"{name} would learn to answer an empty one" if shape.answered else f"{name} has nothing to ask"
         return f"there is no question among {columns}: {empty}"
-    if empty := _empty_column(row, shape):
-        return empty
+    if nothing := _empty_column(row, shape):
+        return nothing
     if {"instruction", "input"} <= row.keys():
         return None
     asked = _vying(row, QUESTION) if shape.asked else ""

@@ -20,10 +20,15 @@ from tunekit.data.read import HEAD, LINES, RowFile, json_lines
 from tunekit.data.rows import ANSWER, MEDIA, MESSAGES, QUESTION, REJECTED, SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from tunekit.data.entry import Entry
+
+    Watch = Callable[[int, int, int], None]
+
+WATCH_EVERY = 2000
+"""Rows between two reports of progress."""
 
 PART = 16 * 2**20
 """Bytes of JSON lines that a process checks at once."""
@@ -81,8 +86,11 @@ class FileCheck:
         self.lines += part.lines
 
 
-def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileCheck:
-    """Look at every row of a file. Raises TunekitError where it cannot be opened."""
+def check_file(file: RowFile, judge: Judge, workers: int | None = None, watch: Watch = lambda *_: None) -> FileCheck:
+    """Look at every row of a file; `watch` gets bytes that were read, bytes of the file (0: not known), and rows.
+
+    Raises TunekitError where it cannot be opened.
+    """
     check = FileCheck(file)
     for problem in file.problems:
         check.findings.add(FORM, problem, str(file.path))
@@ -90,14 +98,22 @@ def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileC
     size = file.path.stat().st_size
     plain = file.kind == LINES and not file.packed and file.encoding in ("utf-8", "utf-8-sig")
     if plain and processes > 1 and size >= SHARED_OUT:
-        for part in _parts(file, judge, size, processes):
+        for number, part in enumerate(_parts(file, judge, size, processes), 1):
             check.take(part)
+            watch(number * PART, size, check.rows)
     else:
-        look_through(check, file.entries(), judge)
+        look_through(check, _watched(file.entries(), watch), judge)
     if not check.rows:
         check.findings.add(UNREADABLE, "there is no row in it", str(file.path))
     _told_of_all(check, judge)
     return check
+
+
+def _watched(entries: Iterable[Entry], watch: Watch) -> Iterator[Entry]:
+    for rows, entry in enumerate(entries):
+        if rows % WATCH_EVERY == WATCH_EVERY - 1:
+            watch(0, 0, rows)
+        yield entry
 
 
 def _parts(file: RowFile, judge: Judge, size: int, processes: int) -> Iterator[FileCheck]:
@@ -170,7 +186,7 @@ def look_through(check: FileCheck, entries: Iterable[Entry], judge: Judge) -> No
             note(hash(blob))
             place(number)
             said += judge.of_text(blob)
-            if twice := doubled_key(entry.raw, blob if bare is row else encode(row)):
+            if twice := doubled_key(entry.raw, blob if bare is row else blob + encode(_names(row))):
                 said = [(UNREADABLE, DOUBLED, twice)]
         if said:
             bad = any(kind in BAD for kind, _, _ in said)
@@ -184,6 +200,11 @@ def look_through(check: FileCheck, entries: Iterable[Entry], judge: Judge) -> No
 def _bare(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its number."""
     return row if NAMES.isdisjoint(row) else {name: value for name, value in row.items() if name not in NAMES}
+
+
+def _names(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row what `_bare` leaves out."""
+    return {name: value for name, value in row.items() if name in NAMES}
 
 
 def _told_of_all(check: FileCheck, judge: Judge) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from tunekit.data.checking import Watch
     from tunekit.stages import Shape
 
 SAMPLE = 200
@@ -112,7 +113,9 @@ def paths_of_rows(name: str) -> list[Path]:
     )
 
 
-def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: str = "") -> DatasetCheck:
+def check_dataset(
+    names: Sequence[str], validation: Sequence[str] = (), stage: str = "", watch: Watch = lambda *_: None
+) -> DatasetCheck:
     """Look at every row of files, of which `validation` are for validation; rows are judged as the stage's.
 
     Raises TunekitError, exit code 4, where a file cannot be opened.
@@ -131,7 +134,7 @@ def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: s
     except OtherShape as error:
         columns = {}
         found.add(FORM, f"{error}: tunekit data convert makes rows of {judged} of them", str(paths[0]))
-    checks = [check_file(file, Judge(shape, judged, columns)) for file in files]
+    checks = [check_file(file, Judge(shape, judged, columns), watch=watch) for file in files]
     apart = {number for number, path in enumerate(paths) if path in held or (not held and _is_validation(path))}
     apart = apart if len(apart) < len(paths) else set()
     done = DatasetCheck(judged, not stage, suits, shape_in_words(rows), columns, checks, frozenset(apart))
