@@ -8,7 +8,7 @@ from tokenized import make_tokenized, row
 from tunekit.data import every_row
 from tunekit.data.every_row import PlacedRow, RowTokens, tokens_of_rows
 from tunekit.data.lengths import Question, Unmeasured
-from tunekit.data.lengths_worker import count_rows
+from tunekit.data.lengths_worker import tokens_of_each
 
 FLAGS = {"model_type": "llama", "template": "chatml"}
 
@@ -55,6 +55,6 @@ def test_the_worker_counts_each_row_and_clears_what_it_read(question, tmp_path, 
     place = scratch / "chunk.jsonl"
     place.write_text("".join(json.dumps({**one, "channel": str(at)}) + "\n" for at, one in enumerate(lines)))
     setup = {"model": str(question.folder), "flags": FLAGS, "template_mode": "train", "scratch": str(scratch)}
-    found = count_rows({**setup, "rows": str(place), "count": 3})
+    found = tokens_of_each({**setup, "rows": str(place), "count": 3})
     assert [tokens for tokens, _ in found["rows"]] == [11, 0, 19]
     assert not list(scratch.iterdir())

@@ -58,7 +58,7 @@ def tokens_of_rows(question: Question, rows: Iterable[PlacedRow]) -> Iterator[Ro
             "scratch": scratch,
         }
         left = iter(rows)
-        with Worker("tunekit.data.lengths_worker:count_rows", environ) as worker:
+        with Worker("tunekit.data.lengths_worker:tokens_of_each", environ) as worker:
             while chunk := list(islice(left, CHUNK)):
                 yield from _counted(worker, asked, chunk)
 

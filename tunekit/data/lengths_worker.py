@@ -43,7 +43,7 @@ def answer_lengths(question: dict[str, Any]) -> dict[str, Any]:
         return {"unknown": f"ms-swift cannot read them ({type(error).__name__}: {first})"}
 
 
-def count_rows(question: dict[str, Any]) -> dict[str, Any]:
+def tokens_of_each(question: dict[str, Any]) -> dict[str, Any]:
     """The tokens of each row of a file of some, and why where ms-swift leaves it out; or ``{"unknown": reason}``.
 
     The column ``channel``, which ms-swift keeps and no template shows, has the number of the row.
