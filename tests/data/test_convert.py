@@ -179,7 +179,7 @@ class TestPictures:
         rows = [{"image": name, "prompt": Q, "response": A} for name in ("a.png", "b.png")]
         done = convert_rows(asked(write(tmp_path / "a.jsonl", *rows)))
         assert done.written == 1
-        assert "b.png does not exist" in done.left["absent"].why
+        assert "b.png does not exist" in done.left["absent image"].why
 
     def test_bytes_become_files(self, tmp_path):
         arrow = pytest.importorskip("pyarrow")
@@ -323,3 +323,30 @@ def test_ms_swift_uses_every_row_that_was_converted(tmp_path, monkeypatch, targe
     found = measure_rows(Question(make_tokenized(tmp_path / "m"), target, ("out.jsonl",), flags))
     assert (found.total, found.unusable) == (done.written, 0)
     assert all(text.loss for row in found.rows for text in row)
+
+
+def test_what_a_killed_conversion_left_is_deleted_by_the_next_and_that_of_a_running_one_is_not(tmp_path):
+    import fcntl
+
+    Path(".out.jsonl.0123abcd").write_text("cut off")
+    Path(".out.images.0123abcd").mkdir()
+    Path(".out.jsonl.notours").touch()
+    with Path(".out.val.jsonl.89abcdef").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        convert_rows(asked(numbered(tmp_path / "a.jsonl", 3)))
+        assert sorted(path.name for path in Path().glob(".out*")) == [".out.jsonl.notours", ".out.val.jsonl.89abcdef"]
+
+
+def test_pairs_in_the_columns_of_ms_swift(tmp_path):
+    row = {"query": Q, "response": A, "rejected_response": W}
+    convert_rows(asked(write(tmp_path / "a.jsonl", row), to="dpo"))
+    assert read("out.jsonl") == [{"messages": TURNS, "rejected_response": W}]
+
+
+def test_a_key_twice_is_left_as_the_line_that_it_is(tmp_path):
+    data = tmp_path / "a.jsonl"
+    data.write_text(
+        '{"query": "a", "response": "b"}\n{"query": "a", "query": "c", "response": "b"}\n', encoding="utf-8"
+    )
+    assert convert_rows(asked(data)).written == 1
+    assert '"query": "a", "query": "c"' in read("out.left.jsonl")[0]["text"]

@@ -152,3 +152,13 @@ def test_no_row_is_lost(content: list[bytes], name: str, stage: str) -> None:
             assert one["why"]
             whole = one.get("row") == entry.row if entry.row is not None else ("text" in one or "base64" in one)
             assert whole
+
+
+def test_a_key_twice_is_left_out_since_nobody_knows_which_holds() -> None:
+    line = '{"query": "a", "response": "b", "response": "c"}'
+    Path("a.jsonl").write_text(f'{line}\n{{"query": "d", "response": "e"}}\n')
+    (one,) = mend_files(check_dataset(["a.jsonl"]), Path("out.jsonl"))
+    assert one.kept == 1
+    left = json.loads(Path("out.left.jsonl").read_text())
+    assert left["why"].startswith("a key stands twice")
+    assert left["text"] == line, "both are there for whoever mends it"

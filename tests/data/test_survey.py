@@ -61,6 +61,11 @@ def test_good_rows_have_nothing() -> None:
         ),
         (chat(0, images=["absent.png"]), "picture", "the image absent.png does not exist"),
         (chat(0, images=["broken.png"]), "picture", "the image broken.png cannot be read"),
+        (chat(0, images=["cut.jpg"]), "picture", "the image cut.jpg cannot be read"),
+        (chat(0, videos=["absent.mp4"]), "picture", "the video absent.mp4 does not exist"),
+        (chat(0, videos=[["ok.png", "absent.png"]]), "picture", "the video absent.png does not exist"),
+        (chat(0, audios=["https://a.org/b.wav", "absent.wav"]), "picture", "the audio absent.wav does not exist"),
+        (chat(0, {"role": "user", "content": "<video><video>"}, ASSISTANT, videos=["ok.png"]), "picture", "2 <video>"),
         (chat(0, {"role": "user", "content": "<image><image>"}, ASSISTANT, images=["ok.png"]), "picture", "2 <image>"),
         (chat(0, {"role": "user", "content": "<image>"}, ASSISTANT, images=["ok.png"] * 2), "order", "1 <image> and 2"),
         (chat(0, {"role": "user", "content": "<image>?"}, ASSISTANT), "order", "no image: it is learned as a word"),
@@ -73,8 +78,11 @@ def test_good_rows_have_nothing() -> None:
     ],
 )
 def test_what_is_found_in_a_row(row: dict[str, Any], kind: str, said: str) -> None:
-    pytest.importorskip("PIL.Image").new("RGB", (9, 9)).save("ok.png")
-    Path("broken.png").write_bytes(Path("ok.png").read_bytes()[:50])
+    picture = pytest.importorskip("PIL.Image").effect_noise((64, 64), 50)
+    picture.save("ok.png")
+    picture.save("whole.jpg")
+    Path("broken.png").write_bytes(Path("ok.png").read_bytes()[:1000])
+    Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:900])
     done = checked(*[chat(number) for number in range(1, 10)], row, stage="sft")
     one = next(one for one in done.findings.all() if one.kind == kind)
     assert said in one.problem
@@ -244,3 +252,76 @@ def test_no_row_stops_a_check(rows: list[dict[str, Any]], stage: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = check_dataset([str(make_rows(Path(folder, "a.jsonl"), *rows))], stage=stage)
         assert done.rows == len(rows)
+
+
+def test_a_key_twice_in_an_object_stops_ms_swift() -> None:
+    rows = [chat(number, id=number) for number in range(30)]
+    make_rows(Path("a.jsonl"), *rows)
+    lines = Path("a.jsonl").read_text().splitlines()
+    lines[3] = lines[3].replace('"id"', '"messages": [], "id"')
+    lines[7] = lines[7].replace('"content": "Hello"', '"content": "a", "content": "Hello"')
+    Path("a.jsonl").write_text("\n".join(lines))
+    done = check_dataset(["a.jsonl"])
+    one = only(done)
+    assert one.problem == 'a key stands twice in an object: "messages". ms-swift stops at such a row'
+    assert (one.kind, one.places, done.bad) == ("unreadable", [("a.jsonl", 4), ("a.jsonl", 8)], 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"instruction": "a", "input": "", "output": ""}], 'the answer in "output" is empty'),
+        ([{"query": "a", "response": None}], 'the answer in "response" is empty'),
+        ([{"query": "", "response": "a"}], 'the question in "query" is empty'),
+    ],
+)
+def test_an_empty_column_is_found_as_an_empty_turn_is(rows: list[dict[str, Any]], said: str) -> None:
+    good = [{name: f"{name} {number}" for name in rows[0]} for number in range(3)]
+    done = checked(*good, *rows, stage="sft")
+    assert (only(done).problem, only(done).places, done.bad) == (said, [("a.jsonl", 4)], 1)
+
+
+def test_what_is_no_empty_column() -> None:
+    Path("a.png").touch()
+    rows = [
+        {"instruction": "", "input": "a", "output": "b"},
+        {"instruction": "", "input": "", "output": "b", "images": ["https://a.org/b.png"]},
+    ]
+    assert checked(*rows, stage="sft").bad == 0
+    assert checked({"query": "", "response": "a"}, stage="pt").bad == 0, "nothing asks there"
+
+
+def test_turns_named_by_who_speaks() -> None:
+    rows = [{"conversation": [{"human": f"q{number}", "gpt": f"a{number}"}]} for number in range(3)]
+    done = checked(*rows)
+    assert (done.stage, done.bad) == ("sft", 0)
+
+
+def test_a_row_is_counted_once_though_two_things_are_wrong() -> None:
+    done = checked(chat(0), {}, chat(2), stage="sft")
+    assert (done.bad, [one.count for one in done.errors]) == (1, [1])
+
+
+@pytest.mark.parametrize(
+    ("row", "stage"),
+    [
+        ({"anchor": "a", "positive": "b", "negative": "c"}, "embedding"),
+        ({"messages": [USER], "label": 2}, "seq_cls"),
+        ({"messages": [USER], "solution": "2"}, "grpo"),
+        ({"messages": [USER, ASSISTANT], "label": True}, "kto"),
+    ],
+)
+def test_the_stage_that_rows_are_judged_for(row: dict[str, Any], stage: str) -> None:
+    assert checked(row).stage == stage
+
+
+def test_a_column_of_bad_rows_is_not_told_as_unused() -> None:
+    done = checked({"anchor": "a", "positive": "b", "negative": "c"})
+    assert {one.kind for one in done.findings.all()} == {"row"}
+
+
+def test_an_empty_name_is_not_the_whole_folder() -> None:
+    make_rows(Path("a.jsonl"), chat(0))
+    with pytest.raises(TunekitError, match="is empty") as raised:
+        check_dataset([""])
+    assert raised.value.code == Exit.DATA

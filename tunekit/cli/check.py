@@ -35,13 +35,14 @@ def check_command(
     folder.
     """
     from tunekit.cli.show.check import show_check
+    from tunekit.cli.show.conversion import ConversionBar
     from tunekit.data.mend import mend_files
     from tunekit.data.normal import target_named
     from tunekit.data.survey import check_dataset
     from tunekit.runs.long import long_rows
 
-    done = check_dataset(files, validation or (), target_named(stage) if stage else "")
-    readable = [str(one.file.path) for one in done.files if not one.file.problems and not one.file.empty]
-    lengths = long_rows(done.stage, model, readable, max_length, done.columns) if model and readable else None
+    with ConversionBar() as bar:
+        done = check_dataset(files, validation or (), target_named(stage) if stage else "", bar.move)
+        lengths = long_rows(done, model, max_length, bar.move) if model else None
     written = mend_files(done, fix) if fix else None
     raise typer.Exit(show_check(done, lengths, written, as_json=as_json))

@@ -87,9 +87,17 @@ def augment_command(
 
 
 def convert_command(
-    files: Annotated[list[Path], typer.Argument(help="Files of rows, of any kind and shape.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Files or folders of rows, of any kind and shape, or names.", show_default=False
+        ),
+    ],
     to: Annotated[str, option(WHERE, "A stage, such as dpo, or seq_cls, embedding, reranker.", "--to")],
     out: Annotated[Path, option(WHERE, "The new file, .jsonl.", "--out")],
+    registry: Annotated[
+        str, option(WHICH, "A table of datasets by name. Default: datasets.toml here.", "--registry")
+    ] = "",
     columns: Annotated[str, option(WHICH, "Which column is which: prompt=instruction,response=reply.", "--map")] = "",
     image_root: Annotated[str, option(WHICH, "Where relative paths of pictures begin.", "--image-root")] = "",
     data_ratio: Annotated[float, option(WHICH, "Of each file this share, evenly spread: 0.5.", "--data-ratio")] = 1.0,
@@ -105,11 +113,13 @@ def convert_command(
     """
     from tunekit.cli.show.conversion import ConversionBar, show_conversion
     from tunekit.data.convert import Conversion, convert_rows
+    from tunekit.data.described import files_named
     from tunekit.data.normal import columns_named, target_named
-    from tunekit.data.survey import paths_of_rows
 
+    described = dict(files_named(files, registry))
     asked = Conversion(
-        files=tuple(path for file in files for path in paths_of_rows(str(file))),
+        files=tuple(described),
+        described=described,
         out=out,
         target=target_named(to),
         columns=columns_named(columns),

@@ -23,6 +23,7 @@ from tunekit.data.rows import (
     ROLES,
     SPEAKERS,
     SYSTEM,
+    USERS,
     messages_in,
 )
 from tunekit.stages import STAGES, TASKS
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 ASKING = (*QUESTION, *SYSTEM, *MEDIA, "history")
 """Columns that stand before an answer."""
+
+NOTHING: tuple[Any, ...] = (None, "", [])
+"""What stands in a column that is empty."""
 
 SPOKEN = ("assistant", "gpt", "bot")
 """Roles of the model's own words."""
@@ -96,6 +100,8 @@ def _plain_columns_problem(row: dict[str, Any], shape: Shape, name: str) -> str 
     if shape.asked and known.isdisjoint(ASKING):
         empty = f"{name} would learn to answer an empty one" if shape.answered else f"{name} has nothing to ask"
         return f"there is no question among {columns}: {empty}"
+    if nothing := _empty_column(row, shape):
+        return nothing
     if {"instruction", "input"} <= row.keys():
         return None
     asked = _vying(row, QUESTION) if shape.asked else ""
@@ -108,6 +114,16 @@ def _plain_columns_problem(row: dict[str, Any], shape: Shape, name: str) -> str 
     )
 
 
+def _empty_column(row: dict[str, Any], shape: Shape) -> str | None:
+    """The problem of a row whose question or answer has a column, and nothing in it."""
+    for names, wanted, what in ((ANSWER, shape.answered, "answer"), (QUESTION, shape.asked, "question")):
+        found = [column for column in row if column.lower() in names]
+        seen = what == "question" and any(row.get(medium) for medium in (*MEDIA, "history"))
+        if wanted and found and not seen and all(row[column] in NOTHING for column in found):
+            return f'the {what} in "{found[0]}" is empty'
+    return None
+
+
 def _vying(row: dict[str, Any], names: tuple[str, ...]) -> str:
     """Columns that ms-swift would give one name, so that it gives it to none; the name itself goes before all."""
     found = [column for column in row if column.lower() in names]
@@ -117,8 +133,8 @@ def _vying(row: dict[str, Any], names: tuple[str, ...]) -> str:
 def _message_problem(message: Any) -> str | None:
     if not isinstance(message, dict):
         return "must be an object with role and content"
-    if {"user", "assistant"} <= message.keys():  # one turn of each in an object, as ShareGPT files have it
-        return None
+    if not message.keys() & {"role", "content"} and all(not message.keys().isdisjoint(of) for of in (USERS, SPOKEN)):
+        return None  # one turn of each in an object, as ShareGPT files have it
     role = next((message[key] for key in ROLES if message.get(key)), None)
     if role is None:
         return "has no role"
@@ -146,6 +162,8 @@ def _pair_problem(row: dict[str, Any], name: str) -> str | None:
     rejected = next((row[key] for key in REJECTED[:2] if row.get(key)), None)
     if rejected is None:
         if {"chosen", "rejected"} <= row.keys():
+            if not isinstance(row["chosen"], str) or not isinstance(row["rejected"], str):
+                return "ms-swift does not read answers as they stand here: tunekit data convert makes its rows of them"
             return (
                 "chosen and rejected are not ms-swift's columns: map them with "
                 '--columns \'{"chosen": "response", "rejected": "rejected_response"}\''

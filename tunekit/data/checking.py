@@ -12,17 +12,23 @@ from itertools import chain
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 
+from tunekit.data.entry import DOUBLED, doubled_key
 from tunekit.data.files import shown
-from tunekit.data.findings import COLUMN, FORM, PICTURE, ROW, UNREADABLE, Findings
+from tunekit.data.findings import BAD, COLUMN, FORM, ROW, UNREADABLE, Findings
 from tunekit.data.judge import NAMES, NO_CONVERSATION, Judge, row_encoder
 from tunekit.data.read import HEAD, LINES, RowFile, json_lines
 from tunekit.data.rows import ANSWER, MEDIA, MESSAGES, QUESTION, REJECTED, SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from tunekit.data.entry import Entry
+
+    Watch = Callable[[int, int, int], None]
+
+WATCH_EVERY = 2000
+"""Rows between two reports of progress."""
 
 PART = 16 * 2**20
 """Bytes of JSON lines that a process checks at once."""
@@ -42,9 +48,6 @@ SETS = 1000
 USED = frozenset((*MESSAGES, *MEDIA, *REJECTED, *SYSTEM, "history", "tools", "objects", "label", "channel", "margin"))
 """Columns that ms-swift 4.6 uses beside questions and answers (dataset/preprocessor/core.py, standard_keys)."""
 
-BAD = frozenset((UNREADABLE, FORM, ROW, PICTURE))
-"""Kinds of findings with which a row is not trained on as it stands."""
-
 BESIDE = frozenset(("positive_messages", "negative_messages", "chat_template_kwargs", "teacher_prompt", "instruction"))
 
 
@@ -56,7 +59,7 @@ class FileCheck:
         rows: that there are, readable or not.
         bad: rows that are left out, or stop the training.
         turns: of all conversations in ``messages``.
-        columns: sets of columns, with how many rows have each and the first of these.
+        columns: sets of columns, with how many rows have each, the first of these, and how many are bad.
         hashes, numbers: of each row that was read, what it says, and where it stands.
     """
 
@@ -74,16 +77,20 @@ class FileCheck:
         """Add the next part of the file."""
         self.findings.take(part.findings, self.lines)
         self.rows, self.bad, self.turns = self.rows + part.rows, self.bad + part.bad, self.turns + part.turns
-        for names, (count, first) in part.columns.items():
-            known = self.columns.setdefault(names, [0, first + self.lines])
+        for names, (count, first, bad) in part.columns.items():
+            known = self.columns.setdefault(names, [0, first + self.lines, 0])
             known[0] += count
+            known[2] += bad
         self.hashes += part.hashes
         self.numbers.extend([number + self.lines for number in part.numbers])
         self.lines += part.lines
 
 
-def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileCheck:
-    """Look at every row of a file. Raises TunekitError where it cannot be opened."""
+def check_file(file: RowFile, judge: Judge, workers: int | None = None, watch: Watch = lambda *_: None) -> FileCheck:
+    """Look at every row of a file; `watch` gets bytes that were read, bytes of the file (0: not known), and rows.
+
+    Raises TunekitError where it cannot be opened.
+    """
     check = FileCheck(file)
     for problem in file.problems:
         check.findings.add(FORM, problem, str(file.path))
@@ -91,14 +98,22 @@ def check_file(file: RowFile, judge: Judge, workers: int | None = None) -> FileC
     size = file.path.stat().st_size
     plain = file.kind == LINES and not file.packed and file.encoding in ("utf-8", "utf-8-sig")
     if plain and processes > 1 and size >= SHARED_OUT:
-        for part in _parts(file, judge, size, processes):
+        for number, part in enumerate(_parts(file, judge, size, processes), 1):
             check.take(part)
+            watch(number * PART, size, check.rows)
     else:
-        look_through(check, file.entries(), judge)
+        look_through(check, _watched(file.entries(), watch), judge)
     if not check.rows:
         check.findings.add(UNREADABLE, "there is no row in it", str(file.path))
     _told_of_all(check, judge)
     return check
+
+
+def _watched(entries: Iterable[Entry], watch: Watch) -> Iterator[Entry]:
+    for rows, entry in enumerate(entries):
+        if rows % WATCH_EVERY == WATCH_EVERY - 1:
+            watch(0, 0, rows)
+        yield entry
 
 
 def _parts(file: RowFile, judge: Judge, size: int, processes: int) -> Iterator[FileCheck]:
@@ -162,16 +177,22 @@ def look_through(check: FileCheck, entries: Iterable[Entry], judge: Judge) -> No
             if known is not None:
                 known[0] += 1
             elif len(columns) < SETS:
-                columns[names] = [1, number]
+                columns[names] = [1, number, 0]
             turns = row.get("messages")
             if type(turns) is list:
                 check.turns += len(turns)
-            blob = encode(_bare(row))
+            bare = _bare(row)
+            blob = encode(bare)
             note(hash(blob))
             place(number)
             said += judge.of_text(blob)
+            if twice := doubled_key(entry.raw, blob if bare is row else blob + encode(_names(row))):
+                said = [(UNREADABLE, DOUBLED, twice)]
         if said:
-            check.bad += any(kind in BAD for kind, _, _ in said)
+            bad = any(kind in BAD for kind, _, _ in said)
+            check.bad += bad
+            if bad and row is not None and names in columns:
+                columns[names][2] += 1
             for kind, group, problem in said:
                 findings.add(kind, problem, file, number, group)
 
@@ -181,15 +202,21 @@ def _bare(row: dict[str, Any]) -> dict[str, Any]:
     return row if NAMES.isdisjoint(row) else {name: value for name, value in row.items() if name not in NAMES}
 
 
+def _names(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row what `_bare` leaves out."""
+    return {name: value for name, value in row.items() if name in NAMES}
+
+
 def _told_of_all(check: FileCheck, judge: Judge) -> None:
     """What is said of the columns of all rows together."""
     file = str(check.file.path)
     talks = {names: one for names, one in check.columns.items() if not set(MESSAGES).isdisjoint(names)}
     others = {names: one for names, one in check.columns.items() if names not in talks}
     if talks and others and not judge.conversations:
-        for count, first in others.values():
-            check.findings.add(ROW, NO_CONVERSATION, file, first, rows=count)
-            check.bad += count
+        for count, first, bad in others.values():
+            if count > bad:
+                check.findings.add(ROW, NO_CONVERSATION, file, first, rows=count - bad)
+                check.bad += count - bad
     for name, count in unused_columns(check, judge).items():
         problem = f'the column "{shown(name)}" is not used: {judge.name} does not see it'
         check.findings.add(COLUMN, problem, file, group=name, rows=count)
@@ -201,14 +228,14 @@ def unused_columns(check: FileCheck, judge: Judge) -> dict[str, int]:
     if shape is None or (not shape.answered and not shape.classed and not shape.near):
         return {}  # reward functions see all columns
     found: Counter[str] = Counter()
-    for names, (count, _) in check.columns.items():
+    for names, (count, _, bad) in check.columns.items():
         talks = not set(MESSAGES).isdisjoint(names) or "messages" in judge.columns.values()
         for name in names:
             lower = name.lower()
             read = lower in USED or lower in BESIDE or name in judge.columns or lower in NAMES
             if not read and (talks or lower not in (*QUESTION, *ANSWER)):
-                found[name] += count
-    return dict(found)
+                found[name] += count - bad
+    return {name: count for name, count in found.items() if count}
 
 
 def repeated_rows(checks: Sequence[FileCheck], order: Iterable[int]) -> dict[int, dict[int, tuple[int, int]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -10,18 +12,21 @@ import shutil
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from tunekit.data.entry import Entry
+from tunekit.data.described import roles_of_columns, row_as_described
+from tunekit.data.entry import Entry, doubled_key
 from tunekit.data.files import shown
 from tunekit.data.findings import ERROR, LEVELS
-from tunekit.data.judge import Judge
+from tunekit.data.judge import Judge, row_encoder
 from tunekit.data.mend import left_line
 from tunekit.data.normal import SHAPES_BY_NAME, NormalRow, columns_dropped, normal_row, stage_rows
 from tunekit.data.pictures import INLINE
 from tunekit.data.read import look_into
+from tunekit.data.registry import NamedDataset
 from tunekit.data.turns import ShapelessRow
 from tunekit.errors import Exit, TunekitError
 
@@ -41,6 +46,9 @@ WATCH_EVERY = 500
 MOST_REASONS, MOST_STRATA = 100, 1000
 """Reasons, and sources of rows, that are told apart."""
 
+NOT_DESCRIBED = NamedDataset("")
+"""A file of which no table says anything."""
+
 STRATA = ("source", "dataset", "dataset_name")
 """Columns that say where a row comes from: each value gives its share of a split, as each file does."""
 
@@ -57,6 +65,7 @@ class Conversion:
         most: rows of each file, at the most; the first ones, or `at_random` any.
         split: of what is written, the share that is kept for validation, 0 to 1.
         seed: the same one chooses the same rows.
+        described: what a table of datasets says of some of the files, which is stronger than what is said for all.
     """
 
     files: tuple[Path, ...]
@@ -69,6 +78,7 @@ class Conversion:
     at_random: bool = False
     split: float = 0.0
     seed: int = 42
+    described: Mapping[Path, NamedDataset] = field(default_factory=dict)
 
     def beside(self, word: str) -> Path:
         """The file that stands beside `out`: ``out.val.jsonl``."""
@@ -168,6 +178,7 @@ def _convert(asked: Conversion, watch: Watch) -> Converted:
     with _Out(asked) as out:
         read = _Reading(asked, out, done, sum(path.stat().st_size for path in asked.files), watch)
         for source in sources:
+            read.dataset = asked.described.get(source.path, NOT_DESCRIBED)
             strata = _Strata(asked, source)
             for rows, stratum in read.chosen(source):
                 aside = strata.takes(stratum)
@@ -208,11 +219,12 @@ class _Reading:
     def __init__(self, asked: Conversion, out: _Out, done: Converted, size: int, watch: Watch) -> None:
         self._asked, self._out, self._done, self._size, self._watch = asked, out, done, size, watch
         self._bytes, self._judge = 0, Judge(SHAPES_BY_NAME[asked.target], asked.target)
+        self.dataset = NOT_DESCRIBED
 
     def chosen(self, source: RowFile) -> Iterator[tuple[list[bytes], str]]:
         """The rows that are wanted of a file, as lines, those of one row together; and where each comes from."""
         rows = self._converted(source)
-        most = self._asked.most
+        most = self.dataset.samples or self._asked.most
         if most is None:
             yield from rows
         elif self._asked.at_random:
@@ -240,7 +252,7 @@ class _Reading:
                     yield [text.encode() for text in texts], stratum
 
     def _converted(self, source: RowFile) -> Iterator[tuple[list[bytes], str]]:
-        share = Share(self._asked.ratio, f"{self._asked.seed}:ratio:{source.path.name}")
+        share = Share(self.dataset.share or self._asked.ratio, f"{self._asked.seed}:ratio:{source.path.name}")
         for entry in source.entries():
             self._done.rows += 1
             self._bytes += len(entry.raw)
@@ -257,7 +269,11 @@ class _Reading:
     def _lines(self, entry: Entry) -> list[bytes]:
         if entry.row is None:
             raise ShapelessRow(entry.fault or "it cannot be read")
-        row = normal_row(entry.row, self._asked.columns)
+        if twice := doubled_key(entry.raw, row_encoder()(entry.row)):
+            entry.row = None  # it is one of several: what is left is the line
+            raise ShapelessRow(twice)
+        columns = {**roles_of_columns(self.dataset), **self._asked.columns}
+        row = normal_row(row_as_described(entry.row, self.dataset), columns)
         for kind, values in row.media.items():
             row.media[kind] = [self._medium(value) for value in values]
         made = stage_rows(row, self._asked.target)
@@ -282,7 +298,7 @@ class _Reading:
             value = value.get("path") or value.get("url")
         if isinstance(value, (bytes, bytearray)):
             return self._out.picture(bytes(value))
-        root = self._asked.image_root
+        root = self.dataset.images or self._asked.image_root
         if not isinstance(value, str) or not root or INLINE.match(value):
             return value
         return value if Path(value).is_absolute() else str(Path(root) / value)
@@ -320,6 +336,7 @@ class _Out:
 
     def __init__(self, asked: Conversion) -> None:
         self._asked, self._mark = asked, os.urandom(4).hex()
+        self._sweep()
         self._files: dict[str, IO[bytes]] = {}
         self._stack = ExitStack()
         self._folder = self._hidden(asked.pictures)
@@ -374,7 +391,20 @@ class _Out:
             self._hidden(self._place(word)).replace(self._place(word))
 
     def _opened(self, word: str, mode: str) -> IO[bytes]:
-        return self._stack.enter_context(cast("IO[bytes]", self._hidden(self._place(word)).open(mode)))
+        file = self._stack.enter_context(cast("IO[bytes]", self._hidden(self._place(word)).open(mode)))
+        with contextlib.suppress(OSError):  # a disk that knows no locks
+            flock(file, LOCK_EX | LOCK_NB)
+        return file
+
+    def _sweep(self) -> None:
+        """Delete what a conversion to the same file has left that was killed: nobody holds its lock."""
+        for word in ("", "val", "left", "pool"):
+            name = self._place(word).name
+            for path in self._asked.out.parent.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}"):
+                with contextlib.suppress(OSError), path.open("r+b") as file:
+                    flock(file, LOCK_EX | LOCK_NB)
+                    path.unlink()
+                    shutil.rmtree(self._asked.pictures.with_name(f".{self._asked.pictures.name}{path.suffix}"), True)
 
     def _place(self, word: str) -> Path:
         return self._asked.beside(word) if word else self._asked.out

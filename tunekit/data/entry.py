@@ -35,12 +35,43 @@ class Entry:
     past: int = 0
 
 
+class DoubledKey(ValueError):  # noqa: N818 - named as what was found
+    """An object of JSON has a key twice; the message says which, in a line."""
+
+
+DOUBLED = "a key stands twice in an object"
+"""What all messages of `DoubledKey` begin with."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DoubledKey(f'{DOUBLED}: "{shown(twice, 40)}". ms-swift stops at such a row')
+    return made
+
+
+def doubled_key(raw: str | bytes, blob: bytes) -> str:
+    """What is said of a line of JSON with a key twice in an object; empty for all others.
+
+    `blob` is the row as JSON anew: where a key was lost, there are fewer quotation marks than in the line. That is ten
+    times as fast as looking at the keys.
+    """
+    if not isinstance(raw, bytes) or raw.count(b'"') <= blob.count(b'"'):
+        return ""
+    row, fault = row_of(raw.decode("utf-8", "replace"))
+    return fault if row is None and fault.startswith(DOUBLED) else ""
+
+
 def row_of(text: str) -> tuple[dict[str, Any] | None, str]:
     """The object in a text of JSON, and what is wrong: with None why it is none, else why ms-swift cannot read it."""
     fault = ""
     try:
-        row = parse_json(text)
-    except ValueError as error:
+        row = json.loads(text, object_pairs_hook=_object)
+    except DoubledKey as error:
+        return None, str(error)
+    except (ValueError, RecursionError, MemoryError) as error:
         row, fault = _mended(text)
         if row is None:
             return None, not_json(error)

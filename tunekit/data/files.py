@@ -89,6 +89,6 @@ def _meant(path: Path) -> str:
     folder = path.parent
     near: list[str] = []
     with contextlib.suppress(OSError, ValueError):
-        near = closest(path.name, [item.name for item in folder.iterdir()])
+        near = closest(path.name, [item.name for item in folder.iterdir() if item.name != path.name])
     meant = f"did you mean {' or '.join(str(folder / item) for item in near)}?"
     return meant if near else "give a file, or a hub id as organisation/name"

@@ -17,6 +17,9 @@ LEVELS = {
 }
 """Kinds of findings, in the order in which they are told. An error is what is not trained on, or stops the training."""
 
+BAD = frozenset(kind for kind, level in LEVELS.items() if level == ERROR)
+"""Kinds of findings with which a row is not trained on as it stands."""
+
 PLACES = 5
 """Rows of a finding that are named."""
 

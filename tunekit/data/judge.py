@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import row_problem
 from tunekit.data.columns import renamed_row
-from tunekit.data.findings import DAMAGED, FORM, KEY, ORDER, PICTURE, ROW, UNREADABLE
-from tunekit.data.pictures import MARK, absent_picture, marks_in, marks_problem, pictures_of, seen_file, sees_pictures
+from tunekit.data.findings import BAD, DAMAGED, FORM, KEY, ORDER, PICTURE, ROW, UNREADABLE
+from tunekit.data.pictures import MARK, marks_in, marks_problem, picture_problem, pictures_of, seen_file, sees_pictures
 from tunekit.data.rows import ANSWER, ASSISTANTS, MESSAGES, QUESTION, ROLES, ROW_LISTS, SYSTEM, USERS, conversation_of
 from tunekit.data.suspicious import damage_in, secret_in
 from tunekit.files import path_of
@@ -58,6 +58,10 @@ class Judge:
             row = renamed_row(row, self.columns)
         return [*found, *self._of_row(row)]
 
+    def refuses(self, entry: Entry) -> bool:
+        """Whether what stands at a place is not trained on as it is."""
+        return any(kind in BAD for kind, _, _ in self.of_entry(entry))
+
     def of_made(self, row: dict[str, Any]) -> list[Said]:
         """What is wrong with a row that was made for the stage: its columns are ms-swift's already."""
         return list(self._of_row(row))
@@ -90,7 +94,9 @@ class Judge:
         if problem:
             yield (PICTURE, "marks", problem) if problem == marks_problem(row) else (ROW, _alike(problem), problem)
             return
-        if sees_pictures(row):
+        if absent := picture_problem(row):
+            yield PICTURE, f"absent {absent.split()[1]}", absent
+        elif sees_pictures(row):
             yield from _of_pictures(row)
         elif marks_in(row):
             yield ORDER, "no picture", f"{MARK} stands in the text and there is no image: it is learned as a word"
@@ -123,10 +129,6 @@ def _alike(problem: str) -> str:
 
 
 def _of_pictures(row: dict[str, Any]) -> Iterator[Said]:
-    absent = absent_picture(row)
-    if absent:
-        yield PICTURE, "absent", f"the image {absent[:200]} does not exist: another row would stand in for it"
-        return
     for picture in pictures_of(row):
         path: Any = picture.get("path") if isinstance(picture, dict) and not picture.get("bytes") else picture
         file = seen_file(path.strip()) if isinstance(path, str) and path else None
@@ -148,7 +150,8 @@ def unreadable_picture(path: str) -> str:
         return "" if path_of(path).stat().st_size else "it is empty"
     try:
         with Image.open(path) as picture:
-            picture.verify()
+            picture.draft(None, (64, 64))  # of a JPEG all of the file, at a fraction of the time
+            picture.load()  # `verify` reads the head alone of most kinds
     except UnidentifiedImageError:
         return "it is no picture that Pillow knows"
     except Exception as error:  # noqa: BLE001 - its readers raise what they like: SyntaxError for a broken PNG

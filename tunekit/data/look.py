@@ -19,7 +19,7 @@ from tunekit.data.files import LONGEST, ROWS, NotHere, local_file
 from tunekit.data.parquet import parquet_shape
 from tunekit.data.pictures import SAYING, marks_in, picture_problem, pictures_of, sees_pictures
 from tunekit.data.read import LINES, TEXT, RowFile, line_entry, look_into
-from tunekit.data.rows import ANSWER, ASSISTANTS, CALLS, MESSAGES, RESULTS, ROLES, USERS, conversation_of
+from tunekit.data.rows import ANSWER, ASSISTANTS, CALLS, MEDIA, MESSAGES, RESULTS, ROLES, USERS, conversation_of
 from tunekit.data.sound import refuse_problems, sound_row
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
@@ -76,6 +76,7 @@ class Survey:
         labels: the kinds of label, as truth values.
         answers: those with an answer, and `thinks` those whose answer thinks.
         tools: those with tools, calls or results.
+        media: those with pictures, videos or sounds.
         pictures: those with pictures, and `fewer` those that place some of theirs and not all.
         unasked: those whose conversation has no question.
         classes: the largest number of a class.
@@ -91,6 +92,7 @@ class Survey:
     answers: int = 0
     thinks: int = 0
     tools: int = 0
+    media: int = 0
     pictures: int = 0
     fewer: int = 0
     unasked: int = 0
@@ -188,7 +190,9 @@ def _look(
         row = renamed_row(found, columns)
         look.looked += 1
         pictured = sees_pictures(row)
-        _judge(look, line, row, shape, stage, task, here[1] if pictured else None)
+        shows = pictured or any(row.get(column) for column in MEDIA)
+        _judge(look, line, row, shape, stage, task, here[1] if shows and look.media < PICTURES else None)
+        look.media += shows
         look.pictures += pictured
         look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
         _tally(look, row, pictured=pictured)
@@ -201,10 +205,10 @@ def _look(
 def _judge(
     look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, root: str | None
 ) -> None:
-    """Judge a row; `root` is where its pictures lie, None where it has none."""
+    """Judge a row; `root` is where its pictures lie, None where they are not looked for."""
     problem = row_problem(row, shape, task or stage.name) if shape else None
     absent = None
-    if problem is None and root is not None and look.pictures < PICTURES:
+    if problem is None and root is not None:
         problem = absent = picture_problem(row, root)
     if problem is None:
         return
@@ -228,7 +232,7 @@ def _tally(look: Survey, row: dict[str, Any], *, pictured: bool) -> None:
         look.thinks += _thinks(answer)
         return
     look.unasked += not pictured and all(_role(turn) in SPOKEN for turn in turns)
-    if _role(turns[-1]) in ASSISTANTS or "assistant" in turns[-1]:
+    if _role(turns[-1]) in ASSISTANTS or not turns[-1].keys().isdisjoint(SPOKEN):
         look.answers += 1
         look.thinks += any(_thinks(turn.get(key)) for turn in turns for key in SAYING) or any(
             turn.get("reasoning_content") for turn in turns

@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.checking import BAD
-from tunekit.data.findings import FORM
+from tunekit.data.entry import Entry, doubled_key
+from tunekit.data.findings import BAD, FORM
 from tunekit.data.judge import row_encoder
 from tunekit.data.normal import normal_row, stage_rows
 from tunekit.data.read import LINES
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from tunekit.data.entry import Entry
     from tunekit.data.judge import Judge
 
 ENDING = ".jsonl"
@@ -114,8 +113,12 @@ def _place(kept: BinaryIO, left: BinaryIO, one: Mended, entry: Entry, judge: Jud
     if entry.row is None:
         _leave(left, one, entry, entry.fault)
         return
+    blob = row_encoder()(entry.row)
+    if twice := doubled_key(entry.raw, blob):
+        _leave(left, one, Entry(entry.number, raw=entry.raw), twice)
+        return
     said = judge.of_entry(entry)
-    said += judge.of_text(row_encoder()(entry.row)) if not said else []
+    said += judge.of_text(blob) if not said else []
     rows = [entry.row]
     why = next((problem for kind, _, problem in said if kind in BAD and kind != FORM), "")
     if why:

@@ -64,16 +64,20 @@ def target_named(word: str) -> str:
     return name
 
 
+def role_of_column(name: str) -> str:
+    """What a column of that name is, of `ROLES_OF_COLUMNS`; empty where the name says nothing."""
+    return name if name in ROLES_OF_COLUMNS else next((role for role, _ in RANKS.get(name, ())), "")
+
+
 def columns_named(text: str) -> dict[str, str]:
     """What ``--map prompt=instruction,response=output`` says. Raises TunekitError where it says nothing."""
     found: dict[str, str] = {}
-    known = {name: role for role, names in reversed([*ROLES_OF_COLUMNS.items()]) for name in names}
     for part in filter(None, text.split(",")):
         role, _, column = (word.strip() for word in part.partition("="))
-        if not column or role not in known:
+        if not column or not role_of_column(role):
             hint = f"prompt=COLUMN; it may be {', '.join(ROLES_OF_COLUMNS)}"
             raise TunekitError(f"--map {part}: {role or part} is nothing that a column can be", hint)
-        found[role if role in ROLES_OF_COLUMNS else known[role]] = column
+        found[role_of_column(role)] = column
     return found
 
 
@@ -257,7 +261,8 @@ def _conversation(cells: _Cells) -> Made:
 
 def _preferences(cells: _Cells) -> Made:
     asked = _asked(cells)
-    chosen, rejected = (_answer(cells, cells.take(role)) for role in ("chosen", "rejected"))
+    better = "chosen" if cells.has("chosen") else "response"  # as ms-swift's own rows call it
+    chosen, rejected = (_answer(cells, cells.take(role)) for role in (better, "rejected"))
     return _pair(asked, chosen, rejected)
 
 
@@ -374,6 +379,7 @@ READERS: tuple[tuple[str, Callable[[_Cells], bool], Callable[[_Cells], Made]], .
     ("conversation with near ones", lambda cells: cells.has("messages", "positive"), _near),
     ("conversation", lambda cells: cells.has("messages"), _conversation),
     ("preferences", lambda cells: cells.has("chosen", "rejected"), _preferences),
+    ("preferences", lambda cells: cells.has("response", "rejected"), _preferences),
     ("texts near a text", lambda cells: cells.has("positive") and (cells.has("anchor") or cells.has("prompt")), _near),
     ("question and answer", lambda cells: cells.has("prompt"), _question_and_answer),
     ("text", lambda cells: cells.has("text"), _plain),

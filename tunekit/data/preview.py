@@ -91,7 +91,9 @@ def preview_row(question: Question, name: str, number: int, max_length: int | No
     check_tokenizer(question.folder)
     answer = _ask(question, entry, where, max_length)
     if "unknown" in answer:
-        raise TunekitError(f"{where}: {answer['unknown']}", "tunekit data check says more", Exit.DATA)
+        problem = str(answer["unknown"])
+        hint = "--agent_template hermes, or another" if "agent_template" in problem else "tunekit data check says more"
+        raise TunekitError(f"{where}: {problem}", hint, Exit.DATA)
     texts = tuple(Rendered(text["name"], tuple(Piece(*piece) for piece in text["pieces"])) for text in answer["texts"])
     return Preview(source.path, source.unit, entry.number, texts, tuple(Picture(*one) for one in answer["pictures"]))
 

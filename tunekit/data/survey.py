@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from tunekit.data.checking import Watch
     from tunekit.stages import Shape
 
 SAMPLE = 200
@@ -96,6 +97,8 @@ class DatasetCheck:
 
 def paths_of_rows(name: str) -> list[Path]:
     """The files that a name means: one, or those of a folder. Raises TunekitError, exit code 4, where there is none."""
+    if not name.strip():
+        raise TunekitError("the name of a file of rows is empty", "a variable of the shell may be", Exit.DATA)
     path = path_of(name, Exit.DATA)
     if path.is_dir():
         found = files_in(path)
@@ -110,7 +113,9 @@ def paths_of_rows(name: str) -> list[Path]:
     )
 
 
-def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: str = "") -> DatasetCheck:
+def check_dataset(
+    names: Sequence[str], validation: Sequence[str] = (), stage: str = "", watch: Watch = lambda *_: None
+) -> DatasetCheck:
     """Look at every row of files, of which `validation` are for validation; rows are judged as the stage's.
 
     Raises TunekitError, exit code 4, where a file cannot be opened.
@@ -121,14 +126,15 @@ def check_dataset(names: Sequence[str], validation: Sequence[str] = (), stage: s
     files = [look_into(path) for path in paths]
     rows = [one.row for file in files for one in islice(file.entries(), SAMPLE) if one.row is not None][: 2 * SAMPLE]
     suits = stages_for(rows)
-    judged = stage or (PAIRED if _are_pairs(rows) else next(iter(stages_for(rows, bad=0.5)), USUAL))
+    usual = (*stages_for(rows, bad=0.5), *_made_into(rows), USUAL)
+    judged = stage or (PAIRED if _are_pairs(rows) else usual[0])
     shape, found = SHAPES_BY_NAME[judged], Findings()
     try:
         columns = suggested_columns(rows, shape)
     except OtherShape as error:
         columns = {}
         found.add(FORM, f"{error}: tunekit data convert makes rows of {judged} of them", str(paths[0]))
-    checks = [check_file(file, Judge(shape, judged, columns)) for file in files]
+    checks = [check_file(file, Judge(shape, judged, columns), watch=watch) for file in files]
     apart = {number for number, path in enumerate(paths) if path in held or (not held and _is_validation(path))}
     apart = apart if len(apart) < len(paths) else set()
     done = DatasetCheck(judged, not stage, suits, shape_in_words(rows), columns, checks, frozenset(apart))
@@ -158,11 +164,15 @@ def _tell_repeated(done: DatasetCheck) -> None:
 
 def stages_for(rows: Sequence[Mapping[str, Any]], bad: float = TOO_MANY) -> list[str]:
     """The stages and tasks that rows are fit for, but for a share of them; the most demanding first."""
-    stages = sorted((one for one in STAGES.values() if one.suggested), key=attrgetter("suggested"))
+    stages = sorted(
+        (one for one in STAGES.values() if one.suggested), key=lambda one: (not one.rows.answered, one.suggested)
+    )
     labelled = any("label" in row for row in rows)
     near = any("positive_messages" in row or "negative_messages" in row for row in rows)
     tasks = [(name, shape) for name, shape in TASKS.items() if shape and (near if shape.near else labelled)]
-    known = [*((one.name, one.rows) for one in stages), *tasks]
+    answered = sum(one.rows.answered for one in stages)
+    known = [(one.name, one.rows) for one in stages]
+    known[answered:answered] = tasks  # a question alone is good for less than one with its class
     return [name for name, shape in known if _suits(rows, shape, bad)] if rows else []
 
 
@@ -173,6 +183,15 @@ def _suits(rows: Sequence[Mapping[str, Any]], shape: Shape, share: float) -> boo
         return False
     bad = sum(row_problem(renamed_row(row, columns), shape, "it") is not None for row in rows)
     return bad <= share * len(rows)
+
+
+def _made_into(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The task that rows can be converted to which hold texts near a text, in whatever columns."""
+    for row in rows[:1]:
+        with contextlib.suppress(*SHAPELESS):
+            near = normal_row(row)
+            return [name for name, shape in TASKS.items() if shape and shape.near and (near.positive or near.negative)]
+    return []
 
 
 def _are_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -38,9 +38,9 @@ def _show(done: DatasetCheck, lengths: LongRows | None, *, fixed: bool) -> None:
     parts += [f"{len(done.files)} files"] if len(done.files) > 1 else []
     parts += [done.shape] if done.shape else []
     parts += [f"{turns / done.rows:.1f} turns"] if turns and done.rows else []
-    if lengths and lengths.measured:
-        tokens = lengths.measured.lengths
-        parts.append(f"{tokens.median:,.0f} tokens (p95 {tokens.p95:,}, longest {tokens.longest:,})")
+    if lengths and lengths.tokens:
+        below = f"half below {lengths.below(0.5):,} tokens, 95 % below {lengths.below(0.95):,}"
+        parts.append(f"{below}, longest {lengths.tokens[-1]:,}")
     say(f"  {' · '.join(parts)}")
     show_line("Stage", _stage(done))
     if done.columns:
@@ -48,16 +48,13 @@ def _show(done: DatasetCheck, lengths: LongRows | None, *, fixed: bool) -> None:
         show_line("Columns", f"ms-swift gets {renamed}: tunekit passes --columns by itself")
     for finding in done.findings.all():
         show_line(finding.level, finding_in_words(finding, done), COLOURS[finding.level])
-    too_long = long_in_words(lengths)
-    if too_long:
-        show_line(WARNING, too_long, COLOURS[WARNING])
-    if lengths and lengths.measured is None:
+    if lengths and not lengths.tokens:
         show_line(NOTE, f"tokens were not counted: {lengths.why}")
     if done.rows and done.too_many:
         show_line(ERROR, f"{done.bad:,} of {done.rows:,} rows will not do: tunekit starts no run with so many", "red")
     if done.errors and not fixed:
         show_line("Fix", "--fix OUT.jsonl writes the rows that will do, or can be mended, there, and the others beside")
-    if not len(done.findings) and not too_long:
+    if not len(done.findings):
         show_line("ok", "nothing is wrong with them", "green")
 
 
@@ -79,26 +76,15 @@ def finding_in_words(finding: Finding, done: DatasetCheck) -> str:
     units = {str(one.file.path): one.file.unit for one in done.files}
     named = [(file, number) for file, number in finding.places if number]
     if not named:
-        return f"{f'{finding.places[0][0]}: ' if several else ''}{rows}{finding.problem}"
-    unit = units.get(named[0][0], "row")
-    places = ", ".join(f"{file}:{number}" if several else f"{number:,}" for file, number in named)
-    more = ", …" if finding.count > len(named) else ""
-    plural = "" if len(named) == 1 and not more else "s"
-    return f"{rows}{finding.problem} ({unit}{plural} {places}{more})"
-
-
-def long_in_words(lengths: LongRows | None) -> str:
-    """How many rows are too long, and what becomes of them; empty where none are, or it is not known."""
-    if lengths is None or lengths.measured is None:
-        return ""
-    found = lengths.measured
-    if not found.max_length or found.lengths.longest <= found.max_length:
-        return ""
-    seen = len(found.lengths.rows) + found.lengths.unusable
-    of = f"of {seen:,} rows" if seen >= found.lengths.total else f"of a sample of {seen:,} rows"
-    some = f"{found.over:,} {of} are" if found.over else "a few rows are"
-    what = "drops them" if found.dropped else "cuts them"
-    return f"{some} longer than --max_length {found.max_length:,}: ms-swift {what}"
+        files = ", ".join(dict.fromkeys(file for file, _ in finding.places))
+        return f"{f'{files}: ' if several else ''}{rows}{finding.problem}"
+    places = []
+    for file in dict.fromkeys(file for file, _ in named):
+        numbers = [f"{number:,}" for of, number in named if of == file]
+        more = ["…"] if len(named) < finding.count and file == named[-1][0] else []
+        unit = f"{units.get(file, 'row')}{'s' if len(numbers) + len(more) > 1 else ''}"
+        places.append(f"{f'{file} ' if several else ''}{unit} {', '.join(numbers + more)}")
+    return f"{rows}{finding.problem} ({'; '.join(places)})"
 
 
 def _show_written(one: Mended) -> None:

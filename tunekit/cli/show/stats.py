@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 from tunekit.cli.show.lines import print_document, print_table
@@ -30,7 +31,8 @@ def print_stats(found: DatasetStats, *, as_json: bool, picture: Path | None = No
     rows, lengths = found.rows, found.rows.lengths
     print(f"{', '.join(lengths.names)} · {found.plan.model.named} · {found.plan.stage.name}")
     print(f"{_some(found)}\n")
-    print_table([[_bounds(part.above, part.most), _bar(part.rows, found), ""] for part in found.bins()])
+    bins = dropwhile(lambda part: not part.rows, found.bins())
+    print_table([[_bounds(part.above, part.most), _bar(part.rows, found), ""] for part in bins])
     print()
     facts = [
         [
