@@ -157,7 +157,8 @@ def test_ms_swift_reads_each_dataset_by_its_own_columns(plan, monkeypatch, tmp_p
     from swift.dataset import load_dataset, register_dataset_info
 
     write("a.jsonl", {"ask": "Hi", "reply": "Hello"})
-    write("b.jsonl", {"talk": [{"who": "client", "says": "Hi"}, {"who": "robot", "says": "Hello"}]})
+    talk = {"talk": [{"who": "client", "says": "Hi"}, {"who": "robot", "says": "Hello"}]}
+    write("b.jsonl", talk, talk)  # one alone could be an object that holds rows
     Path("datasets.toml").write_text(
         '[a]\npath = "a.jsonl"\ncolumns = {prompt = "ask", response = "reply"}\n'
         '[b]\npath = "b.jsonl"\ncolumns = {messages = "talk"}\n'
@@ -170,4 +171,4 @@ def test_ms_swift_reads_each_dataset_by_its_own_columns(plan, monkeypatch, tmp_p
     table, _ = load_dataset(settings["dataset"])
     assert [[(turn["role"], turn["content"]) for turn in row["messages"]] for row in table] == [
         [("user", "Hi"), ("assistant", "Hello")]
-    ] * 2
+    ] * 3
