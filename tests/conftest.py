@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.models.model import Model
     from tunekit.plan.plan import Plan
-    from tunekit.plan.settings import Layer, Value
+    from tunekit.plan.settings import Value
 
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "presets"
@@ -108,7 +108,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         overlays: Sequence[str] = (),
         micro: Setting | None = None,
         effective: Setting | None = None,
-        layers: Sequence[Layer] = (),
+        layers: Sequence[Mapping[str, Setting]] = (),
         packages: frozenset[str] = frozenset({*OPTIONAL_PACKAGES, "flash_attn"}),
         environ: Mapping[str, str] | None = None,
         shelf: Library | None = None,

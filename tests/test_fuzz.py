@@ -7,10 +7,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from running import a_plan, make_checkpoint
 
 from tunekit.data.files import local_file, read_all
 from tunekit.data.functions.find import REWARD, find_function
 from tunekit.engine.command import build_command
+from tunekit.engine.failures import classify
+from tunekit.engine.logs import read_lost_rows, read_progress, read_summary
 from tunekit.errors import TunekitError
 from tunekit.files import path_of, read_object, read_toml
 from tunekit.hardware import choose_hardware
@@ -24,6 +27,9 @@ from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Said, gather_words, read_request, user_words
 from tunekit.plan.settings import COMMAND_LINE
+from tunekit.recipes.reader import read_recipe
+from tunekit.runs.checkpoints import complete, newest, whole
+from tunekit.runs.folder import RunFolder, RunState
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
@@ -303,3 +309,48 @@ def test_presets_and_variables(tmp_path: Path, flags: FlagTable) -> None:
             assert not any(word.startswith("--") for word in setting.render())
         path.unlink()
         ends(user_words, flags, {f"TUNEKIT_{name.upper()}": word}, tmp_path / "config.toml")
+
+
+def test_folders_of_runs(tmp_path: Path) -> None:
+    """What a machine leaves that died, or another program wrote: each piece is whole, or is not taken."""
+    chance, folder = dice(), RunFolder(tmp_path / "run")
+    folder.output.mkdir(parents=True)
+    folder.save(RunState("try", "failed", a_plan(), "neutral", 5, created="2026-11-21T09:30:00Z", cwd="/tmp"))
+    state, known = (folder.path / "run.json").read_bytes(), make_checkpoint(folder.output / "checkpoint-4")
+    kept = {file: file.read_bytes() for file in known.iterdir()}
+    loaded = 0
+    for _ in range(700):
+        (folder.path / "run.json").write_bytes(mangled(chance, state))
+        loaded += ends(folder.load) is not None
+        file = chance.choice(sorted(kept))
+        file.write_bytes(mangled(chance, kept[file]))
+        assert whole(file) in (True, False)
+        assert (newest(folder.output) == known) is complete(known)
+        file.write_bytes(kept[file])
+    assert complete(known)
+    assert loaded < 700
+
+
+def test_logs(tmp_path: Path) -> None:
+    chance, file = dice(), tmp_path / "logging.jsonl"
+    entry = b'{"loss": 1.5, "grad_norm": 0.1, "epoch": 1, "global_step/max_steps": "3/9", "elapsed_time": "1s"}\n'
+    log = b"Dataset filtered, origin length: 9, filtered dataset length: 3\nTraceback (most recent call last):\n"
+    log += b'  File "x.py", line 3, in f\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n'
+    for _ in range(700):
+        file.write_bytes(mangled(chance, entry * 3))
+        assert read_progress(file).step >= 0
+        assert isinstance(read_summary(file), dict)
+        file.write_bytes(mangled(chance, log))
+        read_lost_rows([file]).lines()
+        assert classify(chance.choice((1, -9, 137, 3)), file.read_text(encoding="utf-8", errors="replace")).evidence
+
+
+def test_recipes(tmp_path: Path, flags: FlagTable) -> None:
+    chance, file = dice(), tmp_path / "two.toml"
+    text = b'[defaults]\nmodel = "m"\n[[stage]]\ntype = "sft"\ndataset = "a.jsonl"\n'
+    text += b'[[stage]]\ntype = "dpo"\nfrom = "sft"\n'
+    read = 0
+    for _ in range(500):
+        file.write_bytes(mangled(chance, text))
+        read += ends(read_recipe, file, flags, {}) is not None
+    assert 0 < read < 500

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunekit.engine.failures import PATTERNS, SIGKILLED, TITLES, Kind, classify, memory_sizes
+from tunekit.engine.failures import classify, memory_sizes
+from tunekit.engine.kinds import PATTERNS, SIGKILLED, TITLES, Kind
 
 OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.32 GiB. GPU 0 has a total capacity of 39.14 GiB "

@@ -43,7 +43,7 @@ def test_nothing_set(tmp_path, flags):
     others = user_words(flags, {"PATH": "/bin"}, tmp_path / "none.toml")
     assert not any(place.said for place in others)
     request = read_request(SFT, Words(), others, flags)
-    assert not any(layer.settings for layer in request.layers)
+    assert not any(request.layers)
     assert request == Request(SFT, "", layers=request.layers)
 
 
@@ -55,15 +55,14 @@ def test_config_file(read):
     assert (request.preset, request.overlays) == ("8b-tight", ("stable", "long-run"))
     assert request.effective_batch == Setting(64, CONFIG)
     layer = request.layers[0]
-    assert layer.source == CONFIG
-    assert values(layer.settings) == {
+    assert values(layer) == {
         "use_hf": True,
         "report_to": ["swanlab", "wandb"],
         "learning_rate": 1e-4,
         "lora_rank": 16,
         "system": "be kind and brief",
     }
-    assert {setting.source for setting in layer.settings.values()} == {CONFIG}
+    assert {setting.source for setting in layer.values()} == {CONFIG}
 
 
 def test_environment(read):
@@ -77,19 +76,19 @@ def test_environment(read):
         LORA_RANK="5",
     )
     assert (request.preset, request.overlays, request.max_attempts) == ("7b", ("stable", "long-run"), 2)
-    assert values(request.layers[-1].settings) == {
+    assert values(request.layers[-1]) == {
         "lora_rank": 32,
         "target_modules": ["q_proj", "v_proj"],
         "packing": False,
     }
-    assert {setting.source for setting in request.layers[-1].settings.values()} == {ENVIRONMENT}
+    assert {setting.source for setting in request.layers[-1].values()} == {ENVIRONMENT}
 
 
 def test_the_environment_is_stronger_than_the_file(read):
     request = read('[defaults]\npreset = "7b"\nlora_rank = 4\n', TUNEKIT_PRESET="20b", TUNEKIT_LORA_RANK="64")
     assert request.preset == "20b"
-    assert [layer.source for layer in request.layers] == [CONFIG, ENVIRONMENT]
-    assert [layer.settings["lora_rank"].value for layer in request.layers] == [4, 64]
+    assert [layer["lora_rank"].source for layer in request.layers] == [CONFIG, ENVIRONMENT]
+    assert [layer["lora_rank"].value for layer in request.layers] == [4, 64]
 
 
 def test_the_command_line_is_the_strongest(gather, flags):
@@ -113,7 +112,7 @@ def test_variables_about_tunekit_and_its_scripts_are_no_settings(gather, name):
 
 def test_one_text_with_spaces_is_one_value(read):
     layer = read(TUNEKIT_SYSTEM="be kind and brief", TUNEKIT_DEEPSPEED="/my files/zero.json").layers[-1]
-    assert values(layer.settings) == {"system": "be kind and brief", "deepspeed": "/my files/zero.json"}
+    assert values(layer) == {"system": "be kind and brief", "deepspeed": "/my files/zero.json"}
 
 
 def test_an_empty_variable_sets_nothing(gather):
@@ -122,9 +121,9 @@ def test_an_empty_variable_sets_nothing(gather):
 
 def test_flags_of_another_command_wait_for_it(read):
     text = "[defaults]\nnum_generations = 4\n"
-    assert not any(layer.settings for layer in read(text, TUNEKIT_BETA="0.2").layers)
+    assert not any(read(text, TUNEKIT_BETA="0.2").layers)
     request = read(text, "dpo", TUNEKIT_BETA="0.2")
-    assert [values(layer.settings) for layer in request.layers] == [{"num_generations": 4}, {"beta": 0.2}]
+    assert [values(layer) for layer in request.layers] == [{"num_generations": 4}, {"beta": 0.2}]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -444,6 +445,44 @@ def test_an_interrupted_stage_goes_on_and_says_how(place):
     assert [attempt["resumed_from"] for attempt in run["attempts"]] == [None, "checkpoint-5"]
     assert outcomes("dpo") == ["done"]
     assert kept() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("what", [".", "recipe.json", "sft/run.json", "sft/stage.json"])
+def test_the_folder_of_another_user_is_refused(place, what):
+    write(TWO)
+    assert tunekit(place, "run", "two.toml", fake={"die": "crash", "die_at": 3}).code == 1
+    before = outcomes("sft")
+    os.chown(place / "runs/two" / what, 12345, 12345)
+    refused = go(code=2)
+    assert "belongs to another user (uid 12345)" in refused.err
+    assert outcomes("sft") == before
+    go("--force")
+    assert outcomes("sft") == [*before, "done"]
+
+
+def test_flags_in_the_folder_of_a_stage_are_checked_again(place):
+    write(TWO)
+    assert tunekit(place, "run", "two.toml", fake={"die": "crash", "die_at": 3}).code == 1
+    file = place / "runs/two/sft/run.json"
+    document = read_json(file)
+    document["plan"]["settings"]["lora_rnak"] = document["plan"]["settings"]["lora_rank"]
+    file.write_text(json.dumps(document))
+    assert "lora_rnak" in go(code=2).err
+    assert outcomes("sft") == ["unknown"]
+
+
+def test_a_recipe_whose_folder_is_deleted_ends_with_one_line(place):
+    write(TWO)
+    with Started(place, "run", "two.toml", fake={"wait_at": 3}) as started:
+        until(lambda: at_step(place / "runs/two/sft", 2), "step 2 of sft")
+        shutil.rmtree(place / "runs/two")
+        started.signal(signal.SIGTERM)
+        result = started.end()
+        assert started.alive() == []
+    assert result.code == 1
+    assert "error: runs/two/sft was deleted while its run went on" in result.err
+    assert "fault of tunekit" not in result.err
 
 
 def test_a_failed_stage_ends_the_recipe_with_its_code(place):

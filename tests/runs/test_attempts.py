@@ -739,10 +739,20 @@ def test_a_stop_saves(place: Path, run: Path) -> None:
     assert "tunekit resume try (from checkpoint-4)" in result.err
     state = read_json(run / "run.json")
     assert (state["status"], outcomes(run)) == ("interrupted", ["interrupted"])
-    assert "enable_jit_checkpoint" not in state["plan"]["settings"]
-    assert flags(run / "attempts/1/command.sh")["enable_jit_checkpoint"] == "true"
+    assert "callbacks" not in state["plan"]["settings"]
+    assert flags(run / "attempts/1/command.sh")["callbacks"] == "graceful_exit"
     assert tunekit(place, "resume", "try").code == 0
     assert attempts(run)[1]["resumed_from"] == "checkpoint-4"
+
+
+def test_a_stop_that_saves_nothing_says_what_is_lost(place: Path, run: Path) -> None:
+    with Started(place, *SFT[:-1], "4", "--save_only_model", "true", fake={"wait_at": 8}) as started:
+        until(lambda: at_step(run, 7), "training starts")
+        started.signal(signal.SIGTERM)
+        result = started.end()
+    assert result.code == 130
+    assert "(from checkpoint-4; 3 steps after it are lost)" in " ".join(result.err.split())
+    assert "callbacks" not in flags(run / "attempts/1/command.sh")
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGQUIT])

@@ -28,6 +28,13 @@ def test_no_checkpoint(tmp_path: Path) -> None:
     assert newest(tmp_path / "absent") is None
 
 
+@pytest.mark.parametrize("name", ["checkpoint-²", "checkpoint-", "checkpoint-1x", "checkpoint-٣.tmp"])
+def test_a_name_that_ends_in_no_number(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    known = make_checkpoint(tmp_path / "checkpoint-5")
+    assert (step(tmp_path / name), newest(tmp_path)) == (-1, known)
+
+
 def test_the_newest_by_number_not_by_name(tmp_path: Path) -> None:
     for number in (2, 10, 9, 100, 20):
         make_checkpoint(tmp_path / f"checkpoint-{number}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import a_plan
 
-from tunekit.engine.failures import Kind
+from tunekit.engine.kinds import Kind
 from tunekit.hardware import Hardware, choose_hardware
 from tunekit.plan.batch import Batch
 from tunekit.plan.configuration import BATCH_FLAGS

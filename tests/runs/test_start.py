@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -40,6 +41,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.attempts: list[str | None] = []
+        self.said: list[str] = []
 
     def attempt(self, _number: int, _most: int, _plan: Plan, resumed: str | None) -> None:
         self.attempts.append(resumed)
@@ -48,7 +50,8 @@ class Silent:
 
     def pause(self) -> None: ...
 
-    def say(self, lines: list[str]) -> None: ...
+    def say(self, lines: list[str]) -> None:
+        self.said += lines
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +210,21 @@ def test_a_run_is_started_resumed_and_then_done(monkeypatch: pytest.MonkeyPatch,
     assert (folder.path / "run.json").read_bytes() == before
     with RunFolder(folder.path):  # the lock is free again
         pass
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_ms_swift_stopped_by_itself_is_not_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its callback ends every training once a certain file is there, with exit status 0."""
+    stop, run, screen = tmp_path / "stop", a_run(), Silent()
+    monkeypatch.setattr("tunekit.runs.attempts.STOP_FILE", stop)
+    monkeypatch.setattr("tunekit.runs.stopping.STOP_FILE", stop)
+    monkeypatch.setenv("FAKE_SWIFT", json.dumps({"halt": str(stop), "halt_at": 6}))
+    report = start_run(run, lambda _: None, screen)
+    assert (report.status, report.progress.step) == ("interrupted", 6)
+    assert f"ms-swift stopped it because the file {stop} is there: delete it to go on." in screen.said
+    again = resume_run(RunFolder(run.path), lambda _: None, lambda _: Silent())
+    assert again
+    assert again.status == "done", "while the file is there a stop saves nothing, and the training goes on"
 
 
 @pytest.mark.usefixtures("engine")

@@ -198,6 +198,35 @@ def test_a_program_may_take_its_time_to_save(log: Path) -> None:
     assert "saved" in log.read_text(encoding="utf-8")
 
 
+WORKER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit()))
+print('worker', flush=True)
+time.sleep(600)
+"""
+AGENT = f"""
+import os, subprocess, sys
+many = [subprocess.Popen([sys.executable, '-c', {WORKER!r}], env=dict(os.environ, LOCAL_RANK=str(n))) for n in (0, 1)]
+sys.exit(max(one.wait() for one in many))
+"""
+
+
+def test_several_trainers_are_asked_and_not_what_started_them(log: Path) -> None:
+    """torchrun takes a SIGTERM for a failure, and its workers get no time beyond 30 s."""
+    launcher = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {AGENT!r}]).returncode)"
+    asked: list[int] = []
+
+    def tick() -> None:
+        if not asked and log.exists() and log.read_text(encoding="utf-8").count("worker") == 2:
+            asked.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with StopRequest() as stop:
+        ended = run(launcher, log, stop, on_tick=tick, saves=lambda: 30.0)
+    assert ended.status == 0
+    assert log.read_text(encoding="utf-8").count("saved") == 2
+
+
 def test_a_second_signal_hurries(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Left alone after the first SIGINT, the program would end by itself, long before the ladder goes on."""
     monkeypatch.setattr(supervisor, "STOP_LADDER", ((signal.SIGINT, 60.0), (signal.SIGTERM, 60.0)))

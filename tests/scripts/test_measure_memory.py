@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.engine.failures import Kind, classify
+from tunekit.engine.failures import classify
+from tunekit.engine.kinds import Kind
 from tunekit.hardware import Gpu
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry

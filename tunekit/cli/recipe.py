@@ -47,7 +47,8 @@ def run_command(
     again: Annotated[bool, option(WHICH, "Train finished stages anew.", "--again")] = False,
     name: Annotated[str, option(WHERE, "The recipe's folder is runs/NAME. Default: the file's name.")] = "",
     force: Annotated[
-        bool, option(WHERE, "Start although the prediction says that a stage does not fit.", "--force")
+        bool,
+        option(WHERE, "Start although a stage is predicted not to fit, or another user wrote the folder.", "--force"),
     ] = False,
     dry_run: Annotated[bool, option(LOOK, "Print the commands of all stages.", "--dry-run")] = False,
     as_json: Annotated[bool, option(LOOK, "Print all plans as one JSON object.", "--json")] = False,
@@ -75,7 +76,7 @@ def run_command(
     else:
         if not force:
             refuse_large_stages(items, states)
-        raise typer.Exit(_run(read, folder, items, states))
+        raise typer.Exit(_run(read, folder, items, states, force=force))
 
 
 @app.command("list")
@@ -119,7 +120,7 @@ def copy_recipe(
     say(f"copied {source} to {file}\nrun it with: tunekit run {file}")
 
 
-def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, State]) -> int:
+def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, State], *, force: bool) -> int:
     from tunekit.cli.show import recipe as show
     from tunekit.recipes.run import check_stages, run_recipe
     from tunekit.recipes.shelf import check_owner
@@ -129,8 +130,8 @@ def _run(recipe: Recipe, folder: Path, items: list[Step], states: dict[str, Stat
     for number, item in enumerate(items, start=1):
         show.show_stage(item, number, len(items), states[item.name])
     say("")
-    check_stages(items, states)
-    check_owner(recipe, folder)
+    check_owner(recipe, folder, force=force)
+    check_stages(items, states, force=force)
     place = RunFolder(folder)
     place.acquire()
     try:

@@ -21,12 +21,12 @@ ANSWER = (
     "content",
 )
 REJECTED = ("rejected_response", "rejected_messages", "rejected")
-ASSISTANTS = ("assistant", "gpt", "bot", "tool_call", "tool-call", "function_call", "function-call")
+ASSISTANTS = ("assistant", "gpt", "bot", "tool_call", "function_call", "function-call")
 SYSTEM = ("system", "system_prompt")
 USERS = ("user", "human")
 CALLS = ("tool_call", "function_call", "function-call")
 RESULTS = ("tool", "tool_response", *(f"function{dash}response" for dash in "_-"), "observation", "observations")
-SPEAKERS = (*USERS, *(role for role in ASSISTANTS if role != "tool-call"), *RESULTS, "system")
+SPEAKERS = (*USERS, *ASSISTANTS, *RESULTS, "system")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 

@@ -114,6 +114,12 @@ def release_of(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3])
 
 
+def has_callback(engine: Installation, name: str) -> bool:
+    """Whether ms-swift's ``--callbacks`` knows a name, by its source."""
+    table = engine.root / "callbacks" / "mapping.py"
+    return table.is_file() and bool(re.search(rf"['\"]{re.escape(name)}['\"]:", table.read_text(encoding="utf-8")))
+
+
 @cache
 def liger_models() -> frozenset[str]:
     """Model types (transformers') that the installed liger-kernel patches, by its source; empty where there is none."""

@@ -47,7 +47,7 @@ class Progress:
 
     def take(self, entry: dict[str, Any]) -> None:
         """Add one line of ``logging.jsonl``."""
-        place = re.fullmatch(r"(\d+)/(\d+)", str(entry.get("global_step/max_steps", "")))
+        place = re.fullmatch(r"(\d{1,15})/(\d{1,15})", str(entry.get("global_step/max_steps", "")))
         if place:
             self.step, self.total = int(place[1]), int(place[2])
         for attribute, key in FIELDS.items():
@@ -126,7 +126,7 @@ class LogTail:
         for line in complete.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # half a line, left by an attempt that was killed while it wrote
+            except (ValueError, RecursionError):  # half a line, left by an attempt that was killed while it wrote
                 continue
             if isinstance(entry, dict):
                 yield entry
@@ -190,7 +190,9 @@ class Rows:
         return [*(dropped.line() for dropped in self.dropped), *(more if self.replaced else [])]
 
 
-FILTERED = re.compile(r"\[INFO:swift\] Dataset filtered, origin length: (\d+), filtered dataset length: (\d+)\s*$")
+FILTERED = re.compile(
+    r"\[INFO:swift\] Dataset filtered, origin length: (\d{1,15}), filtered dataset length: (\d{1,15})\s*$"
+)
 """ms-swift's dataset/preprocessor/core.py, at the end of ``__call__``. The error of a row stands above, in a traceback
 that ends with the next line; of rows that are too long nothing is said."""
 DELETED = "There are errors in the dataset, the data will be deleted"
@@ -255,5 +257,5 @@ def printable(text: str, most: int) -> str:
 def _number(value: Any) -> float | None:
     try:
         return None if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -178,8 +178,7 @@ def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Pres
     typed = dict(request.typed)
     if facts.reward_names:
         typed["reward_funcs"] = Setting(list(facts.reward_names), COMMAND_LINE)
-    of_user = [layer.settings for layer in request.layers]
-    strategy = strategies.layered(request.tuning, facts.model, request.stage, typed, overlaid(of_user))
+    strategy = strategies.layered(request.tuning, facts.model, request.stage, typed, overlaid(request.layers))
     why = "found in the folder: ms-swift cannot tell it by the architecture"
     found = {"model_type": facts.model.model_type, "template": facts.model.template}
     settings = overlaid(
@@ -189,10 +188,10 @@ def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Pres
             facts.library.load_stage(request.stage.name).train,
             facts.library.own_settings(preset),
             *(overlay.train for overlay in overlays),
-            strategy.rates.settings,
-            *of_user,
+            strategy.rates,
+            *request.layers,
             {"model": Setting(facts.model.id, MODEL)},
-            strategy.meaning.settings,
+            strategy.meaning,
             typed,
         ]
     )

@@ -12,7 +12,7 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import line_of, read_toml, shortened, whole_of
 from tunekit.plan import secrets
 from tunekit.plan.options import ALL, OPTIONS, RESERVED, TRAIN, WHOLE, WORDS, canonical
-from tunekit.plan.settings import COMMAND_LINE, Layer, Setting, Source
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.plan.strategies import Tuning
 from tunekit.stages import STAGES
 
@@ -83,7 +83,7 @@ class Request:
     stage: Stage
     model: str
     typed: Mapping[str, Setting] = field(default_factory=dict)
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[Mapping[str, Setting], ...] = ()
     preset: str = "auto"
     overlays: tuple[str, ...] = ()
     effective_batch: Setting | None = None
@@ -226,7 +226,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         stage=stage,
         model=text("model"),
         typed=typed,
-        layers=tuple(Layer(place.source, _settings(place, stage, flags)) for place in others),
+        layers=tuple(_settings(place, stage, flags) for place in others),
         preset=text("preset", "auto"),
         overlays=tuple(text("with").replace(",", " ").split()),
         effective_batch=Setting(whole_taken(effective[1]), effective[0]) if effective else None,

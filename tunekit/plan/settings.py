@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -69,14 +69,6 @@ class Setting:
         return [text(self.value)]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Settings that come from one place."""
-
-    source: Source
-    settings: Mapping[str, Setting] = field(default_factory=dict)
-
-
 def text(value: Value) -> str:
     """A value as ms-swift reads it: ``true``, ``0.0002``, ``q_proj v_proj``."""
     if isinstance(value, bool):
@@ -98,6 +90,6 @@ def overlaid(layers: Iterable[Mapping[str, Setting]]) -> dict[str, Setting]:
     return {name: setting for layer in layers for name, setting in layer.items()}
 
 
-def layer_of(source: Source, values: Mapping[str, Value], why: Mapping[str, str] | None = None) -> Layer:
-    """A layer of plain values; `why` gives the reasons that are known."""
-    return Layer(source, {name: Setting(value, source, (why or {}).get(name, "")) for name, value in values.items()})
+def layer_of(source: Source, values: Mapping[str, Value], why: Mapping[str, str] | None = None) -> dict[str, Setting]:
+    """Plain values as settings that come from one place; `why` gives the reasons that are known."""
+    return {name: Setting(value, source, (why or {}).get(name, "")) for name, value in values.items()}

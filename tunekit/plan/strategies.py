@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.models.parameters import layers_of
-from tunekit.plan.settings import Layer, Source, Value, layer_of, text
+from tunekit.plan.settings import Source, Value, layer_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -145,8 +145,8 @@ class Layered:
         unset: flags that must not be left from a weaker place.
     """
 
-    rates: Layer
-    meaning: Layer
+    rates: Mapping[str, Setting]
+    meaning: Mapping[str, Setting]
     unset: tuple[str, ...] = ()
 
 
@@ -161,9 +161,8 @@ def layered(
         owner = next(strategy for strategy in _TABLE if strategy.layers == option)
         if number is not None and tuning.strategy != owner.name:
             raise TunekitError(f"{option} needs --tuning-strategy {owner.name}", f"it trains {owner.title}")
-    source = Source("strategy", tuning.strategy)
     if not tuning.strategy:
-        return Layered(Layer(source), Layer(source))
+        return Layered({}, {})
     strategy = find_strategy(tuning.strategy)
     if strategy.vision_only and is_text(model):
         fitting = ", ".join(name for name, other in STRATEGIES.items() if not other.vision_only)
@@ -184,7 +183,7 @@ def layered(
     said = {*typed, *given}
     if not model.multimodal or ("learning_rate" in said and not tuning.llm_rate):
         rates = {flag: rate for flag, rate in rates.items() if flag == "learning_rate"}  # one rate for all
-    why = "a start in the guides' range for what it trains"
+    source, why = Source("strategy", tuning.strategy), "a start in the guides' range for what it trains"
     reasons = dict.fromkeys(meaning, f"trains {strategy.title}") | dict.fromkeys(rates, why)
     return Layered(
         layer_of(source, rates, reasons),

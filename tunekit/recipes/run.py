@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import tunekit
+from tunekit.engine.flags import flag_table
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
@@ -25,6 +26,7 @@ from tunekit.runs.functions import try_functions, write_files
 from tunekit.runs.script import command_for
 from tunekit.runs.start import begin_run
 from tunekit.runs.trained.merge import merge_stage, merged_gib, stage_merge_command
+from tunekit.runs.trust import refuse_foreign, refuse_unknown_flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from tunekit.engine.failures import Failure
     from tunekit.recipes.chain import Step
     from tunekit.recipes.schema import Recipe
-    from tunekit.runs.attempts import Report, Screen
+    from tunekit.runs.report import Report, Screen
 
 NEW, RESUME, DONE, AGAIN, SKIPPED = "new", "resume", "done", "again", "not asked for"
 """What is to be done with a stage; `AGAIN` is for one that is done or begun, and is trained anew."""
@@ -114,9 +116,14 @@ def _state(item: Step, folders: Mapping[str, Path], found: Mapping[str, State], 
     return State(DONE if RunFolder(item.path).load().status == "done" else RESUME)
 
 
-def check_stages(items: Sequence[Step], states: Mapping[str, State]) -> None:
-    """Check data, functions and disk of all stages that will run. Raises TunekitError, which names the stage."""
+def check_stages(items: Sequence[Step], states: Mapping[str, State], *, force: bool = False) -> None:
+    """Check data, functions and disk of all stages that will run. Raises TunekitError, which names the stage.
+
+    Also where the folder of a stage was written by another user, unless by `force`: what it says would be run.
+    """
     engine_or_fail()
+    for item in items:
+        refuse_foreign(item.path, force=force)
     coming = [item for item in items if states[item.name].runs]
     for item in items:
         try:
@@ -254,6 +261,7 @@ class _Runner:
         if before and record.takes_over(before, state.plan, item.plan):
             state.plan = item.plan
             replace(before, planned=record.flags_of(item.plan)).save(place.path)
+        refuse_unknown_flags(place.path / "run.json", state.plan, flag_table())
         state.oom_retry, state.max_attempts = item.run.oom_retry, item.run.max_attempts
         self._screen.show(write_files(state.plan, Files.of_run(place.path)))
         return state

@@ -9,6 +9,7 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import config_folder, path_of, shipped_recipes
 from tunekit.runs.folder import RUNS
 from tunekit.runs.places import LONGEST_NAME
+from tunekit.runs.trust import refuse_foreign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +44,13 @@ def recipe_folder(name: str) -> Path:
     return RUNS / name
 
 
-def check_owner(recipe: Recipe, folder: Path) -> None:
-    """A folder belongs to one recipe. Raises TunekitError where it is another's."""
+def check_owner(recipe: Recipe, folder: Path, *, force: bool = False) -> None:
+    """A folder belongs to one recipe and to one user. Raises TunekitError where it is another's.
+
+    `force` takes that of another user.
+    """
     file = folder / "recipe.json"
+    refuse_foreign(folder, force=force)
     if not file.is_file():
         if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
             raise TunekitError(f"{folder} exists and is no recipe's run", "take another --name")

@@ -7,34 +7,31 @@ import errno
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from tunekit.engine import failures
 from tunekit.engine.command import build_command, child_environment
-from tunekit.engine.failures import Failure, Kind, classify
-from tunekit.engine.flags import flag_table
+from tunekit.engine.failures import Failure, failure_in, log_tail, memory_sizes
+from tunekit.engine.kinds import Kind
 from tunekit.engine.locate import Installation, find_engine, installed_packages
-from tunekit.engine.logs import LogTail, Progress, Rows, read_lost_rows, read_progress
+from tunekit.engine.logs import LogTail, Progress, read_lost_rows, read_progress
 from tunekit.engine.phases import Phases
 from tunekit.engine.plugin import Files, with_files
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import write_atomically
 from tunekit.plan.secrets import secret_values
-from tunekit.plan.settings import Setting, Source
 from tunekit.runs import checkpoints, ladder, learned
 from tunekit.runs.folder import FULL, Attempt, RunFolder, RunState, unwritable
 from tunekit.runs.ladder import seen
-from tunekit.runs.outcome import Verdict, Watch, judge
+from tunekit.runs.outcome import Watch, judge
+from tunekit.runs.report import Report
+from tunekit.runs.stopping import STOP_FILE, saving_plan, seconds_to_save
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.engine.command import Command
-    from tunekit.plan.plan import Plan
-
-LOG_TAIL = 256 * 1024
-"""Bytes at the end of a log in which a failure is looked for: tracebacks of eight ranks fit."""
+    from tunekit.runs.report import Screen
 
 DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Errors of a disk that is full, was taken away, or may not be written any more."""
@@ -42,58 +39,7 @@ DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 LOST = "lost"
 """The outcome of an attempt in which tunekit itself was killed, or the machine died."""
 
-TO_SAVE, A_STEP = 25.0, 2.0
-"""Seconds in which a trainer that was asked to stop saves, and as many steps more: transformers waits 3 s before it
-looks (trainer_jit_checkpoint.py), ends the step that it is in, and writes."""
-
 MEMORY_OUTCOMES = frozenset(kind.value for kind in Kind if kind.is_memory)
-
-
-class Screen(Protocol):
-    """Where a run shows itself; `tunekit.cli.show.screen` has those for a terminal and for a log file."""
-
-    def attempt(self, number: int, most: int, plan: Plan, resumed: str | None) -> None:
-        """An attempt starts."""
-
-    def progress(self, progress: Progress, phases: Phases) -> None:
-        """It goes on; called a few times a second."""
-
-    def pause(self) -> None:
-        """It ended; whatever is drawn stays as it is."""
-
-    def say(self, lines: list[str]) -> None:
-        """Say something that stays."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run ended: ``done``, ``failed`` (and why) or ``interrupted``; `progress` is over all attempts.
-
-    Attributes:
-        rows: what ms-swift said of the rows.
-        verdict: what was learned; None where the run did not come to its end.
-        left: a neutral change that was not tried, because it had started often enough or was not to retry.
-    """
-
-    status: str
-    state: RunState
-    failure: Failure | None
-    progress: Progress
-    rows: Rows
-    verdict: Verdict | None
-    left: str = ""
-
-    @property
-    def exit_code(self) -> Exit:
-        """What the command ends with."""
-        if self.failure and self.failure.kind is Kind.DATA:
-            return Exit.DATA
-        return {"done": Exit.DONE, "interrupted": Exit.INTERRUPTED}.get(self.status, Exit.TRAINING_FAILED)
-
-    @property
-    def seconds(self) -> float:
-        """Spent in all attempts together."""
-        return sum(attempt.seconds for attempt in self.state.attempts)
 
 
 def engine_or_fail() -> Installation:
@@ -138,13 +84,15 @@ class _Result:
     resumed: Path | None
     progress: Progress
     failure: Failure | None
+    halted: bool = False  # whether ms-swift's file is there that stops every training
 
     @property
     def outcome(self) -> str:
         """A trainer that saves when it is stopped ends with status 0, as one does that has finished."""
         if self.failure:
             return self.failure.kind.value
-        short = self.ended.stopped_by is not None and not 0 < self.progress.total <= self.progress.step
+        asked = self.halted or self.ended.stopped_by is not None
+        short = asked and not 0 < self.progress.total <= self.progress.step
         return "done" if self.ended.status == 0 and not short else "interrupted"
 
 
@@ -173,6 +121,8 @@ class _Runner:
                 continue
             if failure and self._passes_over(result):
                 continue
+            if result.halted and result.outcome == "interrupted":
+                self._screen.say([f"ms-swift stopped it because the file {STOP_FILE} is there: delete it to go on."])
             return self._end(result.outcome, failure)
         return self._end("interrupted", None)
 
@@ -266,7 +216,7 @@ class _Runner:
         folder.output.mkdir(parents=True, exist_ok=True)
         checkpoint = self._checkpoint()
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
-        saving = saves_when_stopped(state.plan)
+        saving = saving_plan(state.plan, self._engine)
         plan = with_files(saving or state.plan, Files.of_run(folder.path.resolve()))
         onward = resume.resolve() if resume else None
         command = build_command(plan, folder.output.resolve(), onward, self._engine.program)
@@ -286,7 +236,8 @@ class _Runner:
         self._screen.pause()
         broke = ended.status != 0 and not ended.stopped_by
         failure = failure_in(log, ended.status, ended.oom_kills, ended.unwritten) if broke else None
-        return _Result(number, ended, resume, progress, failure)
+        halted = bool(saving) and STOP_FILE.exists()
+        return _Result(number, ended, resume, progress, failure, halted)
 
     def _watched(self, command: Command, log: Path, progress: Progress, tail: LogTail, *, saving: bool) -> Ended:
         """Run a command to its end; show on the way what it says and logs."""
@@ -307,7 +258,7 @@ class _Runner:
             secrets=secret_values(os.environ),
             on_tick=look,
             inherit=(self._folder.lock_fd,),
-            saves=(lambda: TO_SAVE + A_STEP * (progress.seconds_per_step or 0)) if saving else None,
+            saves=(lambda: seconds_to_save(self._state.plan, progress.seconds_per_step)) if saving else None,
             hear=phases.take,
             stop=self._stop,
         )
@@ -355,7 +306,7 @@ class _Runner:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""
         reached = result.progress.step
         where = f" at step {reached}" if reached else " before the first step"
-        detail = failures.memory_sizes(failure.evidence) or failure.evidence
+        detail = memory_sizes(failure.evidence) or failure.evidence
         checkpoint = None if step.fresh else checkpoints.newest(self._folder.output)
         if step.fresh:
             onward = "a checkpoint of before cannot be continued with that, so it starts over"
@@ -371,35 +322,3 @@ class _Runner:
             f"Next{lossy}: {step.line}; {onward}.",
             f"Full log: {self._folder.attempt(result.number) / 'train.log'}",
         ]
-
-
-def failure_in(log: Path, status: int, oom_kills: int | None = None, unwritten: str = "") -> Failure:
-    """Why a program of ms-swift failed, as the end of its log shows; `oom_kills`, `unwritten` as in `Ended`."""
-    return classify(status, log_tail(log) + unwritten, oom_kills=oom_kills)
-
-
-def log_tail(log: Path) -> str:
-    """The end of a log; nothing where there is none."""
-    try:
-        with log.open("rb") as file:
-            begin = max(0, log.stat().st_size - LOG_TAIL)
-            file.seek(begin)
-            file.readline() if begin else b""  # the rest of a line, which may begin with anything
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def saves_when_stopped(plan: Plan) -> Plan | None:
-    """The plan with transformers' checkpoint on SIGTERM; None where that is not known to be safe, or saves nothing.
-
-    Processes that train together do not agree on the step at which they stop, so only one process is asked to
-    (transformers/trainer_jit_checkpoint.py: each has a timer of its own).
-    """
-    flag = "enable_jit_checkpoint"
-    alone = plan.hardware.world == 1 and "NPROC_PER_NODE" not in plan.env and plan.get("deepspeed") is None
-    whole = plan.get("save_strategy") != "no" and not plan.flag("save_only_model", default=False)
-    if plan.get(flag) is not None or not (alone and whole) or flag not in flag_table().by_command[plan.stage.command]:
-        return None
-    why = "a stop saves what was learned since the last checkpoint"
-    return plan.with_settings({flag: Setting(value=True, source=Source("run"), why=why)})

@@ -96,7 +96,7 @@ def link_result(folder: Path) -> Path:
 def step(path: Path) -> int:
     """The optimizer step of a checkpoint's folder; -1 for any other name."""
     number = path.name.removeprefix("checkpoint-")
-    return int(number) if number.isdigit() else -1
+    return int(number) if number.isdecimal() else -1
 
 
 def complete(path: Path) -> bool:
@@ -128,7 +128,7 @@ def _deepspeed_complete(path: Path) -> bool:
 def _deepspeed_step(place: Path) -> int:
     """The optimizer step that the name of DeepSpeed's folder holds; -1 for any other name."""
     number = place.name.removeprefix("global_step")
-    return int(number) if number.isdigit() else -1
+    return int(number) if number.isdecimal() else -1
 
 
 def _random_states(path: Path) -> bool:

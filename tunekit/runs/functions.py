@@ -163,7 +163,7 @@ def _tried(plan: Plan, reward: Function, rows: list[dict[str, Any]], source: str
 
 def _renamed(plan: Plan) -> dict[str, str]:
     """What ``--columns`` says; ms-swift itself says what is wrong with it."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         names = json.loads(plan.text("columns", "{}"))
         return names if isinstance(names, dict) else {}
     return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from tunekit.engine.failures import Kind
+from tunekit.engine.kinds import Kind
 from tunekit.engine.locate import liger_models
 from tunekit.plan import savings
 from tunekit.plan.configuration import BATCH_FLAGS

@@ -67,7 +67,9 @@ def _rows() -> list[dict[str, Any]]:
     rows = []
     for line in lines:
         row = None
-        with contextlib.suppress(ValueError):  # of another version, or damaged: what is learned can be learned again
+        with contextlib.suppress(
+            ValueError, RecursionError
+        ):  # of another version, or damaged: what is learned can be learned again
             row = json.loads(line)
         if isinstance(row, dict) and all(_positive(row.get(key)) for key in ("predicted", "measured")):
             rows.append(row)

@@ -186,7 +186,7 @@ def _functions(request: Request) -> tuple[tuple[str, ...], tuple[Function, ...],
 
 def _use_hf(request: Request) -> bool:
     """Whether model ids are meant for Hugging Face, by flag, configuration or ms-swift's own variable ``USE_HF``."""
-    for settings in (request.typed, *(layer.settings for layer in reversed(request.layers))):
+    for settings in (request.typed, *reversed(request.layers)):
         if "use_hf" in settings:
             return settings["use_hf"].value is True
     return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes")

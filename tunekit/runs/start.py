@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from tunekit.plan.request import Request
     from tunekit.plan.settings import Value
-    from tunekit.runs.attempts import Report, Screen
     from tunekit.runs.folder import Run, RunState
+    from tunekit.runs.report import Report, Screen
 
     Show = Callable[[list[tuple[str, str]]], None]
     """Shows lines to people, each with its title."""

@@ -49,8 +49,8 @@ PIECE, LONGEST_LINE = 65536, 1 << 20
 UNWRITTEN, LONGEST_KEPT = 400, 2000
 """Lines, and characters of each, that are kept of what a full disk does not take."""
 
-MARK = "TUNEKIT_RUN_MARK"
-"""The variable by which the processes of one attempt are known."""
+MARK, RANK = "TUNEKIT_RUN_MARK", "LOCAL_RANK"
+"""The variable by which the processes of one attempt are known, and that which torchrun gives its workers."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def supervise(
     """Run a program, with `env` as its whole environment, to its end; its output goes to `log`, `secrets` struck out.
 
     `on_tick` is called a few times a second, `inherit` are file descriptors that the program keeps open, `stop` the
-    signals that this process received. `saves` gives the seconds in which its child saves after a SIGTERM, and ends by
-    itself; without it nothing is saved at a stop. `hear` gets, in a thread of its own, each line and each state of a
-    line that is redrawn, as soon as it comes.
+    signals that this process received. `saves` gives the seconds in which the trainers below it save after a SIGTERM,
+    and end by themselves; without it nothing is saved at a stop. `hear` gets, in a thread of its own, each line and
+    each state of a line that is redrawn, as soon as it comes.
     """
     mark, kills, began = uuid.uuid4().hex, _oom_kills(), time.monotonic()
     process = subprocess.Popen(
@@ -159,9 +159,9 @@ def _stop(
 ) -> None:
     """Climb the ladder until the process is gone.
 
-    The launcher would kill its child 0.25 s after a SIGINT: one that saves is asked itself first.
+    The launcher would kill its child 0.25 s after a SIGINT: trainers that save are asked themselves first.
     """
-    if saves and _ask_children(process.pid) and _gone(process, stop, on_tick, saves()):
+    if saves and _ask_trainers(process.pid) and _gone(process, stop, on_tick, saves()):
         return
     for number, patience in STOP_LADDER:
         _signal_group(process.pid, number)
@@ -180,17 +180,38 @@ def _gone(process: subprocess.Popen[bytes], stop: StopRequest, on_tick: Callable
     return process.poll() is not None
 
 
-def _ask_children(launcher: int) -> bool:
-    """Send SIGTERM to the children of ms-swift's launcher, the trainer; whether there is one."""
+def _ask_trainers(launcher: int) -> bool:
+    """Send SIGTERM to the trainers below ms-swift's launcher; whether there is one.
+
+    Under torchrun they are asked and not torchrun, which would give them 30 s and then take the stop for a failure.
+    """
     import psutil
 
     asked = False
     with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(launcher).children():
+        children = psutil.Process(launcher).children()
+        workers = [worker for child in children for worker in _children(child) if _has(worker, RANK)]
+        for trainer in workers or children:
             with contextlib.suppress(psutil.Error):
-                child.terminate()
+                trainer.terminate()
                 asked = True
     return asked
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return process.children()
+    return []
+
+
+def _has(process: psutil.Process, variable: str) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return variable in process.environ()
+    return False
 
 
 def wait_for(process: subprocess.Popen[Any], seconds: float) -> None:

@@ -24,6 +24,9 @@ VARIABLES = re.compile(
 )
 """Variables that a plan may set. None of them makes a program load code, as ``LD_PRELOAD`` or ``PYTHONPATH`` would."""
 
+STATES = ("run.json", "recipe.json", "stage.json")
+"""What says how a run or a recipe goes on."""
+
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 KINDS = {"int": (int,), "float": (int, float), "bool": (bool,), "list": (list,), "str": (str, int, float)}
@@ -88,10 +91,10 @@ def _taken(flag: Flag, value: Value) -> bool:
 
 
 def refuse_foreign(folder: Path, *, force: bool = False) -> None:
-    """Raise TunekitError where somebody else wrote the run in `folder`, as git does (safe.directory)."""
-    owners = {(folder / name).lstat().st_uid for name in (".", "run.json") if (folder / name).exists()}
+    """Raise TunekitError where somebody else wrote the run or recipe in `folder`, as git does (safe.directory)."""
+    owners = {(folder / name).lstat().st_uid for name in (".", *STATES) if (folder / name).exists()}
     if force or owners <= {os.geteuid()}:
         return
     owner = next(iter(owners - {os.geteuid()}))
-    message = f"{folder} belongs to another user (uid {owner}), and to go on with it would run what its run.json says"
+    message = f"{folder} belongs to another user (uid {owner}), and to go on with it would run what it says"
     raise TunekitError(message, "read it first; then --force, or copy it with cp -r, which makes it yours")

@@ -8,11 +8,12 @@ import pytest
 from running import a_plan
 
 from tunekit.cli.show import run
-from tunekit.engine.failures import Failure, Kind
+from tunekit.engine.failures import Failure
+from tunekit.engine.kinds import Kind
 from tunekit.engine.logs import Dropped, Progress, Rows
-from tunekit.runs.attempts import Report
 from tunekit.runs.folder import Attempt, RunFolder, RunState
 from tunekit.runs.outcome import Ending, Verdict
+from tunekit.runs.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,5 +1,6 @@
 """The allocator's replay: what is given out is held, what is freed can be used again."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -72,6 +73,29 @@ def test_the_cap_holds(steps, expandable, mebibytes):
     except OutOfMemory as error:
         failed = error
     assert failed is None or (allocator.retries and failed.asked + failed.reserved > mebibytes * MIB)
+
+
+def test_the_books_are_kept_under_a_cap_and_after_what_did_not_fit():
+    """Traces that run against the cap again and again, which hypothesis seldom makes."""
+    refused = 0
+    for seed in range(1500):
+        chance = random.Random(seed)  # noqa: S311 - nothing here is a secret
+        cap = chance.randint(4, 200) * MIB
+        allocator, live = CachingAllocator(expandable=seed % 4 > 0, cap=cap), []
+        for _ in range(40):
+            if live and chance.random() < 0.5:
+                allocator.release(live.pop(chance.randrange(len(live))))
+            else:
+                try:
+                    live.append(allocator.allocate(chance.randint(1, chance.choice((4096, 3 * MIB, 80 * MIB)))))
+                except OutOfMemory:
+                    refused += 1
+            given_out, cached = allocator.live_and_free()
+            assert given_out == sum(block.size for block in live)
+            assert given_out + cached == allocator.reserved <= cap
+        spans = sorted((block.address, block.address + block.size) for block in live)
+        assert all(left[1] <= right[0] for left, right in pairwise(spans))
+    assert refused > 1000
 
 
 @given(st.lists(sizes, min_size=1, max_size=30))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tunekit.recipes.chain import Step
     from tunekit.recipes.run import State
     from tunekit.recipes.schema import Recipe
-    from tunekit.runs.attempts import Report, Screen
+    from tunekit.runs.report import Report, Screen
 
 
 def print_script(items: list[Step], states: Mapping[str, State]) -> None:

@@ -10,16 +10,16 @@ from tunekit.cli.show.lines import show_line, show_result
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
 from tunekit.engine.after import suggested
-from tunekit.engine.failures import Kind
+from tunekit.engine.kinds import Kind
 from tunekit.engine.logs import read_summary
 from tunekit.errors import counted
-from tunekit.runs.checkpoints import best_checkpoint, newest
+from tunekit.runs.checkpoints import best_checkpoint, newest, step
 from tunekit.runs.folder import RUNS
 from tunekit.runs.outcome import Ending, Verdict, results
 
 if TYPE_CHECKING:
-    from tunekit.runs.attempts import Report
     from tunekit.runs.folder import RunFolder
+    from tunekit.runs.report import Report
 
 
 COLOURS = {Ending.LEARNED: "green", Ending.UNKNOWN: "yellow", Ending.NOTHING: "red", Ending.DIVERGED: "red"}
@@ -35,7 +35,9 @@ def show_end(folder: RunFolder, report: Report) -> int:
         show_result("Stopped", f" after {_took(report)}.{_results(report)} No process is left.")
         _show_rows(report)
         saved = newest(folder.output)
-        onward = f"from {saved.name}" if saved else "from the first step: no checkpoint was saved yet"
+        lost = report.progress.step - step(saved) if saved else 0
+        later = f"; {counted(lost, 'step')} after it {'is' if lost == 1 else 'are'} lost" if lost > 0 else ""
+        onward = f"from {saved.name}{later}" if saved else "from the first step: no checkpoint was saved yet"
         show_line("Go on", f"tunekit resume {_run_word(folder)} ({onward})")
     else:
         show_failure(folder, report)

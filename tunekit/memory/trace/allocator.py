@@ -59,6 +59,11 @@ class _Pool:
         del self.free[bisect_left(self.free, (block.size, block.address))]
         del self.blocks[block.address]
 
+    def pages_for(self, size: int, *, small: bool) -> int:
+        """Bytes to map at the end of the expandable segment for `size` of them, beside what is free there."""
+        spare = self.last.size if self.last is not None and self.last.free else 0
+        return _up(size - spare, page(small=small))
+
 
 class CachingAllocator:
     """One GPU's allocator: bytes given to tensors, bytes of all segments, and the most that they have been.
@@ -124,6 +129,8 @@ class CachingAllocator:
         if self.expandable:
             return self._expand(size, small=small)
         wanted = SMALL_BUFFER if small else LARGE_BUFFER if size < MIN_LARGE else _up(size, ROUND_LARGE)
+        if not self._fits(wanted):
+            self._give_back()
         self._reserve(wanted)
         block = Block(self._next, wanted, small)
         self._next += wanted + MIN_BLOCK  # a gap: segments never touch
@@ -132,41 +139,36 @@ class CachingAllocator:
     def _expand(self, size: int, *, small: bool) -> Block:
         """Map more pages at the end of the pool's only segment."""
         pool = self._pools[small]
-        page = SMALL_BUFFER if small else LARGE_BUFFER
-        last = pool.last
-        spare = last.size if last is not None and last.free else 0
-        wanted = _up(size - spare, page)
+        wanted = pool.pages_for(size, small=small)
+        if not self._fits(wanted):
+            self._give_back()  # the free end of this very segment too, so that more of it is to be mapped now
+            wanted = pool.pages_for(size, small=small)
         self._reserve(wanted)
-        last = pool.last  # giving cached pages back may have changed it
+        last = pool.last
         if last is not None and last.free:
             pool.remove(last)
             last.size += wanted
-            if last.size < size:  # its pages were given back meanwhile
-                more = _up(size - last.size, page)
-                self._reserve(more)
-                last.size += more
             return last
         address = last.address + last.size if last is not None else (0 if small else 2**60)
-        block = Block(address, wanted if wanted >= size else _up(size, page), small, before=last)
-        if block.size > wanted:
-            self._reserve(block.size - wanted)
+        block = Block(address, wanted, small, before=last)
         if last is not None:
             last.after = block
         pool.last = block
         return block
 
+    def _fits(self, size: int) -> bool:
+        return self.cap is None or self.reserved + size <= self.cap
+
     def _reserve(self, size: int) -> None:
-        """Account for `size` bytes from the driver, giving cached memory back where they do not fit."""
-        if self.cap is not None and self.reserved + size > self.cap:
-            self.retries += 1
-            self._give_back()
-            if self.reserved + size > self.cap:
-                raise OutOfMemory(size, self.reserved)
+        """Account for `size` bytes from the driver. Raises OutOfMemory where they do not fit."""
+        if not self._fits(size):
+            raise OutOfMemory(size, self.reserved)
         self.reserved += size
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def _give_back(self) -> None:
         """release_cached_blocks(): segments that hold nothing; of an expandable one, whole pages at its end."""
+        self.retries += 1
         for small, pool in self._pools.items():
             if not self.expandable:
                 for block in list(pool.blocks.values()):
@@ -175,7 +177,7 @@ class CachingAllocator:
                         self.reserved -= block.size
             elif (last := pool.last) is not None and last.free:
                 pool.remove(last)
-                rest = last.size % (SMALL_BUFFER if small else LARGE_BUFFER)
+                rest = last.size % page(small=small)
                 self.reserved -= last.size - rest
                 last.size = rest
                 if rest:
@@ -244,6 +246,11 @@ def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False, cap: 
 def rounded(size: int) -> int:
     """Bytes that a tensor of `size` bytes occupies: ``round_size()``."""
     return max(MIN_BLOCK, _up(size, MIN_BLOCK))
+
+
+def page(*, small: bool) -> int:
+    """Bytes by which an expandable segment grows and shrinks."""
+    return SMALL_BUFFER if small else LARGE_BUFFER
 
 
 def _up(size: int, step: int) -> int:

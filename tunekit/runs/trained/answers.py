@@ -148,7 +148,7 @@ def answer_question(job: Job, row: Mapping[str, Any]) -> str:
 
 def _renamed(columns: str) -> set[str]:
     """The columns of the rows that ``--columns`` gives another name."""
-    with contextlib.suppress(ValueError, AttributeError):  # ms-swift says what is wrong with it
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # ms-swift says what is wrong with it
         return {name.lower() for name in json.loads(columns or "{}")}
     return set()
 

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING
 
 from tunekit.console import say
 from tunekit.engine.command import child_environment
+from tunekit.engine.failures import failure_in
 from tunekit.errors import Exit
 from tunekit.plan.secrets import redact, secret_values
-from tunekit.runs.attempts import engine_or_fail, failure_in
+from tunekit.runs.attempts import engine_or_fail
 from tunekit.runs.supervisor import TICK, StopRequest, wait_for
 from tunekit.runs.trained.use import program_error
 

@@ -153,7 +153,7 @@ def _output(process: subprocess.Popen[str], stop: StopRequest) -> tuple[str, str
 def scores_in(printed: str) -> dict[str, Any]:
     """The scores that a script printed: a JSON object, alone or as the last line; a number alone is ``score``."""
     for text in (printed, *printed.splitlines()[-1:]):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(text)
             if isinstance(found, dict):
                 return found

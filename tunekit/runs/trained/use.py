@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from tunekit import hardware
 from tunekit.console import redraws, say, tolerant_stderr
 from tunekit.engine.command import child_environment
+from tunekit.engine.failures import failure_in
 from tunekit.engine.phases import ANSWERING, Phases
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.secrets import secret_values
 from tunekit.plan.settings import Source
-from tunekit.runs.attempts import failure_in
 from tunekit.runs.supervisor import StopRequest, supervise
 
 if TYPE_CHECKING:

@@ -13,6 +13,9 @@ chatty: true        that process prints, and the trainer ends before it
 say: [...]          lines to print; show: names of variables to print the values of
 memory: 30.5        GiB that PyTorch reserved, in every log line
 bars: true          progress bars, redrawn with carriage returns
+halt: "/x/stop"      at step halt_at this file appears, which ends every training that may be stopped
+pace: 0.2           seconds that every step takes
+ballast: 400000     bytes that every optimizer takes
 unreadable: [8]     it cannot read the checkpoints of these steps
 """
 
@@ -124,6 +127,7 @@ def save(output: Path, step: int, micro: int) -> None:
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("archive/data.pkl", f"{name} of step {step}")
+            archive.writestr("archive/ballast", bytes(TOLD.get("ballast", 0) if name == "optimizer.pt" else 0))
     state = {"global_step": step, "train_batch_size": micro}
     (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     link = output / "last-checkpoint"
@@ -150,7 +154,7 @@ def misbehave() -> subprocess.Popen[bytes] | None:
 
 
 STOPPED: list[int] = []
-"""The SIGTERM after which it saves and ends, as transformers does with ``--enable_jit_checkpoint true``."""
+"""The SIGTERM after which it saves and ends, as ms-swift does with ``--callbacks graceful_exit``."""
 
 
 def wait_for_go(output: Path) -> None:
@@ -163,7 +167,8 @@ def log(file: Path, entry: dict[str, Any]) -> None:
         stream.write(json.dumps(entry) + "\n")
 
 
-def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> None:
+def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> int:
+    """Train one step; gives the one that is done then."""
     if step == TOLD.get("oom_at", 3) and too_large(flags) and TOLD.get("oom_in", "train") in ("train", "evaluate"):
         FAIL_IN[TOLD.get("oom_in", "train")]()
     if step == TOLD.get("die_at", 1) and TOLD.get("die") == "kill":
@@ -175,8 +180,7 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
     if step == TOLD.get("wait_at") and "resume_from_checkpoint" not in flags:
         wait_for_go(output)
         if STOPPED:
-            save(output, step - 1, int(flags["per_device_train_batch_size"]))
-            return
+            return step - 1
     loss = math.nan if step == TOLD.get("nan_at") else round(2 / (1 + step), 4)
     entry = {
         "loss": loss,
@@ -195,12 +199,13 @@ def train_step(step: int, steps: int, flags: dict[str, str], output: Path) -> No
         save(output, step, int(flags["per_device_train_batch_size"]))
     log(output / "logging.jsonl", entry)
     print({"loss": str(loss)}, flush=True)
+    return step
 
 
 def main() -> None:
     flags = read_flags(sys.argv[1:])
     output = Path(flags["output_dir"])
-    if flags.get("enable_jit_checkpoint") == "true":
+    if "graceful_exit" in flags.get("callbacks", "").split():
         signal.signal(signal.SIGTERM, lambda number, _: STOPPED.append(number))
     misbehave()
     check_data(flags)
@@ -212,7 +217,13 @@ def main() -> None:
     try:
         while step < steps and not STOPPED:
             step += 1
-            train_step(step, steps, flags, output)
+            time.sleep(TOLD.get("pace", 0))
+            done = train_step(step, steps, flags, output)
+            if step == TOLD.get("halt_at"):
+                Path(TOLD["halt"]).touch()
+                STOPPED.append(0)
+            if STOPPED:
+                save(output, done, int(flags["per_device_train_batch_size"]))
     finally:  # as ms-swift does, also after a failure
         link = output / "last-checkpoint"
         last = str(link.resolve()) if link.exists() else None
