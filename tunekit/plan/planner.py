@@ -47,8 +47,8 @@ ABOVE_ZERO = (
 )
 """Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
 
+MACHINES = "--launch slurm or --launch nodes starts them (docs/clusters.md)"
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
-MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
 
 
@@ -161,8 +161,8 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
     plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
     plan, given_way = _with_batch(plan, micro, effective)
-    described = [DESCRIBED] if facts.hardware.described else []
-    if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
+    described = [DESCRIBED] if facts.hardware.described and facts.packages is None else []
+    if facts.hardware.nodes > 1 and request.launch == "local" and not facts.environ.get("NNODES"):
         described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
     return replace(
         plan,
