@@ -37,7 +37,10 @@ ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "presets"
 
 LAUNCHER = ("CUDA_VISIBLE_DEVICES", "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-HUB = ("USE_HF", "PYTORCH_CUDA_ALLOC_CONF")
+HUB = (
+    *("USE_HF", "PYTORCH_CUDA_ALLOC_CONF", "HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"),
+    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN_PATH"),
+)
 SECRETS = ("TOKEN", "API_KEY", "SECRET", "PASSWORD", "ACCESS_KEY")
 
 # The same examples every time and no database: a failure on one machine is a failure on all. Speed is not asserted.
@@ -77,6 +80,8 @@ def isolated(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
             monkeypatch.delenv(name)
     monkeypatch.setenv("TUNEKIT_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("TUNEKIT_CACHE", str(tmp_path / "cache"))
+    for hub in ("HF_HUB_CACHE", "MODELSCOPE_CACHE"):
+        monkeypatch.setenv(hub, str(tmp_path / "hub"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
@@ -116,6 +121,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         liger_models: frozenset[str] = frozenset(),
         memory_correction: float = 1.0,
         loss_share: float | None = None,
+        tracked: Mapping[str, Setting] | None = None,
         **typed: Value,
     ) -> Plan:
         known = resolve(model) if isinstance(model, str) else model
@@ -133,6 +139,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
             overlays=tuple(overlays),
             effective_batch=effective,
             tuning=tuning or Tuning(),
+            tracked=tracked or {},
         )
         facts = Facts(
             flags=flags,

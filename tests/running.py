@@ -77,7 +77,7 @@ def fake_engine() -> Path:
     (arguments / "__init__.py").write_text("", encoding="utf-8")
     rows = json.loads(SNAPSHOT.read_text(encoding="utf-8"))["flags"]
     for command, (module, name) in ARGUMENT_FILES.items():
-        fields = [f"    {flag}: {_annotation(*what)} = None\n" for flag, *what, takers in rows if command in takers]
+        fields = [f"    {flag}: {_annotation(*what)} = None\n" for flag, *what, takers, _ in rows if command in takers]
         text = f"from typing import List, Literal, Optional\n\n\nclass {name}:\n{''.join(fields)}"
         (arguments / f"{module}.py").write_text(text, encoding="utf-8")
     return target

@@ -29,7 +29,7 @@ def test_the_pages_are_looked_at():
 
 def test_every_command_is_documented():
     shown = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    alone = set(COMMANDS) - STAGES.keys() - {"rlhf", "presets", "recipes"}
-    for name in alone | {"sft", "presets list", "recipes copy"}:
+    alone = set(COMMANDS) - STAGES.keys() - {"rlhf", "presets", "recipes", "data"}
+    for name in alone | {"sft", "presets list", "recipes copy", "data stats"}:
         assert f"## tunekit {name}\n" in shown
     assert ", ".join(STAGES) in shown

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tunekit.errors import counted
+from tunekit.errors import TunekitError, Wrong, counted
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps")])
@@ -20,3 +20,20 @@ def test_a_ctrl_c_while_it_is_imported_leaves_no_traceback(program: str, code: i
     ended = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
     assert ended.returncode == code
     assert (ended.stderr == "interrupted\n") is (program == "tunekit")
+
+
+def test_errors_that_are_found_together_are_raised_together():
+    wrong, inner = Wrong(), Wrong()
+    for message in ("b", "c"):
+        with inner.noted():
+            raise TunekitError(message)
+    with wrong.noted():
+        raise TunekitError("a")
+    with wrong.noted():
+        inner.tell()
+    with pytest.raises(TunekitError) as told:
+        wrong.tell()
+    assert [one.message for one in (told.value, *told.value.others)] == ["a", "b", "c"]
+    Wrong().tell()
+    with pytest.raises(ZeroDivisionError), Wrong().noted():
+        raise ZeroDivisionError

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from running import a_plan, make_checkpoint
 
-from tunekit.data.files import local_file, read_all
+from tunekit.cli.words import ENDINGS
+from tunekit.data.files import local_file
 from tunekit.data.functions.find import REWARD, find_function
+from tunekit.data.sound import read_all
 from tunekit.engine.command import build_command
 from tunekit.engine.failures import classify
 from tunekit.engine.logs import read_lost_rows, read_progress, read_summary
@@ -22,11 +24,13 @@ from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import Spec
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
+from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.shelf import Library
-from tunekit.plan.request import Said, gather_words, read_request, user_words
+from tunekit.plan.request import Said, Words, gather_words, read_request, user_words
 from tunekit.plan.settings import COMMAND_LINE
+from tunekit.plan.settings_file import read_settings, with_file
 from tunekit.recipes.reader import read_recipe
 from tunekit.runs.checkpoints import complete, newest, whole
 from tunekit.runs.folder import RunFolder, RunState
@@ -274,8 +278,9 @@ def test_plans(flags: FlagTable, library: Library) -> None:
         stage = STAGES[chance.choice(("sft", "pt", "dpo", "grpo"))]
 
         def plan(said: dict[str, str] = said, stage: Any = stage) -> Any:
-            words = gather_words(COMMAND_LINE, [Said("dataset", ("a/b",)), *(Said(k, (v,)) for k, v in said.items())])
-            request = read_request(stage, words, (), flags)
+            every = {"dataset": "a/b", "model": "Qwen2.5-7B", **said}
+            words = gather_words(COMMAND_LINE, [Said(name, (word,)) for name, word in every.items()])
+            request = read_request(stage, in_todays_names(words, flags), (), flags)
             hardware = choose_hardware(request.gpus or "2x24GB")
             facts = Facts(
                 flags=flags, library=library, environ={}, hardware=hardware, packages=frozenset(), model=model
@@ -292,6 +297,23 @@ def test_plans(flags: FlagTable, library: Library) -> None:
             assert len(named) == len(found.settings) + 2
             assert found.batch.effective >= 32
     assert made > 100, "too few were planned for this to look at anything"
+
+
+def test_files_of_settings(tmp_path: Path, flags: FlagTable) -> None:
+    """Whatever a file holds, it is refused by a line, or its words can be read."""
+    chance = dice()
+    yaml = b"model: m\ntrain_type: qlora\ndataset: [a, 'b#5']\nlr: 1e-4\nENV:\n  MAX_PIXELS: 5\n"
+    endless = yaml + b"x: &a {k: *a}\n"
+    read = 0
+    for _ in range(900):
+        path = tmp_path / f"c{chance.choice(ENDINGS)}"
+        path.write_bytes(mangled(chance, chance.choice((yaml, yaml, endless))))
+        found = ends(read_settings, path)
+        if found:
+            read += 1
+            words = ends(with_file, Words(), found, {})
+            ends(in_todays_names, words, flags)
+    assert read > 20, "too few were read for this to look at anything"
 
 
 def test_presets_and_variables(tmp_path: Path, flags: FlagTable) -> None:

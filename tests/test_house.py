@@ -50,7 +50,7 @@ MAIN = {"cli", "plan", "console", "errors"}
 """What starts leads to the command line, hides secrets and reports errors."""
 
 TRACE = {f"tunekit.memory.trace.{part}" for part in ("worker", "follow", "kernels", "model")}
-WORKERS = TRACE | {"tunekit.data.lengths_worker"}
+WORKERS = TRACE | {"tunekit.data.lengths_worker", "tunekit.data.preview_worker"}
 """These run in processes of their own: the trace, made of torch, and the tokenizer, made of ms-swift."""
 HEAVY = ("torch", "transformers", "swift", "matplotlib", "huggingface_hub", "modelscope", "psutil", "numpy", "datasets")
 DRAWS = "tunekit.cli.show.picture"
@@ -76,6 +76,8 @@ CLI_OF_PLAN = {
     "tunekit.plan.parts": "the trained parts in words",
     "tunekit.plan.schedule.steps_in_words": "rows and steps in words",
     "tunekit.plan.options": "the options of the commands, their panels and help",
+    "tunekit.plan.explained": "what is known of a flag, to be printed",
+    "tunekit.plan.settings_file": "the words of a file that stands where options do",
     "tunekit.plan.request.Said": "one word that was typed",
     "tunekit.plan.request.Words": "the words that were typed, handed down",
     "tunekit.plan.request.Request": "what was asked for, handed down",
@@ -91,8 +93,22 @@ CLI_OF_PLAN = {
 STAGE_WORDS = {
     ("tunekit.engine.flags", "sft"): "a command of ms-swift, with the module and class of its arguments",
     ("tunekit.engine.flags", "pt"): "the same",
+    ("tunekit.recipes.importers.llamafactory_model", "pt"): "LLaMA-Factory's stage, in which it packs by itself",
+    (
+        "tunekit.recipes.importers.llamafactory_training",
+        "dpo",
+    ): "LLaMA-Factory's stage, of which some losses are stages",
+    ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
+    ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
+    ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
+    **{
+        ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
+        for word in ("sft", "pt", "dpo", "cpo", "simpo")
+    },
 }
 """Where a word that is a stage's name means something else."""
+FOREIGN = "tunekit.recipes.importers."
+"""Modules that speak of other tools' stages, in the words of those tools."""
 PROSE = ("zero", "preset ", "retry:")
 """What settings are asked for, `zero_stage` and `Source`, instead of reading it from text."""
 
@@ -315,7 +331,7 @@ def stage_words(modules):
 
 
 def stages_named(modules):
-    found = stage_words(modules)
+    found = {said: lines for said, lines in stage_words(modules).items() if not said[0].startswith(FOREIGN)}
     return [f"{at}:{','.join(found[at, word])} {word}" for at, word in sorted(found.keys() - STAGE_WORDS.keys())]
 
 
@@ -532,7 +548,7 @@ def test_a_module_that_needs_another_first_is_seen(tmp_path):
 CALLS = {
     "dry run": ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--gpus", "2x80GB", "--dry-run"),
     "json": ("rlhf", "--rlhf-type", "dpo", "--model", "Qwen2.5-7B", "--dataset", "d.jsonl", "--gpus", "H100", "--json"),
-    "this machine": ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--dry-run"),
+    "this machine": ("sft", "--model", "Qwen2.5-0.5B", "--dataset", "data.jsonl", "--dry-run"),
     "presets": ("presets", "list"),
     "fit": ("fit", "--model", "Qwen2.5-7B", "--gpus", "H100"),
     "help": ("--help",),

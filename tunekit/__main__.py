@@ -77,14 +77,15 @@ def _debugging() -> bool:
 
 
 def report(error: TunekitError) -> None:
-    """Print an error for people."""
+    """Print an error for people, and those that were found beside it."""
     word = "\x1b[1;31merror:\x1b[0m" if coloured(sys.stderr) else "error:"
     from tunekit.plan.secrets import redact, secret_values
 
     hidden = secret_values(os.environ)
-    for head, message in ((word, f" {error.message}"), ("hint:", f"  {error.hint}" if error.hint else "")):
-        if message:
-            say(f"{head}{_wrapped(redact(_short(message), hidden))}")
+    for one in (error, *error.others):
+        for head, message in ((word, f" {one.message}"), ("hint:", f"  {one.hint}" if one.hint else "")):
+            if message:
+                say(f"{head}{_wrapped(redact(_short(message), hidden))}")
 
 
 def _short(message: str, most: int = 4000) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLAIN = str.maketrans(
     {"×": "x", "÷": "/", "→": "->", "←": "<-", "…": "...", "·": "-", "–": "-", "—": "-", "≥": ">=", "≤": "<=", "≈": "~"}
-    | {"✓": "ok", "✗": "x", "█": "#", "░": ".", "─": "-", "│": "|", "•": "*"}
+    | {"✓": "ok", "✗": "x", "█": "#", "░": ".", "─": "-", "│": "|", "•": "*", "⟦": "[[", "⟧": "]]"}
 )
 """What is written instead where a terminal has no such sign; of all others their number, as JSON writes it."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class Exit(IntEnum):
@@ -21,13 +22,39 @@ class Exit(IntEnum):
 
 
 class TunekitError(Exception):
-    """An error that a user can act on: printed as ``error: …`` and ``hint: …``, never as a traceback."""
+    """An error that a user can act on: printed as ``error: …`` and ``hint: …``, never as a traceback.
+
+    `others` are found beside it and printed below it.
+    """
 
     def __init__(self, message: str, hint: str | None = None, code: Exit = Exit.USAGE) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code
+        self.others: tuple[TunekitError, ...] = ()
+
+
+class Wrong:
+    """Errors of the same call, so that all of them are told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[TunekitError] = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep a TunekitError of the block for later, with what was found beside it."""
+        try:
+            yield
+        except TunekitError as error:
+            self._found += [error, *error.others]
+
+    def tell(self) -> None:
+        """Raise the first one, with the others at its side, where there is any."""
+        if self._found:
+            first, *rest = self._found
+            first.others = tuple(rest)
+            raise first
 
 
 def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 LARGEST = 64 * 2**20
 """Bytes of one file that are read as a whole. The largest that anybody writes by hand are a few thousand times smaller;
@@ -177,13 +177,19 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
+    return parse_toml(text, str(path)), text
+
+
+def parse_toml(text: str, where: str, number: Callable[[str], Any] = float) -> dict[str, Any]:
+    """What a TOML text says, its fractions read by `number`. Raises TunekitError, which names `where`."""
     try:
-        return tomllib.loads(text), text
+        table: dict[str, Any] = tomllib.loads(text, parse_float=number)
     except RecursionError:
-        raise TunekitError(f"{path}: not valid TOML: it is nested too deep") from None
+        raise TunekitError(f"{where}: not valid TOML: it is nested too deep") from None
     except ValueError as error:  # a number of 5,000 digits is one too
         hint = "strings stand in quotes, lists in [ ]"
-        raise TunekitError(f"{path}: not valid TOML: {shortened(str(error), 200)}", hint) from error
+        raise TunekitError(f"{where}: not valid TOML: {shortened(str(error), 200)}", hint) from error
+    return table
 
 
 def whole_of(word: str) -> int:

@@ -28,6 +28,7 @@ from tokenized import lengths_of, make_tokenized
 
 import tunekit as package
 from tunekit.cli.app import COMMANDS, command_of
+from tunekit.cli.data import BUILDERS
 
 BASE = ("--model", "tiny", "--dataset", "data.jsonl")
 DRY = ("sft", *BASE, "--dry-run")
@@ -79,9 +80,6 @@ def argv_of(shell: str) -> list[str]:
     [
         (("--lora_rnak", "8"), "did you mean --lora_rank"),
         (("--lora_ran", "8"), "--lora_ran is not a flag"),  # ms-swift would take it for --lora_rank
-        (("--train_type", "lora"), "--tuner_type since ms-swift 4.0"),
-        (("--cutoff-len", "8"), "it is --max_length"),
-        (("--tuner_type", "qlora"), "--quant_method bnb --quant_bits 4"),
         (("--beta", "0.1"), "tunekit rlhf"),
         (("--preset", "8b-tigth"), "did you mean 8b-tight?"),
         (("--preset", "absent.toml"), "absent.toml does not exist"),
@@ -93,9 +91,10 @@ def argv_of(shell: str) -> list[str]:
         (("--gpus", "4"), "this machine shows 0 GPUs"),
         (("--gpus", "0x24GB"), "at least one GPU"),
         (("--gpus", "-1"), "--gpus -1"),
-        (("--gradient_accumulation_steps", "4"), "so that the effective batch holds"),
-        (("--gradient-accumulation-steps", "4"), "--effective-batch N"),
+        (("--gradient_accumulation_steps", "0"), "1 or more"),
+        (("--gradient_accumulation_steps", "4", "--effective-batch", "64"), "exclude each other"),
         (("--auto_find_batch_size", "true"), "tunekit's to set"),
+        (("--use_ray", "true"), "tunekit's to set"),
         (("--resume_from_checkpoint", "x"), "tunekit resume"),
         (("--add_version", "true"), "--name"),
         (("--rlhf_type", "dpo"), "tunekit dpo"),
@@ -400,14 +399,17 @@ def test_the_version() -> None:
 def options_of(*path: str) -> list[str]:
     command: Any = command_of(path[0])
     for name in path[1:]:
-        command = command.commands[name]
+        command = command.get_command(None, name)
     return [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
 
 
 BELOW = [("presets", "list"), ("presets", "show"), ("presets", "copy"), ("recipes", "list"), ("recipes", "copy")]
+BELOW += [("data", name) for name in BUILDERS]
 
 
-@pytest.mark.parametrize("path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes")), *BELOW])
+@pytest.mark.parametrize(
+    "path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes", "data")), *BELOW]
+)
 @pytest.mark.parametrize("columns", ["80"])
 def test_help_mentions_every_option(path: tuple[str, ...], columns: str, place: Path) -> None:
     result = tunekit(place, *path, "--help", env={"COLUMNS": columns})
@@ -601,8 +603,66 @@ def test_a_preset_that_does_not_fit_is_refused_before_the_launch(tunekit, monkey
 def test_a_dry_run_of_it_is_shown_with_its_number(tunekit, monkeypatch):
     on_a_machine_with(monkeypatch, 24)
     ended = tunekit(*LARGE, "--preset", "20b", "--dry-run")
-    assert ended.code == 0
+    assert (ended.code, ended.out) == (3, "")
     assert "does not fit" in ended.err
+    assert tunekit(*LARGE, "--preset", "20b", "--explain").code == 3
+    assert json.loads(tunekit(*LARGE, "--preset", "20b", "--json").out)["memory"]["verdict"] == "does not fit"
+    assert "swift sft" in tunekit(*LARGE, "--preset", "20b", "--dry-run", "--force").out
+
+
+OF_PAIRS = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+
+@pytest.mark.parametrize("look", ["--dry-run", "--json", "--explain"])
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("sft", "--dataset", "pairs.jsonl"), 4, "a rejected answer"),
+        (("sft", "--dataset", "data.jsonl", "--val_dataset", "pairs.jsonl"), 4, "a rejected answer"),
+        (("sft", "--dataset", "data.jsonl", "--adapters", "tiny"), 2, "holds no adapter"),
+        (("gkd", "--dataset", "data.jsonl", "--teacher_model", "./nope"), 2, "./nope does not exist"),
+        (("ppo", "--dataset", "asked.jsonl", "--reward_model", "tiny"), 2, "gives no scores"),
+        (("grpo", "--dataset", "asked.jsonl", "--reward", "accuracy"), 2, "math_verify, which is not installed"),
+        (("sft", "--dataset", "data.jsonl", "--model", "Qwen2.5-72B"), 3, "this machine shows no GPU"),
+    ],
+)
+def test_a_look_refuses_what_a_start_refuses(tunekit, monkeypatch, look, words, code, said):
+    monkeypatch.setattr("tunekit.hardware.detect", list)
+    monkeypatch.setattr("tunekit.runs.functions.find_package", lambda _: None)
+    make_rows(Path("data.jsonl"), OF_PAIRS)
+    make_rows(Path("pairs.jsonl"), OF_PAIRS | {"rejected_response": "c"})
+    make_rows(Path("asked.jsonl"), *[{"messages": OF_PAIRS["messages"][:1], "solution": "1"}] * 40)
+    model = () if "--model" in words else ("--model", "tiny", "--template", "chatml")
+    ended = tunekit(*words, *model, look)
+    assert ended.code == code, ended.err
+    assert said in ended.err
+    assert code == 3 or ended.out == ""
+
+
+def test_a_plan_for_another_machine_only_says_what_is_not_here(tunekit):
+    words = ("--model", "Qwen2.5-7B", "--gpus", "80GB", "--dataset", "gone.jsonl", "--adapters", "./gone")
+    ended = tunekit("sft", *words, "--json")
+    assert ended.code == 0
+    missing = json.loads(ended.out)["missing"]
+    assert [line.split(" does not")[0] for line in missing] == ["dataset gone.jsonl", "--adapters ./gone"]
+    assert tunekit("sft", *words, "--explain").err.count("Refused") == 2
+
+
+def test_where_the_model_comes_from_is_a_line_of_the_plan(tunekit):
+    words = ("sft", "--model", "Qwen2.5-7B", "--gpus", "80GB", "--dataset", "d.jsonl")
+    assert "  Model    ModelScope, about 15.2 GB to fetch\n" in tunekit(*words, "--dry-run").err
+    source = json.loads(tunekit(*words, "--use_hf", "true", "--json").out)["model_source"]
+    assert source["hub"] == "Hugging Face"
+    assert source["gigabytes"] == pytest.approx(15.2, abs=0.1)
+
+
+def test_trackers_of_the_command_line(tunekit):
+    words = ("sft", "--model", "Qwen2.5-7B", "--gpus", "80GB", "--dataset", "d.jsonl", "--dry-run")
+    made = tunekit(*words, "--report-to", "wandb", "--project", "p", "--group", "g", "--entity", "e")
+    for variable in ("WANDB_PROJECT=p", "WANDB_RUN_GROUP=g", "WANDB_ENTITY=e"):
+        assert f"{variable} \\\n" in made.out
+    assert "--project" not in made.out
+    assert tunekit(*words, "--group", "g").code == 2
 
 
 def test_force_goes_on(tunekit, monkeypatch):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from tokenized import make_tokenized, row, write_lines
 
-from tunekit.errors import TunekitError
 from tunekit.memory.search import FITS, TIGHT
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
@@ -108,7 +107,7 @@ def test_what_if_grows_with_the_card(tmp_path):
     ("words", "said"),
     [
         (("--model", "Qwen2.5-7B", "--gpus", "cpu"), "no GPU"),
-        (("--model", "Qwen2.5-72B-Instruct-AWQ", "--gpus", "H100"), "not known here"),
+        (("--model", "Mixtral-8x7b-AQLM-2Bit-1x16-hf", "--gpus", "H100"), "not known here"),
         ((), "needs --model"),
         (("--model", "Qwen2.5-7B", "--gpus", "H100", "--tuner", "lorra"), "--tuner takes"),
         (("--model", "Qwen2.5-7B", "--gpus", "H100", "--loss-percent", "200"), "--loss-percent takes 0 to 100"),
@@ -123,10 +122,27 @@ def test_bad_input_is_one_line(words, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_shape_of_a_quantized_model_is_not_taken_from_its_base():
-    with pytest.raises(TunekitError, match="not known"):
-        config_of(resolve("Qwen/Qwen2.5-7B-Instruct-AWQ"))
+def test_the_shape_of_an_instruct_model_is_that_of_its_base():
     assert config_of(resolve("Qwen/Qwen2.5-7B-Instruct")) == CONFIG
+
+
+@pytest.mark.parametrize("gpus", ["24GB", "8xH100"])
+@pytest.mark.parametrize("more", [(), ("--micro-batch", "1"), ("--preset", "7b", "--stage", "dpo")])
+def test_fit_and_plan_name_one_number(tunekit, gpus, more):
+    Path("data.jsonl").write_text("")
+    asked = ("--model", "Qwen2.5-7B", "--gpus", gpus, *more)
+    fitted = json.loads(tunekit("fit", *asked, "--json").out)
+    stage = "dpo" if "dpo" in more else "sft"
+    words = [word for word in asked if word not in ("--stage", "dpo")]
+    planned = json.loads(tunekit(stage, *words, "--json").out)
+    assert fitted["largest_micro_batch"] == planned["memory"]["largest_micro_batch"]
+    assert fitted["micro_batch"] == planned["batch"]["micro"]
+    assert fitted["process_gib"] == pytest.approx(planned["memory"]["process_gib"])
+    reason = planned["settings"]["per_device_train_batch_size"]["why"]
+    assert not more or fitted["planned"] in ("", reason)
+    if not more:
+        assert reason in planned["preset_reason"]
+        assert fitted["planned"] == ("" if fitted["micro_batch"] == fitted["largest_micro_batch"] else reason)
 
 
 @pytest.mark.engine

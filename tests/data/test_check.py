@@ -255,7 +255,7 @@ def test_an_empty_file(name: str, content: str) -> None:
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
 def test_a_file_that_is_no_text(name: str) -> None:
     Path(name).write_bytes(b"\xff\xfe{\x00")
-    with pytest.raises(TunekitError, match="not UTF-8") as raised:
+    with pytest.raises(TunekitError, match="UTF-16, and ms-swift reads UTF-8") as raised:
         check_datasets([name], STAGES["sft"], STAGES["sft"].rows)
     assert raised.value.code == Exit.DATA
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.data.files import is_array, local_file, read_all, read_rows
+from tunekit.data.files import local_file
 from tunekit.data.look import check_datasets
+from tunekit.data.read import ARRAY, look_into
+from tunekit.data.sound import read_all, read_rows
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 
@@ -41,7 +43,7 @@ def test_rows_of_tables_and_arrays() -> None:
     assert list(read_all(Path("a.csv"), 9)) == [(1, {"q": "7 + 5?", "a": "12"})]
     assert list(read_all(Path("a.tsv"), 9)) == [(1, {"q": "7?", "a": "7"})]
     assert list(read_all(Path("a.json"), 1)) == [(1, {"q": 1})]
-    assert is_array(Path("a.json"))
+    assert look_into(Path("a.json")).kind == ARRAY
     with pytest.raises(TunekitError) as raised:
         list(read_all(Path("a.parquet"), 9))
     assert "JSON Lines" in str(raised.value.hint)
@@ -53,5 +55,5 @@ def test_a_file_that_cannot_be_read(name: str) -> None:
         list(read_all(Path(name), 9))
     assert raised.value.code == Exit.DATA
     Path(name).write_bytes(b"\xff")
-    with pytest.raises(TunekitError, match=f"{name} is not UTF-8 text"):
+    with pytest.raises(TunekitError, match="and ms-swift reads UTF-8"):
         list(read_all(Path(name), 9))

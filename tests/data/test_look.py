@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from running import make_rows
 
-from tunekit.data import files, look
-from tunekit.data.files import array_rows, is_array, local_file, read_rows, shown
+from tunekit.data import entry, look
+from tunekit.data.files import local_file, shown
 from tunekit.data.look import first_rows, look_at
 from tunekit.data.parquet import parquet_shape
+from tunekit.data.read import look_into
+from tunekit.data.sound import read_rows
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 
@@ -73,7 +75,7 @@ def test_a_large_array_takes_little_memory() -> None:
     tracemalloc.start()
     assert len(list(read_rows(Path("a.json")))) == 20
     assert seen("a.json").looked > 3000
-    assert sum(1 for _ in array_rows(Path("a.json"))) == 20_000
+    assert sum(1 for _ in look_into(Path("a.json")).entries()) == 20_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 2**20 < Path("a.json").stat().st_size
@@ -98,20 +100,11 @@ def test_arrays_that_are_broken(text: str, said: str) -> None:
     assert raised.value.code == Exit.DATA
 
 
-def test_arrays_of_any_spacing_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PIECE", 3)
-    rows = [{"a": "ä" * number, "b": [number, {"c": None}]} for number in range(20)]
-    for text in (json.dumps(rows, indent=2), json.dumps(rows, separators=(",", ":")), f"\n \n{json.dumps(rows)}\n "):
-        Path("a.json").write_text(text, encoding="utf-8")
-        assert is_array(Path("a.json"))
-        assert [row for _, row, _ in array_rows(Path("a.json"))] == rows
-
-
 def test_deep_rows_and_lines_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.jsonl").write_text('{"a": ' * 5000, encoding="utf-8")
     with pytest.raises(TunekitError, match="line 1: not JSON: it is nested too deep"):
         seen("a.jsonl")
-    monkeypatch.setattr(files, "LONGEST", 100)
+    monkeypatch.setattr(entry, "LONGEST", 100)
     Path("b.jsonl").write_text(json.dumps({"a": "x" * 200}), encoding="utf-8")
     with pytest.raises(TunekitError, match="line 1: longer than"):
         list(read_rows(Path("b.jsonl")))

@@ -12,8 +12,10 @@ from tunekit.plan.options import (
     HOW,
     LINE,
     OPTIONS,
+    PREVIEW,
     RECIPE,
     RESERVED,
+    STATS,
     TEXT,
     TRAIN,
     Option,
@@ -37,7 +39,7 @@ def test_a_command_takes_the_options_of_the_table_and_no_other(command, takes):
 def test_every_row_is_complete():
     for option in OPTIONS.values():
         assert option.help
-        assert set(option.commands) <= {TRAIN, FIT}
+        assert set(option.commands) <= {TRAIN, FIT, STATS, PREVIEW}
         assert option.reach == LINE or TRAIN in option.commands, "a recipe and a configuration are of runs"
 
 

@@ -398,7 +398,7 @@ def test_auto_goes_by_the_tables_where_the_memory_cannot_be_predicted(make, gpus
 @pytest.mark.parametrize(
     ("model", "gpus", "reason"),
     [
-        ("Qwen2.5-7B", "1x80GB", "it is meant for models up to 7.9B; the micro-batch is the largest that fits"),
+        ("Qwen2.5-7B", "1x80GB", "it is meant for models up to 7.9B; the micro-batch is the largest that divides"),
         ("gpt-oss-20b", "1x48GB", "mixture-of-experts models up to 22B"),
         ("Qwen2.5-32B", "1x80GB", "as large as presets are made for"),
         ("Qwen2.5-7B", "cpu", "there is no GPU to train on"),
@@ -412,10 +412,11 @@ def test_auto_says_why(make, model, gpus, reason):
 @pytest.mark.parametrize(
     ("model", "gpus", "limit"),
     [
-        ("Qwen2.5-7B", "8xH100", "32 rows ÷ 8 GPUs leave 4 for each, and more would fit (--effective-batch)"),
-        ("Qwen2.5-7B", "1x80GB", "is the largest that fits and divides the 32 rows of one GPU"),
+        ("Qwen2.5-7B", "8xH100", "32 rows ÷ 8 GPUs leave 4 for each; 29 would fit, with --effective-batch 232"),
+        ("Qwen2.5-7B", "1x80GB", "divides the 32 rows of one GPU: 30 would fit, with --effective-batch 60"),
         ("Qwen2.5-VL-7B-Instruct", "1x80GB", "is the preset's: what the vision part takes is not counted"),
-        ("Qwen2.5-7B", "1x24GB", "the largest that fits"),
+        ("Qwen2.5-7B", "1x24GB", "3 would fit, with --effective-batch 33; the preset's own 8 want a larger GPU"),
+        ("Qwen2.5-7B", "1x16GB", "the micro-batch is the largest that fits; the preset's own 8 want a larger GPU"),
     ],
 )
 def test_auto_says_what_limits_the_micro_batch(make, model, gpus, limit):
@@ -479,6 +480,7 @@ def test_a_named_preset_has_no_reason(make):
             "--with",
             "stable,fast",
             "--explain",
+            "--force",
         ),
         ("dpo", "--model", "Qwen3-8B", "--gpus", "80GB", "--dataset", "d.jsonl", "--preset", "8b-tight", "--json"),
         ("fit", "--model", "Qwen2.5-7B", "--gpus", "16GB", "--json"),

@@ -1,11 +1,15 @@
 """Names of other tools are answered with today's."""
 
+import re
+
 import pytest
 
+from tunekit.cli.app import COMMANDS
 from tunekit.errors import TunekitError
+from tunekit.plan.options import OPTIONS
 from tunekit.plan.renamed import RENAMED, RENAMED_VALUES, SAME, renamed_hint, renamed_value_hint
 
-COMMANDS = ("sft", "pt", "rlhf")
+COMMANDS_OF_SWIFT = ("sft", "pt", "rlhf")
 
 
 def refusal(flags, name, words=("1",), command="sft"):
@@ -14,10 +18,8 @@ def refusal(flags, name, words=("1",), command="sft"):
     return refused.value
 
 
-OF_TUNEKIT = (
-    *("--micro-batch", "--effective-batch", "--tuning-strategy", "--trainable-layers"),
-    *("--learning-rate-aligner", "--learning-rate-vit", "--max-pixels", "--flip", "--out"),
-)
+OF_OTHER_COMMANDS = ("--flip", "--out")
+"""Options of ``tunekit augment`` and ``merge`` that hints name."""
 
 
 OLD_NAMES = sorted({row.name for row in RENAMED})
@@ -27,7 +29,7 @@ OLD_VALUES = [(row.name, row.value) for row in RENAMED_VALUES]
 
 
 @pytest.mark.parametrize("old", OLD_NAMES)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS_OF_SWIFT)
 def test_old_names_are_answered_with_todays(flags, old, command):
     hint = renamed_hint(old)
     assert hint
@@ -35,16 +37,21 @@ def test_old_names_are_answered_with_todays(flags, old, command):
 
 
 def is_known(flags, name):
-    return f"--{name}" in OF_TUNEKIT or name in flags.by_command["sft"]
+    spelled = f"--{name}"
+    own = {option.spelled for option in OPTIONS.values()}
+    return spelled in own or spelled in OF_OTHER_COMMANDS or name in flags.by_command["rlhf"]
 
 
 @pytest.mark.parametrize("old", OLD_NAMES)
 def test_todays_names_exist(flags, old):
-    """Each `--name` in a hint is a flag of ms-swift or an option of tunekit."""
-    named = [word.strip(".,()") for word in renamed_hint(old).split() if word.startswith("--")]
-    assert named
+    """A hint names a flag of ms-swift, an option or a command of tunekit, or a variable; all that it names exist."""
+    hint = renamed_hint(old)
+    named = [word.strip(".,:;()") for word in re.split(r"[\s/]+", hint) if word.startswith("--")]
+    commands = re.findall(r"tunekit (\w+)", hint)
+    assert named or commands or re.search(r"\b[A-Z]+_[A-Z_]+\b", hint)
+    assert set(commands) <= COMMANDS.keys()
     for word in named:
-        assert is_known(flags, word[2:])
+        assert is_known(flags, word[2:]), word
 
 
 @pytest.mark.parametrize("row", [*RENAMED, *RENAMED_VALUES], ids=lambda row: f"{row.name}-{row.value}")
@@ -53,7 +60,7 @@ def test_what_an_old_option_is_today_can_be_passed_on(flags, row):
     for name, value in row.now.items():
         assert is_known(flags, name)
         if "-" not in name and SAME not in value:
-            flags.parse(name, [value], "sft")
+            flags.parse(name, [value], "rlhf")
 
 
 def test_the_data_makes_the_hint():
@@ -72,6 +79,39 @@ def test_old_values_are_answered_with_todays(flags, flag, word):
     hint = renamed_value_hint(flag, word)
     assert hint
     assert refusal(flags, flag, [word]).hint == hint
+
+
+OF_THE_SEEDS = {
+    "val_size": "--split_dataset_ratio",
+    "train_split_ratio": "--split_dataset_ratio",
+    "max_samples": "#N",
+    "data_ratio": "#N",
+    "image_root": "ROOT_IMAGE_DIR",
+    "use_wandb": "--report_to wandb",
+    "wandb_project": "WANDB_PROJECT",
+    "wandb_entity": "WANDB_ENTITY",
+    "project_name": "WANDB_PROJECT",
+    "group_name": "WANDB_RUN_GROUP",
+    "score_margin": "--simpo_gamma",
+    "dataset_names": "--dataset",
+    "dataset_config_path": "--custom_dataset_info",
+    "plot_loss": "images",
+    "lr": "--learning_rate",
+    "qlora": "--tuning-strategy qlora",
+    "full": "--tuner_type full",
+    "nnodes": "NNODES",
+    "gpu": "CUDA_VISIBLE_DEVICES",
+    "overwrite_output_dir": "--name",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), OF_THE_SEEDS.items())
+@pytest.mark.parametrize("command", COMMANDS_OF_SWIFT)
+def test_names_of_the_guides_are_answered_by_what_they_mean(flags, name, said, command):
+    """They had no hint, or the nearest spelling of something else."""
+    hint = refusal(flags, name, command=command).hint
+    assert said in hint
+    assert "did you mean" not in hint
 
 
 def test_renamed_train_type(flags):

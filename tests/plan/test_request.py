@@ -4,12 +4,21 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan.options import ALL, OPTIONS, canonical
-from tunekit.plan.request import Request, Said, Words, gather_words, read_request, stage_named, user_words
+from tunekit.plan.request import (
+    Request,
+    Said,
+    gather_words,
+    read_request,
+    stage_named,
+    user_words,
+    words_of_value,
+)
 from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 from tunekit.stages import STAGES
 
 CONFIG, ENVIRONMENT = Source("config", "config.toml"), Source("environment")
 SFT = STAGES["sft"]
+MODEL = gather_words(COMMAND_LINE, [Said("model", ("m",))])
 
 
 @pytest.fixture
@@ -27,7 +36,7 @@ def gather(tmp_path, flags):
 @pytest.fixture
 def read(gather, flags):
     """The request of a run of which nothing is said, beside that configuration."""
-    return lambda text="", stage="sft", **environ: read_request(STAGES[stage], Words(), gather(text, **environ), flags)
+    return lambda text="", stage="sft", **environ: read_request(STAGES[stage], MODEL, gather(text, **environ), flags)
 
 
 def line(**said):
@@ -42,9 +51,9 @@ def values(settings):
 def test_nothing_set(tmp_path, flags):
     others = user_words(flags, {"PATH": "/bin"}, tmp_path / "none.toml")
     assert not any(place.said for place in others)
-    request = read_request(SFT, Words(), others, flags)
+    request = read_request(SFT, MODEL, others, flags)
     assert not any(request.layers)
-    assert request == Request(SFT, "", layers=request.layers)
+    assert request == Request(SFT, "m", layers=request.layers)
 
 
 def test_config_file(read):
@@ -93,7 +102,7 @@ def test_the_environment_is_stronger_than_the_file(read):
 
 def test_the_command_line_is_the_strongest(gather, flags):
     others = gather('[defaults]\npreset = "7b"\n', TUNEKIT_PRESET="20b", TUNEKIT_EFFECTIVE_BATCH="64")
-    request = read_request(SFT, line(preset="8b", effective_batch="40", epochs="3"), others, flags)
+    request = read_request(SFT, line(model="m", preset="8b", effective_batch="40", epochs="3"), others, flags)
     assert (request.preset, request.effective_batch) == ("8b", Setting(40, COMMAND_LINE))
     assert request.typed == {"num_train_epochs": Setting(3, COMMAND_LINE)}
 
@@ -131,6 +140,7 @@ def test_flags_of_another_command_wait_for_it(read):
     [
         ("[defaults]\nlora_rank = 8\nlora_rnak = 8\n", 3, "lora_rnak is neither an option of tunekit", "lora_rank"),
         ('[defaults]\npresett = "7b"\n', 2, "presett is neither", "preset"),
+        ("[defaults]\nval_size = 0.1\n", 2, "val_size is neither", "--split_dataset_ratio"),
         ('# mine\n[defaults]\nlora_rank = "x"\n', 3, "--lora_rank takes a whole number, not x", ""),
         ('[defaults]\ntorch_dtype = "bf16"\n', 2, "--torch_dtype takes bfloat16", ""),
         ("[defaults]\ngradient_accumulation_steps = 4\n", 2, "gradient_accumulation_steps cannot", "--effective"),
@@ -201,3 +211,8 @@ def test_two_names_of_one_flag(said, says, hint):
     with pytest.raises(TunekitError, match=says) as refused:
         gather_words(COMMAND_LINE, [Said(name, ("1",)) for name in said])
     assert refused.value.hint == hint
+
+
+def test_a_table_of_a_recipe_is_json():
+    assert words_of_value({"good": "response"}, "x") == ('{"good": "response"}',)
+    assert words_of_value([1, True], "x") == ("1", "true")

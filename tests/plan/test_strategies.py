@@ -427,13 +427,9 @@ def test_a_strategy_for_all_runs(tunekit, isolated, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("--target_modules", "all"), "all-linear"),
-        (("--target_modules", "auto"), "all-linear"),
         (("--target_modules", "q_proj,v_proj"), "write --target_modules q_proj v_proj"),
         (("--modules_to_save", "embed_tokens,lm_head"), "write --modules_to_save embed_tokens lm_head"),
-        (("--learning_rate_projector", "1e-4"), "--learning-rate-aligner"),
-        (("--finetuning_type", "freeze"), "--tuning-strategy freeze --trainable-layers N"),
-        (("--tuner_type", "qlora"), "--tuning-strategy qlora"),
+        (("--finetuning_type", "freeze"), "--tuning-strategy freeze needs --trainable-layers N"),
         (("--lora_bias", "lora_only"), "none and all"),
         (("--init_weights", "loftq"), "pissa and olora"),
     ],

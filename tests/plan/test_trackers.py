@@ -1,6 +1,12 @@
 """What the trackers ask of a plan; tests/plan/test_planner.py has their names and keys."""
 
+from pathlib import Path
+
 import pytest
+
+from tunekit.engine.command import build_command
+from tunekit.errors import TunekitError
+from tunekit.plan.settings import COMMAND_LINE, Setting, Source
 
 SWANLAB = {"report_to": ["swanlab"]}
 
@@ -29,3 +35,68 @@ def test_the_token_of_swanlab_is_its_key(make):
 def test_a_missing_key_is_said(make, environ):
     plan = make(preset="7b", environ=environ, **SWANLAB)
     assert any("SWANLAB_API_KEY is not set" in line for line in plan.warnings)
+
+
+WANDB = {"report_to": ["wandb"]}
+
+
+def said(**words):
+    return {name: Setting(word, COMMAND_LINE) for name, word in words.items()}
+
+
+def test_project_group_and_entity_are_what_each_tracker_calls_them(make):
+    tracked = said(project="p", group="g", entity="e")
+    plan = make(preset="7b", tracked=tracked, **WANDB)
+    assert {name: plan.env[name] for name in plan.env if name.startswith("WANDB")} == {
+        "WANDB_PROJECT": "p",
+        "WANDB_RUN_GROUP": "g",
+        "WANDB_ENTITY": "e",
+    }
+    assert plan.get("project") is None, "which transformers passes to trackio alone"
+    plan = make(preset="7b", tracked=tracked, **SWANLAB)
+    assert (plan.get("swanlab_project"), plan.get("swanlab_workspace")) == ("p", "e")
+    assert plan.env["SWANLAB_GROUP"] == "g"
+    assert make(preset="7b", tracked=said(project="p"), report_to=["trackio"]).get("project") == "p"
+    both = make(preset="7b", tracked=said(project="p"), report_to=["wandb", "swanlab"])
+    assert (both.env["WANDB_PROJECT"], both.get("swanlab_project")) == ("p", "p")
+
+
+@pytest.mark.parametrize(
+    ("name", "report_to", "way"),
+    [
+        ("project", [], "--report-to wandb or --report-to swanlab or --report-to trackio"),
+        ("group", ["trackio"], "--report-to wandb or --report-to swanlab"),
+        ("entity", ["tensorboard"], "--report-to wandb"),
+    ],
+)
+def test_what_no_tracker_takes_is_refused_with_the_way_out(make, name, report_to, way):
+    with pytest.raises(TunekitError, match=f"^--{name} does nothing here") as refused:
+        make(preset="7b", tracked=said(**{name: "x"}), report_to=report_to)
+    assert refused.value.hint.startswith(f"add {way}")
+    for_all = {name: Setting("x", Source("config", "config.toml"))}
+    assert make(preset="7b", tracked=for_all, report_to=report_to).env == make(preset="7b").env
+
+
+def test_one_project_said_twice_must_be_one(make):
+    with pytest.raises(TunekitError, match="--project and --swanlab_project are the same"):
+        make(preset="7b", tracked=said(project="p"), swanlab_project="q", **SWANLAB)
+    environ = {"SWANLAB_PROJECT": "env", "WANDB_PROJECT": "env"}
+    plan = make(preset="7b", tracked=said(project="p"), environ=environ, report_to=["swanlab", "wandb"])
+    assert (plan.get("swanlab_project"), plan.env["WANDB_PROJECT"]) == ("p", "p")
+    for_all = {"project": Setting("all", Source("config", "config.toml"))}
+    assert make(preset="7b", tracked=for_all, environ=environ, **WANDB).env["WANDB_PROJECT"] == "env"
+    assert make(preset="7b", tracked=for_all, **WANDB).env["WANDB_PROJECT"] == "all"
+
+
+def test_the_variables_of_wandb_stand_in_the_command_and_its_key_does_not(make):
+    environ = {"WANDB_PROJECT": "mine", "WANDB_MODE": "offline", "WANDB_API_KEY": "planted-key", "WANDB_TAGS": ""}
+    environ |= {"WANDB_BASE_URL": "https://me:hunter2@wandb.example"}
+    plan = make(preset="7b", environ=environ, **WANDB)
+    command = build_command(plan, Path("out")).shell()
+    assert "WANDB_PROJECT=mine" in command
+    assert "WANDB_MODE=offline" in command
+    assert 'WANDB_API_KEY="$WANDB_API_KEY"' in command
+    assert "planted-key" not in command
+    assert "WANDB_TAGS" not in command
+    assert "hunter2" not in command, "an address with a password is inherited, and not written down"
+    assert not any(name.startswith("WANDB") for name in make(preset="7b", environ=environ).env)

@@ -101,7 +101,7 @@ WRONG = {
     # what the planning of a stage finds out
     "value": (f"{HEAD}{SFT}learning_rate = 'fast'\n", "line 9: stage sft: learning_rate takes a number", "2e-4"),
     "default value": (f"{HEAD}max_length = 'x'\n{SFT}", "line 6: stage sft: max_length takes a whole number", ""),
-    "reserved": (f"{HEAD}{SFT}gradient_accumulation_steps = 2\n", "gradient_accumulation_steps is tunekit's", ""),
+    "reserved": (f"{HEAD}{SFT}add_version = true\n", "add_version is tunekit's", ""),
     "batch": (f"{HEAD}{SFT}micro_batch = 5\neffective_batch = 32\n", "line 9: stage sft: micro_batch 5 does not", ""),
     "nothing to merge": (f"{HEAD}{SFT}merge = true\n", "stage sft starts from the base: there is nothing to merge", ""),
     "all weights": (
@@ -367,7 +367,77 @@ def test_dry_run_as_a_whole():
     assert not Path("runs").exists()
 
 
+ENV = """
+[env]
+WANDB_PROJECT = "mine"
+NCCL_P2P_DISABLE = 1
+OMP_NUM_THREADS = 4
+PYTORCH_CUDA_ALLOC_CONF = "max_split_size_mb:128"
+"""
+
+
+def test_the_variables_of_a_recipe_are_set_in_each_stage():
+    write(f"{ENV}{TWO}")
+    result = call("run", "two.toml", "--gpus", "80GB", "--dry-run")
+    for variable in ("WANDB_PROJECT=mine", "NCCL_P2P_DISABLE=1", "OMP_NUM_THREADS=4"):
+        assert result.out.count(f"{variable} \\\n") == 2
+    assert "PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:128,expandable_segments:True" in result.out
+    plans = [stage["plan"]["env"] for stage in json.loads(call("run", "two.toml", "--json").out)["stages"]]
+    assert [plan["NCCL_P2P_DISABLE"] for plan in plans] == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        ('HF_TOKEN = "x"', "HF_TOKEN is a secret", "export it"),
+        ('MY_PASSWORD = "x"', "MY_PASSWORD is a secret", "export it"),
+        ('HF_ENDPOINT = "https://me:hunter2@mirror"', "HF_ENDPOINT is a secret", "export it"),
+        ('LD_PRELOAD = "x.so"', "LD_PRELOAD is no variable that a recipe may set", "none that would load code"),
+        ('PYTHONPATH = "."', "PYTHONPATH is no variable", "none that would load code"),
+        ("NPROC_PER_NODE = 2", "NPROC_PER_NODE is tunekit's to set", "--gpus"),
+        ('USE_HF = "1"', "USE_HF is tunekit's to set", "use_hf = true"),
+        ('WANDB_MODE = ["a"]', "WANDB_MODE must be a text", ""),
+        ('WANDB_MODE = "a\\u001b[2J"', "WANDB_MODE must be a text", ""),
+    ],
+)
+def test_what_a_recipe_may_not_set(line, said, hint):
+    write(f"[env]\n{line}\n{TWO}")
+    result = call("run", "two.toml", "--dry-run")
+    assert result.code == 2
+    assert f"two.toml line 2: {said}" in result.err
+    assert hint in result.err
+    assert "2J" not in result.err
+    assert "hunter2" not in result.err
+
+
+def test_env_must_be_a_table():
+    write(f"env = 3\n{TWO}")
+    assert "two.toml line 1: env must be a table" in call("run", "two.toml", "--dry-run").err
+
+
+def test_looking_at_a_recipe_refuses_what_its_start_refuses():
+    text = HEAD.replace('"tiny"', '"Qwen2.5-72B"')
+    write(f"{text}\n{SFT}")
+    for look in ("--dry-run", "--json"):
+        result = call("run", "two.toml", "--gpus", "24GB", look)
+        assert result.code == Exit.DOES_NOT_FIT
+        assert "error: stage sft: " in result.err
+        assert ("swift" in result.out) is (look == "--json")
+    assert call("run", "two.toml", "--gpus", "24GB", "--dry-run", "--force").code == 0
+    write(f"{HEAD}\n{SFT.replace('data.jsonl', 'pairs.jsonl')}")
+    for look in ("--dry-run", "--json"):
+        result = call("run", "two.toml", look)
+        assert (result.code, result.out) == (Exit.DATA, "")
+
+
 # --- running, with the fake ms-swift
+
+
+def test_a_stage_that_diverges_ends_the_recipe(place):
+    write(TWO)
+    result = go(fake={"diverge_at": 3}, code=1)
+    assert "Diverged after" in result.err
+    assert not (place / "runs/two/dpo").exists()
 
 
 def go(*words, fake=None, code=0):

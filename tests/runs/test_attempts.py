@@ -240,7 +240,7 @@ def test_killed_from_outside_lowers_nothing(place: Path, run: Path) -> None:
 
 def test_a_diverged_run_is_not_done(place: Path, run: Path) -> None:
     result = tunekit(place, *SFT, fake={"diverge_at": 5})
-    assert result.code == 0
+    assert result.code == 1, "what comes after it must not go on from that"
     said = " ".join(result.err.split())
     assert "Warning: at step 5 the gradient is not a number: the training diverges." in said
     assert "Diverged after" in said

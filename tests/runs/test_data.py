@@ -162,3 +162,15 @@ def test_the_plan_tells_rows_and_steps(tunekit, tmp_path):
     assert "Steps 6 rows, 1 step an epoch, 1 of warm-up, 1 checkpoint" in shown
     assert "6 rows are 1 optimizer step of 32: more rows or more --epochs" in shown
     assert json.loads(tunekit(*words, "--json").out)["schedule"]["steps"] == 1
+
+
+def test_a_launch_with_missing_pictures_is_refused(rows, tmp_path):
+    """30 of 40 missing ones trained to "Done": ms-swift puts other rows in their place."""
+    (tmp_path / "there.png").touch()
+    lines = [
+        PICTURE | {"images": [str(tmp_path / ("there.png" if number < 10 else f"{number}.png"))]}
+        for number in range(40)
+    ]
+    with pytest.raises(TunekitError, match=r"does not exist.*\(30 of 40 rows will not do\)") as raised:
+        check_rows(rows("sft", *lines, model="Qwen2.5-VL-7B-Instruct"))
+    assert raised.value.code == Exit.DATA

@@ -12,7 +12,8 @@ from running import SFT, a_plan, make_checkpoint, make_rows, make_workplace, tun
 from tunekit.errors import Exit, TunekitError
 from tunekit.plan.models.model import Model
 from tunekit.runs import preflight
-from tunekit.runs.preflight import check_adapters, check_data, check_disk, check_launch, checkpoint_gib
+from tunekit.runs.models import check_adapters
+from tunekit.runs.preflight import check_data, check_disk, check_launch, checkpoint_gib
 
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - as shutil has it
 PAIR = {
@@ -137,6 +138,7 @@ def test_both_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_adapter_that_is_not_there_is_refused_and_its_neighbours_are_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-20").mkdir()
+    (tmp_path / "checkpoint-20" / "adapter_config.json").write_text("{}")
     check_adapters(a_plan(adapters=[str(tmp_path / "checkpoint-20")]))
     with pytest.raises(TunekitError, match="does not exist") as refused:
         check_adapters(a_plan(adapters=[str(tmp_path / "checkpoint-2")]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import Exit
 from tunekit.plan.request import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE
 from tunekit.runs import prepare
@@ -21,10 +21,10 @@ def planned(flags, monkeypatch, **said):
 
 @pytest.mark.parametrize("model", ["Qwen2.5-7B", "Qwen/Qwen3-30B-A3B", "org/unlisted-3b"])
 def test_a_big_model_is_not_started_on_a_cpu_that_nobody_asked_for(flags, monkeypatch, model):
-    with pytest.raises(TunekitError, match="this machine shows no GPU") as refused:
-        prepare.refuse_too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl"))
-    assert refused.value.code == Exit.DOES_NOT_FIT
-    assert "--gpus cpu" in refused.value.hint
+    refused = prepare.too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl"))
+    assert refused.message.startswith("this machine shows no GPU")
+    assert refused.code == Exit.DOES_NOT_FIT
+    assert "--gpus cpu" in refused.hint
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_a_big_model_is_not_started_on_a_cpu_that_nobody_asked_for(flags, monkey
     [("Qwen2.5-0.5B", {}), ("Qwen2.5-7B", {"gpus": "cpu"}), ("Qwen2.5-7B", {"gpus": "80GB"}), ("org/unlisted", {})],
 )
 def test_what_is_small_or_asked_for_is_started(flags, monkeypatch, model, more):
-    prepare.refuse_too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl", **more))
+    assert prepare.too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl", **more)) is None

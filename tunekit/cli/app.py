@@ -18,11 +18,9 @@ RUNNING, KNOW, AFTER = "Train", "Look before you train", "After training"
 
 
 def _command(function: Callable[..., None], name: str, **more: Any) -> Any:
-    import typer
+    from tunekit.cli.command import built_command
 
-    alone = typer.Typer(add_completion=False)
-    alone.command(name, **more)(function)
-    return typer.main.get_command(alone)
+    return built_command(function, name, **more)
 
 
 def _group(commands: Any, name: str) -> Any:
@@ -65,6 +63,12 @@ def _run(name: str) -> Any:
     return _command(recipe.run_command, name, cls=recipe.RecipeCommand)
 
 
+def _import(name: str) -> Any:
+    from tunekit.cli import imports
+
+    return _command(imports.import_command, name)
+
+
 def _recipes(name: str) -> Any:
     from tunekit.cli import recipe
 
@@ -75,6 +79,19 @@ def _presets(name: str) -> Any:
     from tunekit.cli import presets
 
     return _group(presets.app, name)
+
+
+def _data(name: str) -> Any:
+    from tunekit.cli import data
+
+    return data.DataCommands(name=name, help=data.HELP, no_args_is_help=True)
+
+
+def _flags(name: str) -> Any:
+    from tunekit.cli import flags
+
+    anything = {"ignore_unknown_options": True}  # a flag may be asked for with its dashes
+    return _command(flags.flags_command, name, context_settings=anything)
 
 
 def _augment(name: str) -> Any:
@@ -129,9 +146,12 @@ COMMANDS: Mapping[str, Row] = {
     "rlhf": Row(_by_table, RUNNING, "Any stage from rm to gkd, named as ms-swift does: --rlhf-type dpo."),
     "run": Row(_run, RUNNING, "Run a recipe: several stages, each from what an earlier one left."),
     "resume": Row(_resume, RUNNING, "Go on with a run that was stopped or failed."),
+    "import": Row(_import, RUNNING, "Take over a run of LLaMA-Factory, axolotl, TRL, older ms-swift and others."),
     "fit": Row(_by_table, KNOW, "Tell the peak memory of a run before it starts, and what helps."),
     "presets": Row(_presets, KNOW, "List, show and copy presets."),
     "recipes": Row(_recipes, KNOW, "List, show and copy recipes."),
+    "data": Row(_data, KNOW, "Look at rows before they cost a night: check, preview, stats, convert."),
+    "flags": Row(_flags, KNOW, "Look a parameter up: what it takes, its default, what tunekit makes of it."),
     "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
     "chat": Row(_after, AFTER, "Talk with a trained model."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -33,6 +33,13 @@ def option(panel: str, text: str, *names: str) -> typer.models.OptionInfo:
     """An option of a command, in a panel of its help; names are made from the parameter where none is given."""
     made: typer.models.OptionInfo = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
     return made
+
+
+def built_command(function: Callable[..., None], name: str, **more: Any) -> Any:
+    """A command made of a function, whose annotations Typer reads now."""
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, **more)(function)
+    return typer.main.get_command(alone)
 
 
 class SwiftCommand(TyperCommand):

@@ -29,7 +29,7 @@ def fit(_command: str, words: Words, given: Mapping[str, Any]) -> int:
     if spec:
         memory.print_answers(answers_of(spec))
         return int(Exit.DONE)
-    if "model" not in given:
+    if "model" not in words.said:
         raise TunekitError("tunekit fit needs --model, or --spec FILE")
     made = forecast(words, by_trace="trace" in given)
     if "what_if" in given:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, show and copy presets.", no_args_is_help=True)
 
 SMALLEST = """\
-smallest GPU: from where a quarter of the tokens carries loss to where all do;
+smallest GPU at the preset's own micro-batch, which --preset auto lowers on a
+smaller one: from where a quarter of the tokens carries loss to where all do;
 in brackets with Liger, where that is less. The numbers: tunekit presets show
 NAME; those of your own model: tunekit fit --model MODEL --preset NAME"""
 

@@ -58,7 +58,7 @@ def run_command(
     Options of a stage may be added: --model M for all stages, --dpo.beta 0.2 for the stage dpo.
     """
     from tunekit.cli.show import recipe as show
-    from tunekit.recipes.plan import plan_recipe, refuse_large_stages
+    from tunekit.recipes.plan import large_stage, plan_recipe
     from tunekit.recipes.reader import read_recipe
     from tunekit.recipes.run import recipe_states
     from tunekit.recipes.shelf import find_recipe, recipe_folder, wanted_stages
@@ -69,14 +69,15 @@ def run_command(
     folder = recipe_folder(name or read.name)
     items = plan_recipe(read, folder, around, look=not (dry_run or as_json))
     states = recipe_states(items, wanted_stages(read, from_stage, only), again=again)
+    refusal = None if force else large_stage(items, states)
     if as_json:
         print_document(show.recipe_document(read, folder, items, states))
     elif dry_run:
-        show.print_script(items, states)
-    else:
-        if not force:
-            refuse_large_stages(items, states)
+        show.print_script(items, states, refused=refusal is not None)
+    elif refusal is None:
         raise typer.Exit(_run(read, folder, items, states, force=force))
+    if refusal:
+        raise refusal
 
 
 @app.command("list")

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import tunekit
 from tunekit.cli.app import COMMANDS, command_of
+from tunekit.cli.tried import refuse_command
 
 
 class Commands(TyperGroup):
@@ -23,7 +24,9 @@ class Commands(TyperGroup):
         super().__init__(**more)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """Which command is called, and the words behind it."""
+        """Which command is called, and the words behind it. Raises TunekitError where there is none of that name."""
+        if args and args[0] not in COMMANDS:
+            refuse_command(args[0], COMMANDS)
         name, known, rest = super().resolve_command(ctx, args)
         return name, command_of(str(name)) if known else None, rest
 

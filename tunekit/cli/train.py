@@ -12,6 +12,7 @@ from tunekit.stages import STAGES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tunekit.errors import TunekitError
     from tunekit.plan.request import Request, Words
     from tunekit.runs.folder import Run, RunFolder
     from tunekit.runs.start import Onward
@@ -22,7 +23,10 @@ HELP = {
 }
 """The first line of each command's help. The rest is the same for all of them."""
 
-REST = "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first."
+REST = (
+    "\n\nAny flag of ms-swift may be added as it is, such as --save_strategy epoch; tunekit checks it first. A file of "
+    "them (YAML, JSON, TOML) may stand first: tunekit sft train.yaml"
+)
 
 
 def train(command: str, words: Words, given: Mapping[str, Any]) -> int:
@@ -31,9 +35,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> int:
     Returns the exit code.
     """
     from tunekit.cli.show import plan as show
-    from tunekit.cli.show.lines import print_document
     from tunekit.runs import prepare
-    from tunekit.runs.preflight import data_problems
 
     around = prepare.look_around()
     request = prepare.request_of(command, words, around)
@@ -42,23 +44,38 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> int:
         return ended
     facts = prepare.gather_facts(request, around)
     run = prepare.prepare(request, facts, look=not looks)
+    too_large = None if "force" in given else prepare.too_large(run, request, facts)
+    if looks:
+        _look(run, given, too_large)
+        return int(Exit.DONE)
+    if too_large:
+        raise too_large
+    show.show_plan(run)
+    return _start(run)
+
+
+def _look(run: Run, given: Mapping[str, Any], too_large: TunekitError | None) -> None:
+    """Show or write a plan; what a start would refuse is refused, with the same exit code and without a command."""
+    from tunekit.cli.show import plan as show
+    from tunekit.cli.show.lines import print_document
+    from tunekit.runs.preflight import problems_of
+
+    problems = problems_of(run)
     if "json" in given:
-        print_document(show.plan_document(run))
+        print_document(show.plan_document(run, problems))
     elif "explain" in given:
-        show.print_settings(run)
+        show.print_settings(run, problems)
+    elif too_large:
+        show.show_plan(run)
     elif "write" in given:
         from tunekit.runs.script import write_script
 
         path = Path(given["write"])
-        show.show_written(run, path, data_problems(run.plan), write_script(run, path))
-    elif "dry_run" in given:
-        show.print_command(run)
+        show.show_written(run, path, problems, write_script(run, path))
     else:
-        if "force" not in given:
-            prepare.refuse_too_large(run, request, facts)
-        show.show_plan(run)
-        return _start(run)
-    return int(Exit.DONE)
+        show.print_command(run, problems)
+    if too_large:
+        raise too_large
 
 
 def _goes_on(request: Request, given: Mapping[str, Any]) -> int | None:

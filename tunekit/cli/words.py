@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.plan.options import SWITCH, TRAIN, WORDS, options_of
+from tunekit.files import path_of
+from tunekit.plan.options import SWITCH, WORDS, options_of
 from tunekit.plan.request import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 HELP = frozenset(("--help", "-h"))
 
+ENDINGS = (".yaml", ".yml", ".json", ".toml")
+"""Of files of settings; ms-swift itself knows no TOML."""
+
 TAKES = {SWITCH: 0, WORDS: -1}
 """Words that an option takes by its kind, where that is not 1; -1 is as many as there are."""
 
@@ -27,11 +32,12 @@ TAKES = {SWITCH: 0, WORDS: -1}
 def read_words(takes: str, args: Sequence[str]) -> tuple[Words, dict[str, Any]]:
     """What was typed behind a command whose options are those of `tunekit.plan.options` for `takes`.
 
-    Gives all of it for the planner, and the command's own options by name: True, a word, or a list. Raises TunekitError
-    as `split_words`, and where an option is missing that a run must be given.
+    Gives all of it for the planner, and the command's own options by name: True, a word, or a list. A file of settings
+    may stand first, as for ms-swift. Raises TunekitError as `split_words`, and where that file cannot be read.
     """
     rows = {row.spelled: row for row in options_of(takes)}
-    mine, flags = split_words(args, {name: TAKES.get(row.kind, 1) for name, row in rows.items()})
+    first = list(args[:1]) if args and not args[0].startswith("-") and args[0].lower().endswith(ENDINGS) else []
+    mine, flags = split_words(args[len(first) :], {name: TAKES.get(row.kind, 1) for name, row in rows.items()})
     given: dict[str, Any] = {}
     for name, word in mine:
         row = rows[name]
@@ -39,12 +45,20 @@ def read_words(takes: str, args: Sequence[str]) -> tuple[Words, dict[str, Any]]:
             given.setdefault(row.name, []).append(word)
         else:
             given[row.name] = True if word is None else word
-    for row in rows.values():
-        if row.required and takes == TRAIN and row.name not in given:
-            raise TunekitError(f"{row.spelled} is missing", row.help)
     said = [Said(name, tuple(words)) for name, words in flags.items()]
     said += [Said(name, _words(value)) for name, value in given.items()]
-    return gather_words(COMMAND_LINE, said), given
+    words = gather_words(COMMAND_LINE, said)
+    return (_with_file(words, first[0]) if first else words), given
+
+
+def _with_file(words: Words, name: str) -> Words:
+    """`words` over those of a file of settings, whose variables are set for this call."""
+    from tunekit.plan.settings_file import read_settings, with_file
+
+    file = read_settings(path_of(name))
+    laid = with_file(words, file, os.environ)
+    os.environ.update({**file.env, **os.environ})
+    return laid
 
 
 def _words(value: Any) -> tuple[str, ...]:
@@ -58,11 +72,12 @@ def split_words(
 
     ``--lora-rank`` and ``--lora_rank`` are the same. A flag takes all words up to the next ``--``, so values may begin
     with a single dash; `own` says how many words an option takes, -1 for a list. Raises TunekitError where a flag is
-    given twice, has no value though it needs one, or one though it takes none, and for a word that belongs to no flag.
+    given twice with two values, has none though it needs one, or one though it takes none, and for a word that belongs
+    to no flag.
     """
     mine: list[tuple[str, str | None]] = []
     flags: dict[str, list[str]] = {}
-    seen: set[str] = set()
+    seen: dict[str, list[str]] = {}
     words = list(args)
     while words:
         word = words.pop(0)
@@ -78,18 +93,20 @@ def split_words(
             given.append(words.pop(0))
         if typed not in own:
             flag = name.removeprefix("--").replace("-", "_")
-            _once(flag, seen)
+            _once(flag, given, seen)
             flags[flag] = given
             continue
-        if takes >= 0:
-            _once(typed.lstrip("-"), seen)
+        if takes >= 0 and _once(typed.lstrip("-"), given, seen):
+            continue
         if bool(given) is (takes == 0):
             raise TunekitError(f"{typed} {'has no value' if takes else 'takes no value'}")
         mine += [(typed, item) for item in given] or [(typed, None)]
     return mine, flags
 
 
-def _once(name: str, seen: set[str]) -> None:
-    if name in seen:
+def _once(name: str, given: list[str], seen: dict[str, list[str]]) -> bool:
+    """Whether an option was there before with the same words. Raises TunekitError where it was with others."""
+    before = seen.setdefault(name, given)
+    if before is not given and before != given:
         raise TunekitError(f"--{name} is given twice", "a list takes several words: --target_modules q_proj v_proj")
-    seen.add(name)
+    return before is not given

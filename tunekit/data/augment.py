@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import read_rows
+from tunekit.data.sound import read_rows
 from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:

@@ -91,12 +91,27 @@ def _plain_columns_problem(row: dict[str, Any], shape: Shape, name: str) -> str 
     columns = shown(", ".join(row), 200) or "no columns"
     if known.isdisjoint(QUESTION) and known.isdisjoint(ANSWER):
         return f"there is neither a conversation nor a question and an answer among {columns}"
-    if shape.answered and known.isdisjoint(ANSWER) and not {"chosen", "rejected"} <= known:
+    if shape.answered and known.isdisjoint(ANSWER) and not (shape.pairs and {"chosen", "rejected"} <= known):
         return f"there is no answer among {columns}"
     if shape.asked and known.isdisjoint(ASKING):
         empty = f"{name} would learn to answer an empty one" if shape.answered else f"{name} has nothing to ask"
         return f"there is no question among {columns}: {empty}"
-    return None
+    if {"instruction", "input"} <= row.keys():
+        return None
+    asked = _vying(row, QUESTION) if shape.asked else ""
+    both = asked or (_vying(row, ANSWER) if shape.answered else "")
+    kind = "question" if asked else "answer"
+    return (
+        f"{both} may each be the {kind}, and of several ms-swift takes none: rename one with --columns"
+        if both
+        else None
+    )
+
+
+def _vying(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    """Columns that ms-swift would give one name, so that it gives it to none; the name itself goes before all."""
+    found = [column for column in row if column.lower() in names]
+    return " and ".join(found) if len(found) > 1 and names[0] not in found else ""
 
 
 def _message_problem(message: Any) -> str | None:

@@ -54,7 +54,8 @@ class Question:
     """What is measured: the files of `datasets`, with the tokenizer in the model's `folder`, for a `stage`.
 
     The flags are those of ms-swift that say how a row becomes tokens. Rows are cut at `max_length` tokens; None where
-    they are left as they are, or dropped.
+    they are left as they are, or dropped. So many rows are measured. `seeing`: also where pictures must be opened for
+    that, which takes its time; variables say where they lie.
     """
 
     folder: Path
@@ -62,6 +63,9 @@ class Question:
     datasets: tuple[str, ...]
     flags: Mapping[str, Any] = field(default_factory=dict)
     max_length: int | None = None
+    sample: int = SAMPLE
+    seeing: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure_rows(question: Question, time_limit: float = 90) -> Lengths:
@@ -93,9 +97,13 @@ def check_measurable(question: Question) -> None:
     """Raise Unmeasured, with the reason, where the worker cannot measure that."""
     if STAGES[question.stage].generates:
         raise Unmeasured(f"{question.stage} trains on answers that it makes itself")
+    check_tokenizer(question.folder)
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise Unmeasured, with the reason, where a model's tokenizer cannot be loaded here."""
     if any(find_spec(package) is None for package in ("swift", "transformers", "datasets")):
         raise Unmeasured("ms-swift is not installed here")
-    folder = question.folder
     if not any(any(folder.glob(name)) for name in TOKENIZERS):
         raise Unmeasured(f"there is no tokenizer in {folder}")
     check_no_code(folder)
@@ -134,7 +142,9 @@ def _asked(question: Question) -> dict[str, Any]:
         "template_mode": stage.template_mode,
         "datasets": [_file(name) for name in question.datasets],
         "max_length": question.max_length,
-        "sample": SAMPLE,
+        "sample": question.sample,
+        "seeing": question.seeing,
+        "environ": dict(question.environ),
     }
 
 
@@ -144,8 +154,9 @@ def _ask(asked: Mapping[str, Any], time_limit: float) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="tunekit-") as scratch:
         caches = {"HF_DATASETS_CACHE": scratch, "MODELSCOPE_CACHE": scratch}  # there go tables that were read
+        environ = {**os.environ, **QUIET, **caches, **asked["environ"]}
         try:
-            return ask_once(target, {**asked, "scratch": scratch}, time_limit, {**os.environ, **QUIET, **caches})
+            return ask_once(target, {**asked, "scratch": scratch}, time_limit, environ)
         except WorkerFailed as failed:
             late = f"tokenizing did not end within {time_limit:g} s"
             raise Unmeasured(late if failed.late else f"the tokenizer failed: {failed}") from None
@@ -167,6 +178,8 @@ def _file(name: str) -> dict[str, Any]:
     path = local_file(name)
     if path is None:
         raise Unmeasured(f"{name} is no file here")
+    if path.suffix == ".tsv":
+        raise Unmeasured(f"{name}: ms-swift reads no .tsv; tunekit data convert writes it as JSON lines")
     _, _, part = name.removeprefix(str(path)).rpartition("#")
     return {"path": str(path.resolve()), "name": path.name, "rows": int(part) if part.isdigit() else None}
 

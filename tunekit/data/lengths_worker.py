@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import array_rows, is_array
+from tunekit.data.read import LINES, look_into
+from tunekit.data.sound import sound_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ LARGEST = 8
 
 TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {"na_filter": False}),
-    ".tsv": ("csv", {"na_filter": False, "sep": "\t"}),
     ".txt": ("text", {}),
     ".parquet": ("parquet", {}),
     ".arrow": ("arrow", {}),
@@ -59,14 +59,9 @@ def run_no_code() -> None:
 
 def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
     """The rows of the sample in tokens, those that ms-swift leaves out, and the lengths of the largest ones."""
-    from swift.arguments import BaseArguments
-
-    # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
-    arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
-    template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
-    if template.use_model:
+    arguments, template = template_of_question(question)
+    if template.use_model and not question["seeing"]:
         return {"unknown": f"the template {arguments.template} needs the weights of the model"}
-    template.set_mode(question["template_mode"])
     datasets = question["datasets"]
     files = [_rows(Path(named["path"])) for named in datasets]
     asked = [named["rows"] for named in datasets]
@@ -95,6 +90,17 @@ def tokenize_sample(question: dict[str, Any]) -> dict[str, Any]:
         "unusable": len(problems),
         "problem": problem,
     }
+
+
+def template_of_question(question: dict[str, Any]) -> tuple[Any, Any]:
+    """ms-swift's arguments and template for a question."""
+    from swift.arguments import BaseArguments
+
+    # As training does (sft_args.py): the args.json of a folder may name plugins, which would be run.
+    arguments = BaseArguments(model=question["model"], load_args=False, **question["flags"])
+    template = arguments.get_template(arguments.get_model_processor(load_model=False)[1])
+    template.set_mode(question["template_mode"])
+    return arguments, template
 
 
 def _rows(path: Path) -> Lines | Table:
@@ -162,12 +168,12 @@ class Lines:
     """The rows of a JSON Lines or JSON file, read again each time: the file may be larger than the memory."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.array = path, is_array(path)
+        self.path, self.file = path, look_into(path)
         self.total = sum(1 for _ in self._lines())
 
     def _lines(self) -> Iterator[str]:
-        if self.array:
-            yield from (json.dumps(row) for _, row, _ in array_rows(self.path))
+        if self.file.kind != LINES:
+            yield from (json.dumps(sound_row(self.file, entry)) for entry in self.file.entries())
             return
         with self.path.open(encoding="utf-8-sig") as file:
             yield from (line for line in file if line.strip())

@@ -6,6 +6,7 @@ It takes constant memory and bounded time: all rows of the first part of a file,
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -13,27 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.data.check import SPOKEN, hint_for, row_problem
-from tunekit.data.files import (
-    DELIMITERS,
-    JSON,
-    ROWS,
-    NotHere,
-    array_rows,
-    is_array,
-    json_row,
-    line_text,
-    local_file,
-    readable,
-    table_rows,
-)
+from tunekit.data.columns import renamed_row
+from tunekit.data.files import LONGEST, ROWS, NotHere, local_file
 from tunekit.data.parquet import parquet_shape
 from tunekit.data.pictures import SAYING, marks_in, picture_problem, pictures_of, sees_pictures
+from tunekit.data.read import LINES, TEXT, RowFile, line_entry, look_into
 from tunekit.data.rows import ANSWER, ASSISTANTS, CALLS, MESSAGES, RESULTS, ROLES, USERS, conversation_of
+from tunekit.data.sound import refuse_problems, sound_row
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import BinaryIO
 
     from tunekit.stages import Shape, Stage
@@ -124,17 +116,27 @@ class Survey:
         return f"{self.looked:,} rows looked at, of {'' if self.exact else 'about '}{self.total:,}"
 
 
-def look_at(name: str, shape: Shape | None, stage: Stage, task: str = "") -> Survey | None:
+def look_at(
+    name: str,
+    shape: Shape | None,
+    stage: Stage,
+    task: str = "",
+    columns: Mapping[str, str] | None = None,
+    root: str = "",
+) -> Survey | None:
     """What is in a dataset, named as ``--dataset`` takes it; None for an id on a hub, a folder, or an unknown kind.
 
-    Rows are judged by `shape`; without one only whether they can be read. Raises TunekitError, exit code 4, where the
-    file is missing, empty or unreadable.
+    Rows are judged by `shape`, after their columns are renamed; without one only whether they can be read. Their
+    pictures are looked for here, and at `root`. Raises TunekitError, exit code 4, where the file is missing, empty or
+    unreadable.
     """
     path = local_file(name)
     if path is None:
         return None
     state = path.stat()
-    return _look(path, state.st_size, state.st_mtime_ns, str(Path.cwd()), shape, stage.name, task)
+    here = str(Path.cwd()), root
+    renamed = tuple((columns or {}).items())
+    return _look(path, state.st_size, state.st_mtime_ns, here, shape, stage.name, task, renamed)
 
 
 def first_rows(path: Path) -> list[dict[str, Any]]:
@@ -142,15 +144,21 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
     look = Survey(path)
     if path.suffix == ".arrow":
         return []
-    with readable(path):
-        rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
-        return [row for _, row in islice(rows, ROWS)]
+    rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
+    return [row for _, row in islice(rows, ROWS)]
 
 
-def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: str = "") -> list[Survey]:
+def check_datasets(
+    names: list[str],
+    stage: Stage,
+    shape: Shape | None,
+    task: str = "",
+    columns: Mapping[str, str] | None = None,
+    root: str = "",
+) -> list[Survey]:
     """`look_at` each dataset. Raises TunekitError, exit code 4, where too many rows of one will not do, too."""
     found = []
-    for look in (look_at(name, shape, stage, task) for name in names):
+    for look in (look_at(name, shape, stage, task, columns, root) for name in names):
         if look is None:
             continue
         if look.first and look.refused:
@@ -161,20 +169,29 @@ def check_datasets(names: list[str], stage: Stage, shape: Shape | None, task: st
 
 
 @lru_cache(maxsize=32)
-def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, name: str, task: str) -> Survey:
-    look, stage = Survey(path), STAGES[name]
+def _look(
+    path: Path,
+    _size: int,
+    _time: int,
+    here: tuple[str, str],
+    shape: Shape | None,
+    name: str,
+    task: str,
+    renamed: tuple[tuple[str, str], ...],
+) -> Survey:
+    look, stage, columns = Survey(path), STAGES[name], dict(renamed)
     if path.suffix == ".arrow":
         look.exact = False
         return look
     rows = _columns_of(look) if path.suffix == ".parquet" else _rows(look)
-    with readable(path):
-        for line, row in rows:
-            look.looked += 1
-            pictured = sees_pictures(row)
-            _judge(look, line, row, shape, stage, task, pictured=pictured)
-            look.pictures += pictured
-            look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
-            _tally(look, row, pictured=pictured)
+    for line, found in rows:
+        row = renamed_row(found, columns)
+        look.looked += 1
+        pictured = sees_pictures(row)
+        _judge(look, line, row, shape, stage, task, here[1] if pictured else None)
+        look.pictures += pictured
+        look.fewer += pictured and 0 < marks_in(row) < len(pictures_of(row))
+        _tally(look, row, pictured=pictured)
     if path.suffix != ".parquet" and not look.looked:
         example = (shape or stage.rows).example
         raise TunekitError(f"{path} is empty", f"write one row a line: {example}", Exit.DATA)
@@ -182,17 +199,18 @@ def _look(path: Path, _size: int, _time: int, _here: str, shape: Shape | None, n
 
 
 def _judge(
-    look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, *, pictured: bool
+    look: Survey, line: int, row: dict[str, Any], shape: Shape | None, stage: Stage, task: str, root: str | None
 ) -> None:
+    """Judge a row; `root` is where its pictures lie, None where it has none."""
     problem = row_problem(row, shape, task or stage.name) if shape else None
     absent = None
-    if problem is None and pictured and look.pictures < PICTURES:
-        problem = absent = picture_problem(row)
+    if problem is None and root is not None and look.pictures < PICTURES:
+        problem = absent = picture_problem(row, root)
     if problem is None:
         return
     look.bad += 1
     if look.first is None:
-        hint = "paths begin where tunekit is started, or at ROOT_IMAGE_DIR"
+        hint = "paths begin where tunekit is started, or at --image-root DIR"
         hint = hint if absent or shape is None else hint_for(row, shape, stage, task)
         look.first = Fault(line, problem, hint, elsewhere=absent is not None)
 
@@ -231,65 +249,44 @@ def _thinks(answer: Any) -> bool:
 
 def _rows(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows that are looked at; afterwards it is known how many there are."""
-    path = look.path
-    size = path.stat().st_size
-    if path.suffix in JSON and is_array(path):
-        number = past = 0
-        for number, row, past in array_rows(path):
-            yield number, row
-            if past > READ_WHOLE:
-                look.total, look.exact = round(number * size / past), False
-                return
-        look.total = number
+    file = look_into(look.path)
+    refuse_problems(file)
+    if file.kind in (LINES, TEXT):
+        with file.open() as lines:
+            yield from _lines(look, file, lines)
         return
-    with path.open("rb") as file:
-        if path.suffix in DELIMITERS:
-            number = 0
-            for number, row in table_rows(path, file):
-                yield number, _typed(row)
-                if file.tell() > READ_WHOLE:
-                    look.total, look.exact = round(number * size / file.tell()), False
-                    return
-            look.total = number
+    look.total = 0
+    for entry in file.entries():
+        yield entry.number, sound_row(file, entry)
+        look.total = entry.number
+        if entry.past > READ_WHOLE:
+            look.total, look.exact = round(entry.number * look.path.stat().st_size / entry.past), False
             return
-        yield from _lines(look, file, size)
 
 
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    """A table's row with its label as `datasets` reads it."""
-    label = row.get("label")
-    if isinstance(label, str) and re.fullmatch(r"-?\d{1,9}", label):
-        return row | {"label": int(label)}
-    if isinstance(label, str) and label.lower() in ("true", "false"):
-        return row | {"label": label.lower() == "true"}
-    return row
-
-
-def _lines(look: Survey, file: BinaryIO, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(look: Survey, file: RowFile, lines: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
     number = rows = blank = 0
+    size = look.path.stat().st_size
     stride = max(0, min(size, COUNTED) - READ_WHOLE) // SPREAD
     while True:
-        if stride and file.tell() >= READ_WHOLE:
-            piece = file.read(stride) + file.readline()
-            lines = piece.count(b"\n") + (not piece.endswith(b"\n") and bool(piece))
-            number, rows = number + lines, rows + lines
-        line = b"" if file.tell() > COUNTED else file.readline(2**26 + 1)
+        if stride and lines.tell() >= READ_WHOLE:
+            piece = lines.read(stride) + lines.readline()
+            passed = piece.count(b"\n") + (not piece.endswith(b"\n") and bool(piece))
+            number, rows = number + passed, rows + passed
+        line = b"" if lines.tell() > COUNTED else lines.readline(LONGEST + 1)
         if not line:
             break
         number += 1
-        text = line_text(look.path, number, line)
-        if text.strip():
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
+        if line.strip():
             rows += 1
-            yield number, _row(look.path, number, text)
+            yield number, sound_row(file, line_entry(file, number, line))
         else:
             blank += 1
-    past = file.tell()
+    past = lines.tell()
     look.total = rows if past >= size else round(rows * size / max(1, past))
     look.exact = past >= size and not (blank and stride)
-
-
-def _row(path: Path, number: int, text: str) -> dict[str, Any]:
-    return {"text": text} if path.suffix == ".txt" else json_row(path, f"line {number}", text)
 
 
 def _columns_of(look: Survey) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -36,11 +36,11 @@ def sees_pictures(row: dict[str, Any]) -> bool:
     return bool(pictures_of(row)) or any(True for _ in _inside(row))
 
 
-def absent_picture(row: dict[str, Any]) -> str:
-    """The first picture of a row whose file is not there; empty where all are."""
+def absent_picture(row: dict[str, Any], root: str = "") -> str:
+    """The first picture of a row whose file is not there; empty where all are. Relative paths begin at `root`, too."""
     for picture in (*pictures_of(row), *_inside(row)):
         path = picture.get("path") if isinstance(picture, dict) and not picture.get("bytes") else picture
-        if isinstance(path, str) and path and not _is_there(path.strip()):
+        if isinstance(path, str) and path and not _is_there(path.strip(), root):
             return path
     return ""
 
@@ -59,20 +59,25 @@ def marks_in(row: dict[str, Any]) -> int:
     return sum(text.count(MARK) for text in _texts(row))
 
 
-def picture_problem(row: dict[str, Any]) -> str | None:
-    """Why the pictures of a row cannot be found; None where they can."""
-    absent = absent_picture(row)
+def picture_problem(row: dict[str, Any], root: str = "") -> str | None:
+    """Why the pictures of a row cannot be found, here or below `root`; None where they can."""
+    absent = absent_picture(row, root)
     return f"the image {shown(absent, 200)} does not exist: another row would stand in for it" if absent else None
 
 
-def _is_there(path: str) -> bool:
+def _is_there(path: str, root: str) -> bool:
+    return len(path) > LONGEST_PATH or INLINE.match(path) is not None or seen_file(path, root) is not None
+
+
+def seen_file(path: str, root: str = "") -> Path | None:
+    """The file that ms-swift opens for the path of a picture; None where there is none, or it is no path."""
     if len(path) > LONGEST_PATH or INLINE.match(path):
-        return True
-    root = os.environ.get("ROOT_IMAGE_DIR", "")
+        return None
+    root = root or os.environ.get("ROOT_IMAGE_DIR", "")
     try:
-        return Path(path).exists() or (Path(root) / Path(path).expanduser()).exists()
+        return next((one for one in (Path(path), Path(root) / Path(path).expanduser()) if one.exists()), None)
     except (OSError, ValueError, RuntimeError):
-        return False
+        return None
 
 
 def _inside(row: dict[str, Any]) -> Iterator[Any]:

@@ -30,6 +30,14 @@ SPEAKERS = (*USERS, *ASSISTANTS, *RESULTS, "system")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 """Column and role names that ms-swift 4.6 maps by itself (dataset/preprocessor/core.py)."""
 
+ROW_LISTS = (
+    *MESSAGES,
+    *MEDIA,
+    *REJECTED,
+    *("chosen", "tools", "history", "objects", "positive_messages", "negative_messages"),
+)
+"""Columns of a row that hold lists: objects in them are no rows."""
+
 BROUGHT = (
     *("messages", "trainer_state", "prompt_id", "request_id", "finish_reason", "is_truncated", "rollout_infos"),
     "response_token_ids",

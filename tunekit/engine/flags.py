@@ -10,6 +10,7 @@ import ast
 import contextlib
 import json
 import zlib
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,9 @@ def to_json(*tables: FlagTable) -> dict[str, Any]:
         for command, flags in table.by_command.items():
             for flag in flags.values():
                 takers.setdefault(flag, []).append(command)
-    rows = [[flag.name, flag.kind, flag.choices, flag.optional, commands] for flag, commands in takers.items()]
+    rows = [
+        [flag.name, flag.kind, flag.choices, flag.optional, commands, flag.default] for flag, commands in takers.items()
+    ]
     return {"version": tables[0].version, "flags": sorted(rows, key=lambda row: (row[0], row[4]))}
 
 
@@ -120,8 +123,8 @@ def from_json(
 ) -> FlagTable:
     """The table that `to_json` wrote, for those `commands`."""
     tables: dict[str, dict[str, Flag]] = {command: {} for command in commands}
-    for name, kind, choices, optional, takers in document["flags"]:
-        flag = Flag(name, kind, tuple(choices), optional)
+    for name, kind, choices, optional, takers, default in document["flags"]:
+        flag = Flag(name, kind, tuple(choices), optional, default)
         for command in tables.keys() & set(takers):
             tables[command][name] = flag
     return FlagTable(document["version"], installed, tables)
@@ -168,7 +171,7 @@ def _stand_in(module: str, name: str) -> type:
     home, node = found
     bases = tuple(_stand_in(home, base.id) for base in node.bases if isinstance(base, ast.Name))
     flags = {
-        item.target.id: _flag(item.target.id, item.annotation, home)
+        item.target.id: replace(_flag(item.target.id, item.annotation, home), default=_default(item.value, home))
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     }
@@ -195,6 +198,24 @@ def _flag(name: str, annotation: ast.expr, module: str) -> Flag:
     words = [_words(member, module) for member in members.values()]
     choices = sum(words, ()) if kind == "str" and all(words) else ()
     return Flag(name, kind, choices, optional)
+
+
+def _default(value: ast.expr | None, module: str) -> str:
+    """The words that a field begins with; empty where that is nothing, or decided as ms-swift starts."""
+    if isinstance(value, ast.Call) and _name(value.func) == "field":
+        given = {word.arg: word.value for word in value.keywords}
+        factory = given.get("default_factory")
+        return _default(factory.body if isinstance(factory, ast.Lambda) else given.get("default"), module)
+    with contextlib.suppress(ValueError):
+        found = ast.literal_eval(value) if value else None
+        words = found if isinstance(found, (list, tuple)) else [] if found is None else [found]
+        return " ".join(str(word).lower() if isinstance(word, bool) else str(word) for word in words)
+    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name):  # IntervalStrategy.STEPS
+        members = _class(module, value.value.id)
+        for item in members[1].body if members else ():
+            if isinstance(item, ast.Assign) and _name(item.targets[0]) == value.attr:
+                return _default(item.value, module)
+    return ""
 
 
 def _words(member: ast.expr, module: str) -> tuple[str, ...]:

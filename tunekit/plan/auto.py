@@ -6,11 +6,13 @@ not fit. The length and the effective batch stay.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunekit.memory.estimate import estimate
 from tunekit.plan import savings
+from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.settings import Source
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def solve_memory(plan: Plan, packages: Packages, liger_models: frozenset[str]) -
     if solved.peak and solved.peak.largest_micro_batch:
         return _with_largest(solved, solved.peak)
     # Nothing fits with room to spare: what fits just so is better than what does not.
-    least = solved.with_batch(solved.batch.with_micro(1), MEMORY, "one row fits just so, with little to spare")
+    least = solved.with_batch(solved.batch.with_micro(1), MEMORY, "")
     return least if not plan.peak or (least.peak and least.peak.fits) else _with_largest(plan, plan.peak)
 
 
@@ -141,31 +143,38 @@ def say_what_liger_saves(plan: Plan) -> Plan:
     return replace(plan.with_settings({"use_liger_kernel": replace(setting, why=why)}), changes=changes)
 
 
-def what_limits(plan: Plan, peak: Peak) -> str:
-    """Why the micro-batch of a solved plan is no larger, for people."""
+def what_limits(plan: Plan, peak: Peak, own: int) -> str:
+    """Why the micro-batch of a solved plan is no larger, for people; `own` is the one of its preset."""
     largest, batch = peak.largest_micro_batch, plan.batch
-    rows = batch.micro * batch.accumulation
+    rows, device = batch.micro * batch.accumulation, plan.hardware.device
     if not peak.fits:
         return "not even one row fits"
+    if not largest:
+        return f"{THE_MICRO_BATCH} is the least there is, and fits just so"
+    step = largest * batch.data_parallel
+    would = f"{largest} would fit, with --effective-batch {math.ceil(batch.effective / step) * step}"
     if batch.micro == rows < largest:
-        copies, device = batch.data_parallel, plan.hardware.device
+        copies = batch.data_parallel
         share = f"{batch.effective} rows ÷ {copies} {device}{'s' * (copies > 1)} leave {rows} for each"
-        return f"{THE_MICRO_BATCH} is all that a step has: {share}, and more would fit (--effective-batch)"
+        return f"{THE_MICRO_BATCH} is all that a step has: {share}; {would}"
     if plan.model.multimodal and batch.micro < largest:
         return f"{THE_MICRO_BATCH} is the preset's: what the vision part takes is not counted"
+    smaller = f"; the preset's own {own} want a larger {device}" if largest < own else ""
     if batch.micro < largest:
-        return f"{THE_MICRO_BATCH} is the largest that fits and divides the {rows} rows of one {plan.hardware.device}"
-    return f"{THE_MICRO_BATCH} is the largest that fits"
+        return f"{THE_MICRO_BATCH} is the largest that divides the {rows} rows of one {device}: {would}{smaller}"
+    return f"{THE_MICRO_BATCH} is the largest that fits{smaller}"
+
+
+def say_what_limits(plan: Plan, limit: str) -> Plan:
+    """The plan whose solved micro-batch has that for its reason: one reason, wherever it is read."""
+    micro = plan.settings[BATCH_FLAGS[0]]
+    if micro.source != MEMORY:
+        return plan
+    return plan.with_settings({BATCH_FLAGS[0]: replace(micro, why=limit)})
 
 
 def _with_largest(plan: Plan, peak: Peak) -> Plan:
     largest = peak.largest_micro_batch
     if plan.model.multimodal:  # the vision part is not counted, so no more is taken than the preset says
         largest = min(largest, plan.batch.micro)
-    batch = plan.batch.with_micro(max(1, largest))
-    if not largest:
-        return plan.with_batch(batch, MEMORY, "the least that can be trained; by the estimate even that does not fit")
-    fit = f"{largest} row{'s fit' if largest > 1 else ' fits'} {peak.card_gib:.1f} GiB"
-    rows = batch.micro * batch.accumulation
-    divides = "" if batch.micro == largest else f"; {batch.micro} divides the {rows} rows of one GPU"
-    return plan.with_batch(batch, MEMORY, fit + divides)
+    return plan.with_batch(plan.batch.with_micro(max(1, largest)), MEMORY, "")

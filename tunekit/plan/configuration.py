@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
 from tunekit.plan.deepspeed import ZERO, zero_stage_of
+from tunekit.plan.options import ACCUMULATION, MICRO
 from tunekit.plan.settings import UNSET, whole_number
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ FLASH = {
 """Attention implementations that ms-swift accepts for packing (sft_args.py, _check_padding_free), and what each needs
 of `FLASH_PACKAGES`."""
 
-BATCH_FLAGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+BATCH_FLAGS = (MICRO, ACCUMULATION)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 ZERO = {"zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "zero2_offload": 2, "zero3_offload": 3}
 """ms-swift's names for configurations of DeepSpeed, and their stages of ZeRO (sft_args.py, _init_deepspeed)."""
 
-NAMES: Mapping[str, tuple[str, ...]] = {"deepspeed": tuple(ZERO), "fsdp": ("fsdp2",)}
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "deepspeed": tuple(ZERO),
+    "fsdp": ("fsdp2",),
+    "teacher_deepspeed": tuple(ZERO),
+}
 """Flags that name such a configuration, and the names that ms-swift has for its own."""
 
 LARGEST = 1_000_000

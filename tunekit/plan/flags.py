@@ -41,12 +41,14 @@ class Flag:
         kind: ``int``, ``float``, ``bool``, ``str`` or ``list`` (several words).
         choices: empty where any word is allowed.
         optional: whether ``None`` may stand for "not set".
+        default: what it is where nothing is said; empty where that is nothing, or decided as ms-swift starts.
     """
 
     name: str
     kind: str
     choices: tuple[str, ...] = ()
     optional: bool = False
+    default: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ FLAGS = (
 )
 """Flags of ms-swift 4.6 that say how a row becomes tokens (arguments/base_args/template_args.py and data_args.py)."""
 
+ROOT = "ROOT_IMAGE_DIR"
+"""Where ms-swift looks for pictures whose paths are relative (template/vision_utils.py)."""
+
 OTHERWISE = ("streaming", "cached_dataset", "external_plugins", "custom_register_path", "custom_dataset_info")
 """Flags with which rows are read in a way of their own."""
 
@@ -73,7 +76,8 @@ def question_of(plan: Plan) -> Question:
     if system.endswith(".txt") and Path(system).is_file():
         flags["system"] = Path(system).read_text(encoding="utf-8")
     limit = None if _drops(plan) else plan.whole("max_length")
-    return Question(folder, plan.stage.name, tuple(names), flags, limit)
+    root = {name: value for name, value in plan.env.items() if name == ROOT}
+    return Question(folder, plan.stage.name, tuple(names), flags, limit, environ=root)
 
 
 def rows_measured(plan: Plan, found: Lengths) -> Measured:

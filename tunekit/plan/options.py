@@ -16,10 +16,11 @@ from tunekit.stages import STAGES, USUAL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TRAIN, FIT = "train", "fit"
-"""Commands that take options of this table: those of the stages, and ``tunekit fit``."""
+TRAIN, FIT, STATS, PREVIEW = "train", "fit", "stats", "preview"
+"""Commands that take options of this table: those of the stages, ``tunekit fit``, and two of ``tunekit data``."""
 
-BOTH = (TRAIN, FIT)
+BOTH, ROWS = (TRAIN, FIT), (STATS, PREVIEW)
+PLANNED = (TRAIN, FIT, *ROWS)
 
 TEXT, FILE, WHOLE, WORDS, SWITCH = "text", "file", "whole number", "words", "switch"
 """What an option holds: one word, a path, a whole number, several words, or nothing."""
@@ -42,7 +43,7 @@ LAUNCHERS = ("local", "nodes", "slurm", "skypilot", "kubeflow")
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
 
-MICRO = "per_device_train_batch_size"
+MICRO, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
 QLORA = {"tuner_type": ("lora",), "quant_method": ("bnb",), "quant_bits": ("4",)}
 
 
@@ -90,6 +91,7 @@ PLACED = "each stage has a folder of its own: runs/RECIPE/STAGE; tunekit run --n
 PERCENT = "Of the tokens, those that carry loss: 100 counts all."
 OWN_ROWS = "FILE.py:FUNCTION that makes ms-swift's row out of one of yours."
 SCORES = "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several may follow."
+REGISTRY = "A table of datasets by name. Default: datasets.toml here."
 PIXELS = "Larger images are scaled down. Default: 1,280 tokens of them."
 MACHINE = "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu."
 ONWARD = "auto: go on with the run of that name where it has begun, as a requeued job does."
@@ -105,22 +107,37 @@ ONE_MACHINE = "its stages train where the recipe runs; NNODES says so for all"
 TUNERS = {"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}}
 
 _ROWS = (
-    Option("model", TEXT, WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.", "", RECIPE, BOTH, required=True),
-    Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", "", LINE, (FIT,)),
-    Option("dataset", WORDS, WHAT, "JSON lines files or hub ids; several may follow.", "dataset", ALL, BOTH),
+    Option("model", TEXT, WHAT, "A short name (Qwen2.5-7B), a hub id or a folder.", "", RECIPE, PLANNED, required=True),
+    Option("stage", TEXT, WHAT, f"A stage: {', '.join(STAGES)}. Default: {USUAL}.", "", LINE, (FIT, *ROWS)),
+    Option("dataset", WORDS, WHAT, "JSON lines files or hub ids; several may follow.", "dataset", ALL, PLANNED),
+    Option("val_dataset", WORDS, WHAT, "Rows to evaluate on during training.", "val_dataset", ALL, BOTH),
+    Option("val_split", TEXT, WHAT, "Or: keep this share of the rows for that, 0.1.", "split_dataset_ratio", ALL),
+    Option("registry", FILE, WHAT, REGISTRY, "", ALL, PLANNED),
+    Option("image_root", FILE, WHAT, "Where relative paths of images begin.", "", ALL, (TRAIN, *ROWS)),
     Option("loss_percent", WHOLE, WHAT, PERCENT, "", LINE, (FIT,)),
     Option("format", TEXT, WHAT, OWN_ROWS, elsewhere=TYPED),
     Option("reward", WORDS, WHAT, SCORES, elsewhere=TYPED, scored_by="functions"),
-    Option("preset", TEXT, HOW, "A name (see tunekit presets list) or a file. Default: auto.", "", ALL, BOTH),
-    Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", "", ALL, BOTH),
+    Option("preset", TEXT, HOW, "A name (see tunekit presets list) or a file. Default: auto.", "", ALL, PLANNED),
+    Option("with", TEXT, HOW, "Overlays, in order: stable,long-context.", "", ALL, PLANNED),
     Option("tuner", TEXT, HOW, "lora, qlora or full. Default: the preset's.", "", LINE, (FIT,), means=TUNERS),
-    Option("effective_batch", WHOLE, HOW, "Rows an optimizer step, 32 or more. Default: the preset's.", "", ALL),
-    Option("micro_batch", WHOLE, HOW, "Rows one GPU computes at once. Default: the preset's.", MICRO, ALL, BOTH),
-    Option("max_length", TEXT, HOW, "Tokens a row.", "max_length", ALL, BOTH),
+    Option(
+        "effective_batch",
+        WHOLE,
+        HOW,
+        "Rows an optimizer step, 32 or more. Default: the preset's.",
+        "",
+        ALL,
+        (TRAIN, STATS),
+    ),
+    Option("micro_batch", WHOLE, HOW, "Rows one GPU computes at once. Default: the preset's.", MICRO, ALL, PLANNED),
+    Option("max_length", TEXT, HOW, "Tokens a row.", "max_length", ALL, PLANNED),
     Option("lora_rank", TEXT, HOW, "Size of the adapter.", "lora_rank", ALL, BOTH),
     Option("learning_rate", TEXT, HOW, "As in 2e-4.", "learning_rate", ALL),
     Option("epochs", TEXT, HOW, "Passes over the data.", "num_train_epochs", ALL),
     Option("report_to", WORDS, HOW, "Trackers: swanlab, wandb, tensorboard, none.", "report_to", ALL),
+    Option("project", TEXT, HOW, "Of W&B, SwanLab or trackio, where the run is kept.", "", ALL),
+    Option("group", TEXT, HOW, "Of W&B or SwanLab: the runs that belong together.", "", ALL),
+    Option("entity", TEXT, HOW, "W&B's entity, SwanLab's workspace.", "", ALL),
     Option("tuning_strategy", TEXT, PARTS, f"{', '.join(STRATEGIES)}.", "", ALL),
     Option("llm_frozen_layers", WHOLE, PARTS, "Of partial_llm_full_vit: freeze the first N layers."),
     Option("trainable_layers", WHOLE, PARTS, "Of freeze: train the last N layers."),
@@ -128,7 +145,7 @@ _ROWS = (
     Option("learning_rate_vit", TEXT, PARTS, "Of the part that sees (ms-swift: vit_lr).", "vit_lr", ALL),
     Option("learning_rate_aligner", TEXT, PARTS, "Of what joins both (ms-swift: aligner_lr).", "aligner_lr", ALL),
     Option("max_pixels", TEXT, PARTS, PIXELS, "max_pixels", ALL),
-    Option("gpus", TEXT, WHERE, MACHINE, "", ALL, BOTH),
+    Option("gpus", TEXT, WHERE, MACHINE, "", ALL, PLANNED),
     Option("name", TEXT, WHERE, "The run's name: it is kept in runs/NAME.", "", LINE, elsewhere=NAMED),
     Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
     Option("resume", TEXT, WHERE, ONWARD, "", LINE, elsewhere=NAMED, choices=("auto",)),
@@ -143,8 +160,10 @@ _ROWS = (
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
     Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
     Option("what_if", SWITCH, LOOK, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
-    Option("plot", FILE, LOOK, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT,)),
-    Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", "", LINE, BOTH),
+    Option("plot", FILE, LOOK, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT, STATS)),
+    Option("sample", WHOLE, LOOK, "Rows that are measured. Default: 2000; 0: all.", "", LINE, (STATS,)),
+    Option("row", WHOLE, LOOK, "Which row of the file, from 1. Default: the first.", "", LINE, (PREVIEW,)),
+    Option("json", SWITCH, LOOK, "Print it as one JSON object on stdout.", "", LINE, PLANNED),
     Option("spec", FILE, LOOK, "JSON lines of configurations: one answer a line, as JSON.", "", LINE, (FIT,)),
     Option("write", FILE, LOOK, "Write the command to an executable script.", "", LINE),
     Option("oom_retry", TEXT, RETRY, RETRIES, "", ALL, choices=RETRY_POLICIES),
@@ -156,10 +175,6 @@ OPTIONS: Mapping[str, Option] = {option.name: option for option in _ROWS}
 """Every option by name, in the order of the help."""
 
 RESERVED: Mapping[str, tuple[str, str | None]] = {
-    "gradient_accumulation_steps": (
-        "it is solved so that the effective batch holds on any number of GPUs and after every retry",
-        "say --effective-batch N, and --micro-batch N for what one GPU computes at once",
-    ),
     "auto_find_batch_size": (
         "it shrinks the batch by a tenth and leaves accumulation alone, so the effective batch would drift",
         "tunekit retries by itself, see --oom-retry",
@@ -171,8 +186,17 @@ RESERVED: Mapping[str, tuple[str, str | None]] = {
         "--launch slurm or --launch nodes trains on several machines",
     ),
     "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
+    "use_ray": (
+        "tunekit starts the processes of a machine itself, and watches them",
+        "on several machines start it on each, with NNODES, NODE_RANK and MASTER_ADDR; or call swift without tunekit",
+    ),
 }
 """Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""
+
+FOR_ONE_RUN: Mapping[str, str] = {
+    ACCUMULATION: "--effective-batch (effective_batch = N) holds on any number of GPUs",
+}
+"""Flags of ms-swift that are taken for one run and cannot be set for all: what to say instead."""
 
 
 def options_of(command: str) -> list[Option]:

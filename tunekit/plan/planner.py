@@ -14,6 +14,7 @@ from tunekit.plan.auto import (
     THE_MICRO_BATCH,
     choose_preset,
     say_what_liger_saves,
+    say_what_limits,
     solve_memory,
     what_limits,
 )
@@ -21,6 +22,7 @@ from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
+from tunekit.plan.measured import ROOT
 from tunekit.plan.parts import check_rates
 from tunekit.plan.plan import Plan, in_order
 from tunekit.plan.predict import predictable
@@ -50,6 +52,7 @@ ABOVE_ZERO = (
 MACHINES = "--launch slurm or --launch nodes starts them (docs/clusters.md)"
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
 MODEL = Source("model")
+SPLIT = "split_dataset_ratio"
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,30 @@ def make_plan(request: Request, facts: Facts) -> Plan:
 
 def _chosen(request: Request, facts: Facts) -> Plan:
     """The plan of ``--preset auto``."""
-    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=predictable(facts.model))
-    plan = solve_memory(_decide(request, facts, name, reason), facts.packages, facts.liger_models)
+    known = predictable(facts.model)
+    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=known)
+    plan = _solved(_decide(request, facts, name, reason), facts)
     peak = plan.peak
     if peak is None:
+        if known and facts.hardware.gpus:  # by what was asked for it cannot be predicted: the preset's own table counts
+            name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=False)
+            plan = _decide(request, facts, name, reason)
         return plan
-    plan = replace(plan, preset_reason=f"{reason}; {what_limits(plan, peak)}")
     if peak.safe or name == LAST_RESORT:
         return plan
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
-    smallest = solve_memory(_decide(request, facts, LAST_RESORT, reason), facts.packages, facts.liger_models)
+    smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)
     return smallest if smallest.peak and smallest.peak.fits else plan
+
+
+def _solved(plan: Plan, facts: Facts) -> Plan:
+    """The plan with the largest micro-batch that fits, and what limits it."""
+    solved = solve_memory(plan, facts.packages, facts.liger_models)
+    if solved.peak is None:
+        return solved
+    limit = what_limits(solved, solved.peak, plan.batch.micro)
+    return replace(say_what_limits(solved, limit), preset_reason=f"{plan.preset_reason}; {limit}")
 
 
 def _finished(plan: Plan) -> Plan:
@@ -135,8 +150,7 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     for flag, problem in facts.model.undecided:
         if flag not in settings:
             raise TunekitError(f"{facts.model.id}: {problem}", f"say which with --{flag}")
-    micro = settings.pop(BATCH_FLAGS[0], None) or _wished_batch("micro", preset, overlays)
-    effective = request.effective_batch or _wished_batch("effective", preset, overlays)
+    micro = settings.pop(BATCH_FLAGS[0], None) or _wished_batch("micro", [preset, *overlays])
     plan = Plan(
         stage=request.stage,
         model=facts.model,
@@ -159,17 +173,24 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = bound_images(apply_rules(plan))
     check_names(plan)
     rates = check_rates(plan, llm_rate=request.tuning.llm_rate)
-    plan = name_for_trackers(plan, request.name or default_name(plan), facts.environ)
+    environ = {**facts.environ, **request.env}
+    plan = replace(plan, env={**request.env, **environment_of(plan, environ)})
+    plan = name_for_trackers(plan, request.name or default_name(plan), request.tracked, environ)
+    effective, raised = _effective(request, plan, [preset, *overlays])
     plan, given_way = _with_batch(plan, micro, effective)
     described = [DESCRIBED] if facts.hardware.described and facts.packages is None else []
     if facts.hardware.nodes > 1 and request.launch == "local" and not facts.environ.get("NNODES"):
         described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
+    pictures = {ROOT: request.image_root} if request.image_root else {}
     return replace(
         plan,
         settings=in_order(plan.settings),
-        env=environment_of(plan, facts.environ),
-        secrets=secrets.of_plan(plan.trackers, known_environment(facts.environ)),
-        warnings=(*plan.warnings, *rates, *tracker_notes(plan, facts.environ), *given_way, *described),
+        env={**plan.env, **pictures},
+        secrets=secrets.of_plan(plan.trackers, known_environment(environ)),
+        warnings=(
+            *(*request.notes, *plan.warnings, *rates, *tracker_notes(plan, environ)),
+            *(*raised, *given_way, *described),
+        ),
     )
 
 
@@ -185,7 +206,7 @@ def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Pres
         [
             {flag: Setting(value, MODEL, why) for flag, value in found.items() if value},
             preset.train,
-            facts.library.load_stage(request.stage.name).train,
+            facts.library.load_stage(request.stage.name).train if preset.staged else {},
             facts.library.own_settings(preset),
             *(overlay.train for overlay in overlays),
             strategy.rates,
@@ -231,16 +252,32 @@ def _check_known(settings: Mapping[str, Setting], flags: FlagTable, command: str
         where = "" if setting.explicit else f"{setting.source}: "
         if flag in ABOVE_ZERO and isinstance(setting.value, (int, float)) and setting.value <= 0:
             raise TunekitError(f"{where}--{flag} must be above 0, not {setting.value}")
+        if flag == SPLIT and isinstance(setting.value, (int, float)) and not 0 <= setting.value < 1:
+            hint = "0.1 keeps a tenth of the rows; ms-swift takes no number of them"
+            raise TunekitError(f"{where}--{flag} is a share from 0 to below 1, not {setting.value:g}", hint)
         try:
             flags.parse(flag, setting.render(), command)
         except TunekitError as error:
             raise TunekitError(f"{where}{error.message}", error.hint) from error
 
 
-def _wished_batch(key: str, preset: Preset, overlays: list[Preset]) -> Setting:
+def _wished_batch(key: str, parts: list[Preset]) -> Setting:
     """The micro or effective batch of the preset, or of the last overlay that names it."""
-    named = [part.batch[key] for part in (preset, *overlays) if key in part.batch]
+    named = [part.batch[key] for part in parts if key in part.batch]
     return named[-1] if named else Setting(MINIMUM_EFFECTIVE if key == "effective" else 1, TUNEKIT)
+
+
+def _effective(request: Request, plan: Plan, parts: list[Preset]) -> tuple[Setting, list[str]]:
+    """The effective batch that is wished for, and what was raised to get there.
+
+    An accumulation that was given, as in a command of ms-swift, counts with the micro-batch beside it on every GPU.
+    """
+    if not request.accumulated:
+        return request.effective_batch or _wished_batch("effective", parts), []
+    asked = request.accumulated * _data_parallel(plan)
+    wished = Setting(max(asked, MINIMUM_EFFECTIVE), Source("batch"))
+    note = f"effective batch {asked} → {wished.value} by accumulation: tunekit never trains below 32 rows a step"
+    return wished, [note] if wished.value != asked else []
 
 
 def _with_batch(plan: Plan, micro: Setting, effective: Setting) -> tuple[Plan, list[str]]:

@@ -77,11 +77,18 @@ class Peak:
 
     def largest_with(self, correction: float) -> int:
         """The same with another correction than that of the machine, where a failure has just said more."""
-        context = self.prediction.process_gib - self.prediction.reserved_gib
-        room = self.card_gib * (1 - SPARE) - context
-        # With a smaller micro-batch a step has several, so that gradients stand there while one is computed.
-        spec = replace(self.spec, accumulates=True)
-        return largest_micro_batch(spec, room / correction + context)
+        return largest_that_fits(self.spec, self.card_gib, correction)
+
+
+def largest_that_fits(spec: Spec, card_gib: float, correction: float = 1.0) -> int:
+    """The largest micro-batch that fits a card with room to spare, 0 where one row does not: the one that is named.
+
+    With a smaller micro-batch than asked a step has several, so gradients stand there while one is computed.
+    """
+    prediction = estimate(spec)
+    context = prediction.process_gib - prediction.reserved_gib
+    room = card_gib * (1 - SPARE) - context
+    return largest_micro_batch(replace(spec, accumulates=True), room / correction + context)
 
 
 def predictable(model: Model) -> bool:

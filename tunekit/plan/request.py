@@ -5,14 +5,27 @@ The places are the command line or the ``[[stage]]`` of a recipe, ``config.toml`
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunekit.errors import TunekitError, did_you_mean
+from tunekit.errors import TunekitError, Wrong, did_you_mean
 from tunekit.files import line_of, read_toml, shortened, whole_of
 from tunekit.plan import secrets
-from tunekit.plan.options import ALL, OPTIONS, RESERVED, TRAIN, WHOLE, WORDS, canonical
-from tunekit.plan.settings import COMMAND_LINE, Setting, Source
+from tunekit.plan.options import (
+    ACCUMULATION,
+    ALL,
+    FOR_ONE_RUN,
+    MICRO,
+    OPTIONS,
+    RESERVED,
+    TRAIN,
+    WHOLE,
+    WORDS,
+    canonical,
+)
+from tunekit.plan.renamed import renamed_hint
+from tunekit.plan.settings import COMMAND_LINE, UNSET, Setting, Source
 from tunekit.plan.strategies import Tuning
 from tunekit.stages import STAGES
 
@@ -21,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.plan.flags import FlagTable
-    from tunekit.plan.options import Option
     from tunekit.stages import Stage
 
 PREFIX = "TUNEKIT_"
@@ -32,6 +44,9 @@ DEFAULT_ATTEMPTS = 5
 
 RLHF_TYPE = "rlhf_type"
 
+OF_TRACKERS = ("project", "group", "entity")
+"""Options that say where trackers keep a run."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -41,11 +56,13 @@ class Said:
         name: as it was written, with ``_``.
         words: the words behind it; none for a switch.
         where: file and line, or the variable; empty on the command line.
+        source: where it comes from, if that is not the source of the `Words` that it is of.
     """
 
     name: str
     words: tuple[str, ...]
     where: str = ""
+    source: Source | None = None
 
     @property
     def label(self) -> str:
@@ -57,10 +74,17 @@ class Said:
 
 @dataclass(frozen=True)
 class Words:
-    """All that one place says, by the one name of each option or flag (`tunekit.plan.options.canonical`)."""
+    """All that one place says, by the one name of each option or flag (`tunekit.plan.options.canonical`).
+
+    Attributes:
+        notes: what was made of it since it was written, for people.
+        env: variables that it sets.
+    """
 
     source: Source = COMMAND_LINE
     said: Mapping[str, Said] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,8 +96,12 @@ class Request:
         layers: what the user's configuration and ``TUNEKIT_*`` say, weakest first.
         preset: a name, a path, or ``auto``.
         effective_batch: rows an optimizer step; None leaves it to the preset.
+        accumulated: rows that one copy of the model is to see a step, by the accumulation that was given and the
+            micro-batch beside it (1, ms-swift's own, where none is); 0 where no accumulation was given.
         rewards: what scores answers, as typed: functions of the user's, and ms-swift's by name.
         row_format: the function that makes rows of ms-swift out of the dataset's, as typed.
+        registry: the table of datasets by name, as typed; empty for the one that is found.
+        image_root: where relative paths of pictures begin; empty for the current folder.
         gpus: the hardware, as typed; empty for that of this machine.
         nodes: machines that train together, as typed; None where nothing was.
         launch: one of `tunekit.plan.options.LAUNCHERS`; `launch_options` what is said to one of them, by option.
@@ -81,6 +109,9 @@ class Request:
         name: of the run; empty where tunekit is to name it.
         output_dir: the run's folder; empty for ``runs/NAME``.
         oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
+        notes: what was made of the words before they were read, for people.
+        env: variables that were set beside them.
+        tracked: ``project``, ``group`` and ``entity`` of the run in its trackers, where they were said.
     """
 
     stage: Stage
@@ -90,8 +121,11 @@ class Request:
     preset: str = "auto"
     overlays: tuple[str, ...] = ()
     effective_batch: Setting | None = None
+    accumulated: int = 0
     rewards: tuple[str, ...] = ()
     row_format: str = ""
+    registry: str = ""
+    image_root: str = ""
     tuning: Tuning = field(default_factory=Tuning)
     gpus: str = ""
     nodes: int | None = None
@@ -103,6 +137,9 @@ class Request:
     output_dir: str = ""
     oom_retry: str = "neutral"
     max_attempts: int = DEFAULT_ATTEMPTS
+    notes: tuple[str, ...] = ()
+    tracked: Mapping[str, Setting] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather_words(source: Source, said: Iterable[Said]) -> Words:
@@ -159,8 +196,9 @@ def _of_config(config: Path) -> list[Said]:
 
 
 def words_of_value(value: Any, label: str) -> tuple[str, ...]:
-    """A value of a TOML file as the words of a command line. Raises TunekitError, which `label` begins."""
+    """A value of a TOML file as the words of a command line; a table is JSON. Raises TunekitError, as `label` says."""
     items = value if isinstance(value, list) else [value]
+    items = [json.dumps(item) if isinstance(item, dict) else item for item in items]
     if not all(isinstance(item, (str, int, float, bool)) for item in items):
         raise TunekitError(f"{label} must be a text, number, true/false or a list")
     return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
@@ -187,10 +225,12 @@ def _check_for_all(said: Said, flags: FlagTable) -> None:
         if option.reach < ALL:
             raise TunekitError(f"{said.label} cannot be set for all runs", f"say it for each: {option.spelled}")
         return
+    if said.name in FOR_ONE_RUN:
+        raise TunekitError(f"{said.label} cannot be set for all runs", FOR_ONE_RUN[said.name])
     known = flags.by_command["rlhf"]
     if said.name not in known and said.name not in RESERVED:
         everywhere = [name for name, option in OPTIONS.items() if option.reach == ALL]
-        hint = did_you_mean(said.name, [*everywhere, *known])
+        hint = renamed_hint(said.name) or did_you_mean(said.name, [*everywhere, *known])
         raise TunekitError(f"{said.label} is neither an option of tunekit nor a flag of ms-swift", hint)
 
 
@@ -212,15 +252,21 @@ def stage_named(command: str, words: Words, flags: FlagTable) -> Stage:
 def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: FlagTable) -> Request:
     """The request that `words` mean, said for this run, with `others`, said for all runs, weakest first.
 
-    Raises TunekitError where a word does not fit, or a flag is unknown or tunekit's own to set.
+    Raises TunekitError where a word does not fit, or a flag is unknown or tunekit's own to set: of all such words.
     """
-    typed = _settings(words, stage, flags)
+    wrong = Wrong()
+    layers = tuple(_settings(place, stage, flags, wrong) for place in others)
+    typed = _settings(words, stage, flags, wrong)
+    strongest = {name: (place.source, said) for place in (*others, words) for name, said in place.said.items()}
+    with wrong.noted():
+        _check_rewards(stage, words)
+    with wrong.noted():
+        if "model" not in strongest:
+            hint = "a short name (Qwen2.5-7B), a hub id or a folder"
+            raise TunekitError(f"tunekit {stage.name} needs --model", hint)
+    wrong.tell()
     if stage.rlhf_type:
         typed[RLHF_TYPE] = Setting(stage.rlhf_type, words.source)
-    rewards = words.said.get("reward")
-    if rewards:
-        _check_rewards(stage, words)
-    strongest = {name: (place.source, said) for place in (*others, words) for name, said in place.said.items()}
 
     def text(name: str, default: str = "") -> str:
         return " ".join(words_taken(strongest[name][1])) if name in strongest else default
@@ -234,12 +280,15 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         stage=stage,
         model=text("model"),
         typed=typed,
-        layers=tuple(_settings(place, stage, flags) for place in others),
+        layers=layers,
         preset=text("preset", "auto"),
         overlays=tuple(text("with").replace(",", " ").split()),
         effective_batch=Setting(whole_taken(effective[1]), effective[0]) if effective else None,
-        rewards=rewards.words if rewards else (),
+        accumulated=_accumulated(words, whole(MICRO)),
+        rewards=words.said["reward"].words if "reward" in words.said else (),
         row_format=text("format"),
+        registry=text("registry"),
+        image_root=text("image_root"),
         tuning=Tuning(
             text("tuning_strategy"),
             whole("llm_frozen_layers"),
@@ -256,7 +305,27 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         output_dir=text("output_dir"),
         oom_retry=text("oom_retry", "neutral"),
         max_attempts=attempts_taken(whole("max_attempts")),
+        notes=words.notes,
+        env=words.env,
+        tracked={name: Setting(text(name), strongest[name][0]) for name in OF_TRACKERS if text(name)},
     )
+
+
+def _accumulated(words: Words, micro: int | None) -> int:
+    """Rows that one copy of the model is to see a step, where an accumulation was given; else 0."""
+    said = words.said.get(ACCUMULATION)
+    if said is None or said.words == (UNSET,):
+        return 0
+    other = words.said.get("effective_batch")
+    if other and said.source and not other.source:
+        return 0  # the file has one, and the command line the other
+    if other and other.source == said.source:
+        problem = f"--effective-batch and {said.label} exclude each other"
+        raise TunekitError(problem, "drop one of them: both say how many rows a step sees")
+    steps = whole_taken(said)
+    if steps < 1:
+        raise TunekitError(f"{said.label} must be 1 or more, not {steps}")
+    return steps * max(1 if micro is None else micro, 1)
 
 
 def attempts_taken(number: int | None) -> int:
@@ -271,7 +340,7 @@ def words_taken(said: Said) -> tuple[str, ...]:
     choices = OPTIONS[said.name].choices or tuple(OPTIONS[said.name].means or ())
     for word in said.words:
         if choices and word not in choices:
-            hint = did_you_mean(word, choices)
+            hint = did_you_mean(word, choices) or renamed_hint(said.name)
             raise TunekitError(f"{said.label} takes {', '.join(choices)}, not {word}", hint)
     return said.words
 
@@ -285,17 +354,29 @@ def whole_taken(said: Said) -> int:
         raise TunekitError(f"{said.label} takes a whole number, not {shortened(word)}") from None
 
 
-def _settings(words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting]:
+def _settings(words: Words, stage: Stage, flags: FlagTable, wrong: Wrong) -> dict[str, Setting]:
     """The flags of ms-swift that a place sets, with typed values; what is set for all runs may be for other stages."""
     found: dict[str, Setting] = {}
     for key, said in words.said.items():
-        option = OPTIONS.get(said.name)
-        if option and option.means is not None:
-            for flag, meant in option.means[words_taken(said)[0]].items():
-                found[flag] = Setting(flags.parse(flag, meant, stage.command), words.source)
-        elif (not option or option.flag) and not _for_another(key, words, stage, flags):
-            found[key] = Setting(_parsed(key, said, option, words.source, stage, flags), words.source)
+        with wrong.noted():
+            found |= _setting(key, said, words, stage, flags)
     return found
+
+
+def _setting(key: str, said: Said, words: Words, stage: Stage, flags: FlagTable) -> dict[str, Setting]:
+    """What one option or flag sets; nothing where it is not ms-swift's, or not a setting of its own."""
+    option, source = OPTIONS.get(said.name), said.source or words.source
+    if option and option.means is not None:
+        meant = option.means[words_taken(said)[0]]
+        return {flag: Setting(flags.parse(flag, word, stage.command), source) for flag, word in meant.items()}
+    if option and option.kind == WHOLE:
+        whole_taken(said)
+    elif option:
+        words_taken(said)
+    if (option and not option.flag) or _for_another(key, words, stage, flags):
+        return {}
+    value = _parsed(key, said, words.source, stage, flags)
+    return {} if key == ACCUMULATION else {key: Setting(value, source)}
 
 
 def _for_another(flag: str, words: Words, stage: Stage, flags: FlagTable) -> bool:
@@ -304,24 +385,24 @@ def _for_another(flag: str, words: Words, stage: Stage, flags: FlagTable) -> boo
     return flag not in RESERVED and flag in flags.by_command["rlhf"] and flag not in flags.by_command[stage.command]
 
 
-def _parsed(flag: str, said: Said, option: Option | None, source: Source, stage: Stage, flags: FlagTable) -> Any:
-    """The value of a flag. Where it is set for all runs the error says where that is."""
+def _parsed(flag: str, said: Said, source: Source, stage: Stage, flags: FlagTable) -> Any:
+    """The value of a flag. Where it stands in a file, or is set for all runs, the error says where that is."""
     if flag in RESERVED:
         reason, hint = RESERVED[flag]
         kept = f"{said.label} is tunekit's to set" if source.explicit else f"{said.label} cannot be set"
         raise TunekitError(f"{kept}: {reason}", hint)
-    if option and option.kind == WHOLE:
-        whole_taken(said)
     try:
         secrets.refuse_secret(flag)
         return flags.parse(flag, said.words, stage.command)
     except TunekitError as error:
-        where = "" if source.explicit else f"{said.where}: "
+        where = "" if source.explicit and said.source is None else f"{said.where}: "
         raise TunekitError(f"{where}{error.message}", error.hint) from error
 
 
 def _check_rewards(stage: Stage, words: Words) -> None:
-    """Raise TunekitError where a stage is not scored by functions, or they are named twice."""
+    """Raise TunekitError where a stage is not scored by functions and some are named, or they are named twice."""
+    if "reward" not in words.said:
+        return
     if stage.scored_by != OPTIONS["reward"].scored_by:
         takers = [other.name.upper() for other in STAGES.values() if other.scored_by == OPTIONS["reward"].scored_by]
         functions = next(other.name for other in STAGES.values() if other.scored_by == OPTIONS["reward"].scored_by)

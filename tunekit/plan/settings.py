@@ -20,7 +20,8 @@ class Source:
 
     Attributes:
         kind: ``preset``, ``stage``, ``overlay``, ``strategy``, ``config``, ``environment``, ``command line``,
-            ``recipe``, ``model``, ``rule``, ``batch``, ``memory``, ``retry``, ``run`` or ``tunekit``.
+            ``file``, ``recipe``, ``registry``, ``model``, ``rule``, ``batch``, ``memory``, ``retry``,
+            ``run`` or ``tunekit``.
         name: of the preset, the rule, the file; the number of the retry.
         origin: the preset that a preset inherits it from.
     """
@@ -32,7 +33,7 @@ class Source:
     @property
     def explicit(self) -> bool:
         """Whether the user said it for this run: rules may refuse such a setting, never change it."""
-        return self.kind in ("command line", "recipe")
+        return self.kind in ("command line", "file", "recipe")
 
     def __str__(self) -> str:
         colon = self.kind in ("rule", "retry")

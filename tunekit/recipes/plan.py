@@ -12,7 +12,7 @@ from tunekit.plan.request import Words, read_request
 from tunekit.plan.settings import Source
 from tunekit.recipes.chain import Result, Step, decide_start, result_in, result_of, reward_words, started_from
 from tunekit.recipes.schema import BASE
-from tunekit.runs.prepare import gather_facts, prepare, refuse_too_large
+from tunekit.runs.prepare import gather_facts, prepare, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ def _step(
     reward = results.get(part.reward)
     said = {**part.said, **(reward_words(reward) if reward else {})}
     request = read_request(part.stage, Words(Source("recipe", recipe.name), said), around.others, around.flags)
-    request = replace(request, name=f"{folder.name}-{part.name}")
+    request = replace(request, name=f"{folder.name}-{part.name}", env=recipe.env)
     facts = gather_facts(request, around)
     run = prepare(request, facts, look=look, at=(request.name, folder / part.name))
     left = results.get(part.start)
@@ -68,11 +68,10 @@ def _located(part: Part, error: TunekitError) -> TunekitError:
     return TunekitError(f"{where}: stage {part.name}: {message}", error.hint, error.code)
 
 
-def refuse_large_stages(steps: Iterable[Step], states: Mapping[str, State]) -> None:
-    """Stop before a launch in which a stage cannot end well. Raises TunekitError, exit code 3."""
+def large_stage(steps: Iterable[Step], states: Mapping[str, State]) -> TunekitError | None:
+    """What refuses a recipe of which a stage cannot end well, exit code 3; None where all fit."""
     for step in steps:
-        if states[step.name].runs:
-            try:
-                refuse_too_large(step.run, step.request, step.facts)
-            except TunekitError as error:
-                raise TunekitError(f"stage {step.name}: {error.message}", error.hint, error.code) from error
+        error = too_large(step.run, step.request, step.facts) if states[step.name].runs else None
+        if error:
+            return TunekitError(f"stage {step.name}: {error.message}", error.hint, error.code)
+    return None

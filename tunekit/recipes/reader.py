@@ -10,6 +10,9 @@ from tunekit.files import line_of, path_of, read_toml
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN, canonical
 from tunekit.plan.renamed import renamed_hint
 from tunekit.plan.request import Said, words_of_value
+from tunekit.plan.secrets import is_secret, redact
+from tunekit.plan.settings import text
+from tunekit.plan.variables import CARRIED
 from tunekit.recipes.schema import BASE, Part, Recipe
 from tunekit.runs.checkpoints import is_adapter
 from tunekit.stages import MODEL, REWARD_MODEL, STAGES, Stage
@@ -20,13 +23,26 @@ if TYPE_CHECKING:
 
     from tunekit.plan.flags import FlagTable
 
-KEYS = ("title", "defaults", "stage")
+KEYS = ("title", "defaults", "env", "stage")
 OWN = ("name", "type", "from", "merge")
 """What a ``[[stage]]`` says beside options."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
 TAKEN = ("before",)
 """Folders of a recipe's run that are no stage's."""
+
+DECIDED = {
+    "CUDA_VISIBLE_DEVICES": "--gpus, or the shell's own,",
+    "NPROC_PER_NODE": "--gpus",
+    **dict.fromkeys(("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"), "the shell of each machine"),
+    "USE_HF": "use_hf = true under [defaults]",
+}
+"""Variables that are not a recipe's to set, and where what they say is said."""
+
+VARIABLE_HINT = (
+    "those of W&B, SwanLab, NCCL and the hubs, OMP_NUM_THREADS and the like; none that would load code, since recipes "
+    "come from elsewhere"
+)
 
 STARTS = ("model", "adapters", "ref_adapters", "ref_model")
 """What the recipe decides where a stage starts from another."""
@@ -65,7 +81,25 @@ class _Document:
         for number, section in enumerate(sections, start=1):
             parts.append(self._part(number, section, names, parts, defaults))
         self._overrides_meant(parts)
-        return Recipe(self._path.stem, self._path, title, self._text, tuple(parts))
+        return Recipe(self._path.stem, self._path, title, self._text, tuple(parts), self._env())
+
+    def _env(self) -> dict[str, str]:
+        """The variables of ``[env]``, which are set for all stages."""
+        section = self._table.get("env", {})
+        if not isinstance(section, dict):
+            self._fail("env", "must be a table: [env]")
+        for name, value in section.items():
+            if is_secret(name) or redact(str(value)) != str(value):
+                self._fail(
+                    name, "is a secret and cannot stand here", "env", "export it in the shell that starts tunekit"
+                )
+            if name in DECIDED:
+                self._fail(name, "is tunekit's to set", "env", f"{DECIDED[name]} says it")
+            if not CARRIED.fullmatch(name):
+                self._fail(name, "is no variable that a recipe may set", "env", VARIABLE_HINT)
+            if not isinstance(value, (str, int, float)) or not text(value).isprintable():
+                self._fail(name, "must be a text, a number or true/false", "env")
+        return {name: text(value) for name, value in section.items()}
 
     def _defaults(self) -> dict[str, Said]:
         section = self._table.get("defaults", {})

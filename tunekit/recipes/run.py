@@ -167,7 +167,7 @@ def run_recipe(
         if not runner.merged(item):
             return int(Exit.TRAINING_FAILED)
         report = runner.train(item, number)
-        if report.status != "done":
+        if report.exit_code:  # a stage that diverged, too, is nothing to go on from
             runner.save()
             return int(report.exit_code)
         states[item.name] = State(DONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
@@ -41,13 +41,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file with its stages, in the order in which they run."""
+    """A file with its stages, in the order in which they run; `env` are variables for all of them."""
 
     name: str
     path: Path
     title: str
     text: str
     parts: tuple[Part, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> Part:
         """The stage of that name. Raises TunekitError."""

@@ -221,17 +221,21 @@ class _Runner:
             self._screen.say(["No checkpoint was saved before: it starts from the first step."])
         return found
 
+    def _make_folders(self, place: Path) -> None:
+        """Make those of an attempt. Where it must start over, what was learned before is kept in its own."""
+        output = self._folder.output
+        place.mkdir(parents=True, exist_ok=True)
+        if self._state.fresh and output.exists():
+            output.rename(place / "before")
+        self._state.fresh = False
+        output.mkdir(parents=True, exist_ok=True)
+
     def _attempt(self) -> _Result:
         folder, state = self._folder, self._state
         number = folder.next_attempt()
         place = folder.attempt(number)
         log = place / "train.log"
-        place.mkdir(parents=True, exist_ok=True)
-        if state.fresh and folder.output.exists():
-            # What was learned so far was learned from other data or by another adapter: it is kept, not continued.
-            folder.output.rename(place / "before")
-        state.fresh = False
-        folder.output.mkdir(parents=True, exist_ok=True)
+        self._make_folders(place)
         checkpoint = self._checkpoint()
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
         together = state.plan.hardware.nodes == 1 or self._starter.together

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from tunekit.data.files import local_file
 from tunekit.data.look import check_datasets, look_at
 from tunekit.errors import Exit, TunekitError
+from tunekit.plan.measured import ROOT
 from tunekit.plan.models.catalogue import template_of, template_traits
 from tunekit.plan.schedule import few_steps, late_flags, schedule_of
+from tunekit.runs.columns import columns_of
 from tunekit.stages import TASK_OF_FAMILY, USUAL_TASK
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def check_rows(plan: Plan) -> None:
                 raise TunekitError(message, "save it as .csv, or make its rows with --format", Exit.DATA)
     shape, task = shape_of(plan)
     for flag in FLAGS:
-        for look in check_datasets(plan.words(flag), plan.stage, shape, task):
+        for look in check_datasets(plan.words(flag), plan.stage, shape, task, columns_of(plan), plan.env.get(ROOT, "")):
             _check_classes(plan, look)
             _check_tools(plan, look)
 
@@ -44,12 +46,12 @@ def check_rows(plan: Plan) -> None:
 def shape_of(plan: Plan) -> tuple[Shape | None, str]:
     """What the rows of a plan must be like, None where that cannot be judged; and its task, where it is no usual one.
 
-    ``--columns`` and ``--format`` make other rows of them. Without a chat template nothing asks.
+    ``--format`` and ``--custom_dataset_info`` make other rows of them. Without a chat template nothing asks.
     """
     task = plan.text("task_type") or TASK_OF_FAMILY.get(plan.model.family or "", "")
     task = "" if task == USUAL_TASK or plan.stage.rlhf_type else task
     shape = plan.stage.rows_for(task)
-    if shape is None or plan.get("columns") is not None or plan.row_format is not None:
+    if shape is None or plan.row_format is not None or plan.get("custom_dataset_info") is not None:
         return None, task
     return (replace(shape, asked=False) if plan.get("use_chat_template") is False else shape), task
 
@@ -60,7 +62,7 @@ def data_notes(plan: Plan) -> list[str]:
     lines: list[str] = []
     for name in (*plan.words(FLAGS[0]), *plan.words(FLAGS[1])) if shape else ():
         with contextlib.suppress(TunekitError):
-            look = look_at(name, shape, plan.stage, task)
+            look = look_at(name, shape, plan.stage, task, columns_of(plan), plan.env.get(ROOT, ""))
             if look and shape and not look.refused:
                 lines += _notes(plan, look, shape)
     return list(dict.fromkeys(lines))
@@ -75,7 +77,7 @@ def schedule_for(plan: Plan) -> Schedule | None:
     for name in plan.words(FLAGS[0]):
         part = re.search(r"#(\d+)$", name)
         try:
-            look = look_at(name, shape, plan.stage, task)
+            look = look_at(name, shape, plan.stage, task, columns_of(plan), plan.env.get(ROOT, ""))
         except TunekitError:
             return None
         if look is None or look.total is None:

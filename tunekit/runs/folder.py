@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.plan.measured import Measured
+    from tunekit.plan.models.source import ModelSource
     from tunekit.plan.schedule import Schedule
 
 RUNS = Path("runs")
@@ -63,6 +64,7 @@ class Run:
         rows: what is known of the rows of its dataset; None where they were not looked at.
         chosen: the name that tunekit would take; empty where the user named the run or its folder.
         schedule: its steps; None where its rows cannot be counted before it starts.
+        source: where the weights of its model come from.
     """
 
     plan: Plan
@@ -73,6 +75,7 @@ class Run:
     rows: Measured | None = None
     chosen: str = ""
     schedule: Schedule | None = None
+    source: ModelSource | None = None
 
     def begun(self) -> RunState:
         """Its state as it begins, here and now: it is not running until its first attempt is."""

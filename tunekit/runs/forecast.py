@@ -14,11 +14,13 @@ from tunekit.errors import Exit, TunekitError, did_you_mean
 from tunekit.files import parse_json, read_text
 from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
-from tunekit.memory.search import FITS, largest_micro_batch, levers, verdict
+from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
-from tunekit.plan.predict import spec_of
+from tunekit.plan.pasted import in_todays_names
+from tunekit.plan.predict import corrected, largest_that_fits, spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
 from tunekit.runs.fetch import find_config
 from tunekit.runs.preflight import check_data
@@ -61,16 +63,16 @@ class Forecast:
 
     @property
     def card_gib(self) -> float:
-        """What the GPU has. Raises TunekitError without one."""
+        """What the GPU has, without vLLM's share. Raises TunekitError without one."""
         if not self.plan.hardware.gpu_gib:
             raise TunekitError("there is no GPU here to fit on", "name one: --gpus 24GB, --gpus H100")
-        return self.plan.hardware.gpu_gib
+        return self.plan.hardware.gpu_gib * (1 - self.plan.vllm_share)
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The peak: by the trace if asked for and possible, else by the estimate. Raises Unknown."""
+        """The peak: by the trace if asked for and possible, else by the plan's own estimate. Raises Unknown."""
         if not self.by_trace:
-            return estimate(self.spec)
+            return corrected(estimate(self.spec), self.plan.memory_correction)
         try:
             return trace(self.spec)
         except Unknown as error:
@@ -84,8 +86,14 @@ class Forecast:
 
     @cached_property
     def largest_micro_batch(self) -> int:
-        """The largest that fits the card, 0 where not even one row does."""
-        return largest_micro_batch(self.spec, self.card_gib)
+        """The largest that fits the card with room to spare, 0 where not even one row does: as the plan finds it."""
+        return largest_that_fits(self.spec, self.card_gib, self.plan.memory_correction)
+
+    @property
+    def planned(self) -> str:
+        """Why a plan that was solved takes another micro-batch than the largest that fits; empty where it does not."""
+        micro = self.plan.settings[BATCH_FLAGS[0]]
+        return micro.why if micro.source.kind == "memory" and micro.value != self.largest_micro_batch else ""
 
     @cached_property
     def levers(self) -> list[Lever]:
@@ -131,8 +139,7 @@ class Forecast:
             for liger, name in ((False, tuner), (True, f"{tuner} + Liger")):
                 kinds[name] = replace(self.spec, tuner=tuner, quant_bits=bits, liger=liger)
         return {
-            size: {name: largest_micro_batch(spec, size * GIB_PER_GB) for name, spec in kinds.items()}
-            for size in CLASSES
+            size: {name: largest_that_fits(spec, size * GIB_PER_GB) for name, spec in kinds.items()} for size in CLASSES
         }
 
     def document(self) -> dict[str, Any]:
@@ -145,6 +152,7 @@ class Forecast:
             "verdict": self.verdict,
             "micro_batch": self.spec.micro_batch,
             "largest_micro_batch": self.largest_micro_batch,
+            "planned": self.planned,
             "loss_share": self.loss_share,
             "seq_len": self.spec.seq_len,
             "data": _data(self.rows) if self.rows else None,
@@ -174,6 +182,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
     share = _typed_share(words)
     around = look_around()
+    words = in_todays_names(words, around.flags)
     name = " ".join(words.said["stage"].words) if "stage" in words.said else USUAL
     if name not in STAGES:
         raise TunekitError(f"--stage takes {', '.join(STAGES)}, not {name}", did_you_mean(name, STAGES))

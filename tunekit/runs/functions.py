@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import ROWS, local_file, read_rows
+from tunekit.data.files import ROWS, local_file
 from tunekit.data.functions.find import REWARD, signature
 from tunekit.data.functions.trial import rows_of, try_format, try_reward, write_formatted
 from tunekit.data.look import first_rows
 from tunekit.data.rows import BROUGHT, arrive
+from tunekit.data.sound import read_rows
 from tunekit.engine.locate import find_package
 from tunekit.engine.plugin import Files, bare, formatted_rows, plugin_text, with_files
 from tunekit.engine.rewards import PACKAGES, built_in
@@ -48,16 +49,21 @@ def check_rewards(plan: Plan) -> None:
                 _check_columns(plan, first_rows(path), str(path))
 
 
+def check_packages(plan: Plan) -> None:
+    """Raise TunekitError where a reward of ms-swift needs a package that is not installed."""
+    for name in plan.words("reward_funcs"):
+        package = PACKAGES.get(name)
+        if package and not find_package(package):
+            raise TunekitError(f"the reward {name} needs {package}, which is not installed", f"pip install {package}")
+
+
 def try_functions(plan: Plan, files: Files) -> list[tuple[str, str]]:
     """Run the functions of a plan on the first rows of its datasets; gives lines for people, each with its title.
 
     Raises TunekitError where one fails, what it returns cannot be used, or a package of a reward of ms-swift is
     missing.
     """
-    for name in plan.words("reward_funcs"):
-        package = PACKAGES.get(name)
-        if package and not find_package(package):
-            raise TunekitError(f"the reward {name} needs {package}, which is not installed", f"pip install {package}")
+    check_packages(plan)
     if not plan.rewards and not plan.row_format:
         return []
     plan = settled(plan, files)

@@ -36,6 +36,11 @@ class Verdict:
     why: str = ""
     hint: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether what came out is worse than what went in: the command ends as where the training failed."""
+        return self.ending is Ending.DIVERGED
+
 
 CALMER = (
     "a lower learning rate ({rate}), a longer warm-up (--warmup_ratio 0.15), clipping at 0.5 "

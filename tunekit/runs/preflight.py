@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import re
+import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tunekit.data.files import NotHere
 from tunekit.engine.plugin import Files
 from tunekit.errors import Exit, TunekitError, counted
-from tunekit.files import path_of
 from tunekit.hardware import detect
 from tunekit.runs.data import check_rows
-from tunekit.runs.functions import check_rewards, settled
+from tunekit.runs.functions import check_packages, check_rewards, settled
+from tunekit.runs.models import check_adapters, check_files, check_models
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
+    from tunekit.runs.folder import Run
 
 LARGE_GIB = 1.0
 """Runs that need less disk than this are started without a word."""
 
 
 def check_launch(plan: Plan, path: Path) -> None:
-    """Check the datasets, the adapters and the disk of a plan. Raises TunekitError where they will not do."""
+    """Check the datasets, the models and the disk of a plan. Raises TunekitError where they will not do."""
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
+    check_models(plan)
+    check_files(plan)
     check_disk(plan, path)
 
 
@@ -39,17 +44,6 @@ def check_data(plan: Plan) -> None:
 
 def _names_data(plan: Plan) -> bool:
     return plan.get("dataset") is not None or plan.get("cached_dataset") is not None
-
-
-def check_adapters(plan: Plan) -> None:
-    """Raise TunekitError for a checkpoint that is not there: ms-swift would ask a hub for it, for half a minute."""
-    for flag in ("adapters", "ref_adapters", "reward_adapters"):
-        for name in plan.words(flag):
-            folder = path_of(name)
-            if re.fullmatch(r"checkpoint-\d+", folder.name) and not folder.is_dir():
-                there = sorted(path.name for path in folder.parent.glob("checkpoint-*"))
-                hint = f"{folder.parent} has {', '.join(there)}" if there else None
-                raise NotHere(f"--{flag} {name} does not exist", hint)
 
 
 def check_disk(plan: Plan, path: Path) -> None:
@@ -70,7 +64,6 @@ def check_disk(plan: Plan, path: Path) -> None:
 def free_disk(path: Path) -> tuple[Path, float]:
     """The innermost folder on the way to a path that is there already, and the GiB that are free in it."""
     folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
-    import shutil
 
     return folder, shutil.disk_usage(folder).free / 2**30
 
@@ -104,13 +97,17 @@ def check_machine(plan: Plan) -> None:
         )
 
 
-def data_problems(plan: Plan, whose: str = "") -> list[str]:
+def problems_of(run: Run, whose: str = "") -> list[str]:
     """What a dry run cannot find here: files of a plan for another machine, or a dataset that was not named yet.
 
     Raises TunekitError for all else that a start would refuse, as it would; `whose` begins its message.
     """
+    plan = run.plan
+    checks: list[Callable[[Plan], None]] = [check_data, check_adapters, check_models, check_files]
+    if not plan.hardware.described:
+        checks += [check_packages, partial(check_disk, path=run.path)]
     problems = []
-    for check in (check_data, check_adapters):
+    for check in checks:
         try:
             check(plan)
         except TunekitError as error:

@@ -20,13 +20,17 @@ from tunekit.files import config_folder, shipped_presets
 from tunekit.hardware import choose_hardware
 from tunekit.memory.search import FITS
 from tunekit.plan.measured import question_of, rows_measured
-from tunekit.plan.models.find import resolve
+from tunekit.plan.models.find import as_type, resolve
+from tunekit.plan.models.source import source_of
+from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.shelf import Library
 from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
-from tunekit.runs.data import data_notes, schedule_for, schedule_notes
+from tunekit.runs.columns import with_columns
+from tunekit.runs.data import data_notes, schedule_for, schedule_notes, shape_of
+from tunekit.runs.datasets import name_datasets
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run
 from tunekit.runs.learned import learned_correction
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
     from tunekit.plan.request import Words
+    from tunekit.plan.settings import Value
 
 
 LARGEST_ON_CPU = 1.0
@@ -75,6 +80,7 @@ def preset_library(flags: FlagTable) -> Library:
 
 def request_of(command: str, words: Words, around: Surroundings) -> Request:
     """What the words of a command ask for. Raises TunekitError where they cannot be understood."""
+    words = in_todays_names(words, around.flags)
     return read_request(stage_named(command, words, around.flags), words, around.others, around.flags)
 
 
@@ -89,7 +95,7 @@ def gather_facts(request: Request, around: Surroundings) -> Facts:
         environ=os.environ,
         hardware=machine,
         packages=None if elsewhere else installed_packages(),
-        model=resolve(request.model, use_hf=_use_hf(request)),
+        model=as_type(resolve(request.model, use_hf=_use_hf(request)), _model_type(request)),
         liger_models=LIGER_MODELS if elsewhere else liger_models(),
         memory_correction=1.0 if machine.described else learned_correction(machine),
         reward_names=names,
@@ -108,19 +114,27 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     if look and facts.hardware.gpus:
         with contextlib.suppress(TunekitError):  # then it is planned without a prediction
             find_config(facts.model)
-    plan = make_plan(request, facts)
+    request, named = name_datasets(request, use_hf=_use_hf(request))
+    plan = _planned(request, facts)
     rows = _rows(plan, look=look)
     if rows:
-        plan = make_plan(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
+        plan = _planned(request, replace(facts, loss_share=rows.heaviest_share or None, row_tokens=rows.seq_len))
     held = rows.samples_per_row if rows and plan.packed else None
     schedule = schedule_of(plan, rows.lengths.total, held=held) if rows else schedule_for(plan)
     notes = data_notes(plan) + (schedule_notes(plan, schedule) if schedule else [])
-    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    plan = replace(plan, warnings=(*plan.warnings, *named, *notes))
     check_weights(plan)
     default = default_name(plan)
     name, path = at or new_place(request.name, request.output_dir, default)
     chosen = "" if at or request.name or request.output_dir else default
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule)
+    source = source_of(plan.model, facts.environ, use_hf=_use_hf(request) or facts.model.hugging_face)
+    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule, source)
+
+
+def _planned(request: Request, facts: Facts) -> Plan:
+    """The plan, and the names under which its rows are taken for what they are."""
+    plan = make_plan(request, facts)
+    return with_columns(plan, shape_of(plan)[0])
 
 
 def _rows(plan: Plan, *, look: bool) -> Measured | None:
@@ -140,22 +154,23 @@ def _rows(plan: Plan, *, look: bool) -> Measured | None:
     return rows_measured(plan, found) if found else None
 
 
-def refuse_too_large(run: Run, request: Request, facts: Facts) -> None:
-    """Raise TunekitError, exit code 3, and name a preset that fits, where by the estimate the GPU is too small.
+def too_large(run: Run, request: Request, facts: Facts) -> TunekitError | None:
+    """What refuses a run, exit code 3, where by the estimate the GPU is too small; it names a preset that fits.
 
     So is a machine without any for a model of more than `LARGEST_ON_CPU`, unless a CPU was asked for.
     """
     size = facts.model.params_b
     if not facts.hardware.gpus and not request.gpus and size and size > LARGEST_ON_CPU:
-        raise TunekitError(
+        return TunekitError(
             f"this machine shows no GPU, and {facts.model.id} has {size:.3g} billion parameters",
-            "nvidia-smi says whether the driver sees one; --gpus cpu trains on the CPU all the same, very slowly",
+            "nvidia-smi says whether the driver sees one; --gpus 24GB plans for another machine, and --gpus cpu trains "
+            "on the CPU all the same, very slowly",
             Exit.DOES_NOT_FIT,
         )
     peak = run.plan.peak
     if peak is None or peak.fits:
-        return
-    raise TunekitError(
+        return None
+    return TunekitError(
         f"{run.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
         f"{_nearest(request, facts)}; --force starts all the same",
         Exit.DOES_NOT_FIT,
@@ -188,7 +203,15 @@ def _functions(request: Request) -> tuple[tuple[str, ...], tuple[Function, ...],
 
 def _use_hf(request: Request) -> bool:
     """Whether model ids are meant for Hugging Face, by flag, configuration or ms-swift's own variable ``USE_HF``."""
-    for settings in (request.typed, *reversed(request.layers)):
-        if "use_hf" in settings:
-            return settings["use_hf"].value is True
-    return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes")
+    said = _said(request, "use_hf")
+    return os.environ.get("USE_HF", "").lower() in ("1", "true", "yes") if said is None else said is True
+
+
+def _model_type(request: Request) -> str:
+    return str(_said(request, "model_type") or "")
+
+
+def _said(request: Request, flag: str) -> Value | None:
+    """What the user said of a flag, for this run or for all; None where that is nothing."""
+    places = (request.typed, *reversed(request.layers))
+    return next((settings[flag].value for settings in places if flag in settings), None)

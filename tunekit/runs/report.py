@@ -60,6 +60,8 @@ class Report:
         """What the command ends with."""
         if self.failure and self.failure.kind is Kind.DATA:
             return Exit.DATA
+        if self.verdict and self.verdict.failed:
+            return Exit.TRAINING_FAILED
         return {"done": Exit.DONE, "interrupted": Exit.INTERRUPTED}.get(self.status, Exit.TRAINING_FAILED)
 
     @property

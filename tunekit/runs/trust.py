@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
 from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.variables import CARRIED, PLANNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from tunekit.plan.flags import Flag, FlagTable
     from tunekit.plan.plan import Plan
     from tunekit.plan.settings import Value
-
-VARIABLES = re.compile(
-    r"CUDA_VISIBLE_DEVICES|PYTORCH_(?:CUDA_)?ALLOC_CONF|NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(?:ADDR|PORT)|USE_HF"
-    r"|(?:WANDB|SWANLAB|NCCL|HF|MODELSCOPE|OMP|TOKENIZERS|MAX_PIXELS|VIDEO|FPS|IMAGE)(?:_[A-Z0-9_]+)?"
-)
-"""Variables that a plan may set. None of them makes a program load code, as ``LD_PRELOAD`` or ``PYTHONPATH`` would."""
 
 STATES = ("run.json", "recipe.json", "stage.json")
 """What says how a run or a recipe goes on."""
@@ -42,7 +37,8 @@ def _unsafe(name: str, plan: Plan) -> Iterator[str]:
     if not name.isprintable() or "/" in name or name.startswith((".", "-")):
         yield f"{name!r} is no name of a run"
     for variable, value in plan.env.items():
-        if not VARIABLES.fullmatch(variable) or not isinstance(value, str) or not value.isprintable():
+        known = PLANNED.fullmatch(variable) or CARRIED.fullmatch(variable)
+        if not known or not isinstance(value, str) or not value.isprintable():
             yield f"the variable {variable!r} is none that tunekit sets"
     yield from (f"{word!r} is no name of a variable" for word in plan.secrets if not IDENTIFIER.fullmatch(word))
     for function in (*plan.rewards, *((plan.row_format,) if plan.row_format else ())):

@@ -8,7 +8,7 @@ from tunekit.errors import TunekitError
 from tunekit.memory.geometry import Geometry
 from tunekit.plan.models.catalogue import read_catalogue, template_names, type_names
 from tunekit.plan.models.config import CONFIGS, _configs, cached_model, config_of
-from tunekit.plan.models.find import chat_template, resolve
+from tunekit.plan.models.find import as_type, chat_template, resolve
 from tunekit.plan.models.model import parameters
 from tunekit.plan.planner import default_name
 from tunekit.plan.settings import Source
@@ -430,9 +430,6 @@ def test_what_sees_is_said_to_see():
         "Llama-3.1-8B-Omni",  # hears
         "Phi-4-multimodal-instruct",
         "Mixtral-8x7b-AQLM-2Bit-1x16-hf",
-        "Yi-6B-Chat-4bits",
-        "Qwen2.5-7B-Instruct-AWQ",
-        "Qwen3-8B-FP8",
     ],
 )
 def test_the_shape_of_another_model_is_not_borrowed(name):
@@ -493,10 +490,30 @@ class TestCaches:
         assert config_of(resolve("01ai/Yi-VL-6B")) == SHAPE
 
     def test_weights_that_come_quantized_are_said(self, tmp_path):
-        config = SHAPE | {"quantization_config": {"bits": 4}}
+        config = SHAPE | {"quantization_config": {"bits": 3}}
         folder(tmp_path / "home/.cache/huggingface/hub/models--Qwen--Qwen3-8B-AWQ/snapshots/a", config)
         with pytest.raises(TunekitError, match="come quantized"):
             config_of(resolve("Qwen3-8B-AWQ"))
+
+    def test_a_hubs_config_says_how_the_weights_come(self, tmp_path):
+        config = SHAPE | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+        folder(tmp_path / "home/.cache/huggingface/hub/models--someone--New-Model-3B/snapshots/a", config)
+        assert (resolve(STRANGER).quantized, resolve(STRANGER).bits) == ("gptq", 4)
+        assert config_of(resolve(STRANGER)) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("Qwen2.5-7B-Instruct-AWQ", "Qwen2.5-7B"),
+        ("Qwen2.5-7B-Instruct-GPTQ-Int8", "Qwen2.5-7B"),
+        ("Yi-6B-Chat-4bits", "Yi-6B"),
+    ],
+)
+def test_weights_in_4_or_8_bits_have_the_shape_of_their_base(make, name, base):
+    assert config_of(resolve(name)) == config_of(resolve(base))
+    bits, whole = (make(model=model, preset="7b").peak.prediction.process_gib for model in (name, base))
+    assert bits < whole - 4
 
 
 @pytest.mark.parametrize(
@@ -568,8 +585,20 @@ def test_the_memory_of_quantized_weights_is_that_of_their_bits(make, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["org/New-VL-7B", "org/omni-3b", "org/llava-next-9", "org/Gemma-Vision", "org/m-VL2"])
-def test_a_name_that_is_in_no_list_and_seems_to_see(name):
-    assert "sees or hears" in resolve(name).note
+def test_a_name_that_is_in_no_list_and_seems_to_see(make, name):
+    with pytest.raises(TunekitError, match="sees or hears") as refused:
+        make(model=name, preset="7b")
+    assert "--model_type" in refused.value.hint
+    said = as_type(resolve(name), "qwen2_5_vl")
+    assert (said.multimodal, said.family, said.undecided, said.note) == (True, "qwen2_5_vl", (), "")
+    assert make(model=said, preset="7b", model_type="qwen2_5_vl").whole("max_pixels")
+
+
+def test_a_type_changes_nothing_of_a_model_that_is_known():
+    known = resolve("Qwen2.5-7B")
+    assert as_type(known, "qwen2_5_vl") is known
+    assert as_type(resolve("org/new-7b"), "none-such") == resolve("org/new-7b")
+    assert as_type(resolve("org/new-7b"), "qwen3_moe").moe
 
 
 @pytest.mark.parametrize("name", ["org/new-7b", "org/evlang-7b", "org/revision-7b", "org/imagenet-gpt"])

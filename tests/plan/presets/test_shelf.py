@@ -75,7 +75,12 @@ PRESETS = {
     "8b": (8, 4, STANDARD),
     "20b-moe": (1, 32, MOE),
     "cpu": (8, 4, CPU),
+    "none": (1, 32, {}),
 }
+ALONE = {"none"}
+"""Presets that inherit nothing, and that no stage changes."""
+UNTRACED = {"cpu", "none"}
+"""Presets that say nothing of what a GPU must hold."""
 OVERLAYS = {
     "fast": ({"micro": 16}, {"attn_impl": "flash_attn", "packing": True}),
     "fast-converge": ({}, {"learning_rate": 5e-4, "logging_steps": 10}),
@@ -94,7 +99,7 @@ def values(settings):
 def test_every_shipped_preset_and_overlay_is_in_the_tables(library):
     assert library.names() == sorted(PRESETS)
     assert library.overlay_names() == sorted(OVERLAYS)
-    assert (len(PRESETS), len(OVERLAYS)) == (7, 7)
+    assert (len(PRESETS), len(OVERLAYS)) == (8, 7)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -103,7 +108,8 @@ def test_preset_has_exactly_these_values(library, name):
     preset = library.load(name)
     assert values(preset.batch) == {"micro": micro, "effective": micro * accumulation}
     assert values(preset.train) == train
-    assert preset.chain == ("base", name)
+    assert preset.chain == ((name,) if name in ALONE else ("base", name))
+    assert preset.staged == (name not in ALONE)
     assert preset.title
 
 
@@ -361,7 +367,7 @@ def test_a_preset_holds_no_secret(tmp_path, flags, flag):
 def test_every_shipped_preset_says_what_it_takes(library):
     for name in PRESETS:
         rows = library.load(name).fits
-        if name == "cpu":
+        if name in UNTRACED:
             assert not rows
             continue
         assert len({row.model for row in rows}) >= 2
@@ -475,8 +481,8 @@ def script():
     return module
 
 
-def test_a_table_is_made_for_every_preset_but_that_of_the_cpu(script):
-    assert set(script.PRESETS) == set(PRESETS) - {"cpu"}
+def test_a_table_is_made_for_every_preset_that_says_what_a_gpu_computes(script):
+    assert set(script.PRESETS) == set(PRESETS) - UNTRACED
     assert all(model in script.PRESETS[preset] for preset, model in script.TRACED)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, style
+from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, readable_width, style
 from tunekit.cli.show.picture import PARTS, draw_prediction, draw_what_if
 from tunekit.console import say
 from tunekit.errors import Exit
@@ -44,6 +45,8 @@ def _print_prediction(made: Forecast) -> None:
     print(f"{bar_of(prediction, card)}  {verdict} {card:.1f} GiB\n")
     print_table(_parts(prediction, card))
     print(f"\nlargest micro-batch that fits: {made.largest_micro_batch or 'none'}")
+    if made.planned:
+        print(textwrap.fill(f"the plan takes {made.spec.micro_batch}: {made.planned}", readable_width()))
     if made.verdict != FITS:
         print("\nwhat helps")
         fits = style("← fits", VERDICT_COLOURS[FITS], sys.stdout)

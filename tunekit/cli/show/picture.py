@@ -163,6 +163,28 @@ def draw_what_if(
         _save(figure, path)
 
 
+def draw_lengths(
+    path: Path, title: str, subtitle: str, bins: Sequence[tuple[int, int, int]], max_length: int | None
+) -> None:
+    """How many rows have how many tokens: bins from, to, and rows. Raises as `draw_prediction`."""
+    with _drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        axes = figure.subplots()
+        lefts, widths = [low for low, _, _ in bins], [max(1, high - low) for low, high, _ in bins]
+        axes.bar(lefts, [rows for _, _, rows in bins], widths, align="edge", color="#1f5a96", edgecolor="white")
+        if max_length and max_length < lefts[-1] + widths[-1]:
+            axes.axvline(max_length, color="#b3261e", linewidth=1.6, linestyle=(0, (5, 2)))
+            place = ("data", "axes fraction")
+            axes.annotate(f"max_length {max_length:,}", (max_length, 1), (4, -2), place, "offset points", va="top")
+        axes.set_xlabel("tokens of a row")
+        axes.set_ylabel("rows")
+        _plain(axes, grid=False)
+        _headings(axes, title, subtitle, 6)
+        _save(figure, path)
+
+
 CURVE = "train_loss.png"
 """ms-swift's own picture of that name shows the last attempt only, and is not drawn where TensorBoard is not used
 (utils/tb_utils.py, plot_images)."""

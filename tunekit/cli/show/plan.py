@@ -15,7 +15,6 @@ from tunekit.plan import images
 from tunekit.plan.parts import describe_parts, in_part
 from tunekit.plan.schedule import steps_in_words
 from tunekit.plan.settings import text
-from tunekit.runs.preflight import data_problems
 from tunekit.runs.script import command_for
 
 if TYPE_CHECKING:
@@ -31,9 +30,8 @@ ENV_WHY = {
 }
 
 
-def print_command(run: Run) -> None:
+def print_command(run: Run, problems: list[str]) -> None:
     """The plan on stderr, the command on stdout. In a terminal the plan is last: it would be pushed away."""
-    problems = data_problems(run.plan)  # what a start would refuse gets no command
     command = command_for(run).shell()
     if sys.stdout.isatty():
         print(command, flush=True)
@@ -44,8 +42,8 @@ def print_command(run: Run) -> None:
         print(command)
 
 
-def plan_document(run: Run) -> dict[str, Any]:
-    """The plan and its command as plain data."""
+def plan_document(run: Run, problems: list[str]) -> dict[str, Any]:
+    """The plan and its command as plain data; `problems` are what is not on this machine."""
     decided, model, batch, command = run.plan, run.plan.model, run.plan.batch, command_for(run)
     return {
         "argv": list(command.argv),
@@ -54,6 +52,7 @@ def plan_document(run: Run) -> dict[str, Any]:
         "name": run.name,
         "run_folder": str(run.path),
         "model": {"id": model.id, "params_b": model.params_b, "family": model.family, "multimodal": model.multimodal},
+        "model_source": asdict(run.source) if run.source else None,
         "preset": decided.preset,
         "preset_reason": decided.preset_reason,
         "overlays": list(decided.overlays),
@@ -64,6 +63,7 @@ def plan_document(run: Run) -> dict[str, Any]:
             "effective": batch.effective,
             "tokens_per_step": decided.tokens_per_step,
         },
+        "memory": _memory_document(decided),
         "settings": {
             flag: {"value": setting.value, "source": str(setting.source), "why": setting.why}
             for flag, setting in decided.settings.items()
@@ -78,14 +78,29 @@ def plan_document(run: Run) -> dict[str, Any]:
         },
         "schedule": asdict(run.schedule) if run.schedule else None,
         "warnings": list(decided.warnings),
+        "missing": problems,
         "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
     }
 
 
-def print_settings(run: Run) -> None:
+def _memory_document(plan: Plan) -> dict[str, Any] | None:
+    """What a plan takes of one GPU; None where that is not known."""
+    peak = plan.peak
+    if peak is None:
+        return None
+    return {
+        "process_gib": peak.prediction.process_gib,
+        "card_gib": peak.card_gib,
+        "verdict": peak.verdict,
+        "largest_micro_batch": peak.largest_micro_batch,
+    }
+
+
+def print_settings(run: Run, problems: list[str]) -> None:
     """Every setting on stdout: its value, where it comes from, why; in a terminal the plan comes last."""
     if not sys.stdout.isatty():
         show_plan(run)
+        _show_problems(problems)
     settings = with_files(run.plan, Files.of_run(run.path)).settings
     rows = [(flag, text(setting.value), str(setting.source), setting.why) for flag, setting in settings.items()]
     rows += [(name, value, "environment", ENV_WHY.get(name, "")) for name, value in run.plan.env.items()]
@@ -99,6 +114,7 @@ def print_settings(run: Run) -> None:
     if sys.stdout.isatty():
         sys.stdout.flush()
         show_plan(run)
+        _show_problems(problems)
 
 
 def show_written(run: Run, path: Path, problems: list[str], lines: list[tuple[str, str]]) -> None:
@@ -120,6 +136,8 @@ def show_plan(run: Run) -> None:
     say(f"  {style(model.shown)}{size} · {_tuner(plan)} · preset {presets}")
     if plan.preset_reason:
         show_line("Preset", f"{plan.preset}, because {plan.preset_reason}")
+    if run.source:
+        show_line("Model", run.source.in_words())
     show_lines(_parts(plan))
     show_line("Hardware", plan.hardware.summary())
     show_line("Batch", _batch(run))

@@ -12,7 +12,7 @@ from tunekit.console import say
 from tunekit.engine.after import suggested
 from tunekit.recipes.run import recipe_script
 from tunekit.runs.folder import RunFolder
-from tunekit.runs.preflight import data_problems
+from tunekit.runs.preflight import problems_of
 from tunekit.runs.trained.merge import stage_merge_command
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from tunekit.runs.report import Report, Screen
 
 
-def print_script(items: list[Step], states: Mapping[str, State]) -> None:
-    """The plans on stderr, the commands on stdout: a script that does without tunekit."""
+def print_script(items: list[Step], states: Mapping[str, State], *, refused: bool = False) -> None:
+    """The plans on stderr, the commands on stdout: a script that does without tunekit; none where it is `refused`."""
     say("")
     for number, item in enumerate(items, start=1):
         show_stage(item, number, len(items), states[item.name])
         if states[item.name].runs:
-            show_lines(("Note", problem) for problem in data_problems(item.plan, f"stage {item.name}: "))
+            show_lines(("Note", problem) for problem in problems_of(item.run, f"stage {item.name}: "))
             show_plan(item.run)
+    if refused:
+        return
     commands = recipe_script(items, states)
     if not commands:
         say("  Nothing is to be done.")
@@ -62,7 +64,7 @@ def recipe_document(recipe: Recipe, folder: Path, items: list[Step], states: Map
                 "merges": [
                     {"stage": name, "argv": list(merge.argv)} for name, merge in zip(start.merges, merges, strict=True)
                 ],
-                "plan": plan_document(item.run),
+                "plan": plan_document(item.run, problems_of(item.run, f"stage {item.name}: ") if state.runs else []),
             }
         )
     return {"recipe": str(recipe.path), "title": recipe.title, "folder": str(folder), "stages": stages}

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.files import read_all
 from tunekit.data.functions.call import as_reward, load_file
 from tunekit.data.rows import BROUGHT, MESSAGES
+from tunekit.data.sound import read_all
 from tunekit.errors import TunekitError
 
 if TYPE_CHECKING:

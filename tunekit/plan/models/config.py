@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from functools import cache
 from pathlib import Path
@@ -25,10 +24,13 @@ CONFIGS = Path(__file__).with_name("configs.json")
 QUANTIZED = re.compile(
     r"aqlm|awq|gptq|int4|int8|nvfp4|fp8|bnb|hqq|eetq|gguf|mlx|exl2|auto-?round|w\da\d{1,2}|\dbits?(?![a-z])"
 )
-"""Marks in the lower-case name of a model whose weights come quantized: not the shape of its base."""
+"""Marks in the lower-case name of a model whose weights come quantized."""
 
 BITS = re.compile(r"int([48])(?!\d)|(?<![\da-z])([2-8])-?bits?(?![a-z])|fp([48])(?!\d)|w([48])a\d")
 """Of the weights, in such a name."""
+
+IN_MEMORY = (4, 8)
+"""Bits of quantized weights whose memory is known."""
 
 UNPACKED = ("mxfp4",)
 """Quantizations that transformers undoes where the model is trained, gpt-oss's."""
@@ -52,24 +54,6 @@ def quantization(name: str, config: Mapping[str, Any] | None = None) -> dict[str
     return {"quantized": mark[0], "bits": bits}
 
 
-def positions_of(model: Model) -> int | None:
-    """How many tokens of a row a model can tell apart, by its config.json; None where that is not here."""
-    try:
-        config = config_of(model) if model.local else kept_config(model) or config_of(model)
-    except TunekitError:
-        return None
-    text = config.get("text_config")
-    text = text if isinstance(text, dict) else config
-    most = text.get("max_position_embeddings") or config.get("max_position_embeddings")
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        return None
-    scaling = text.get("rope_scaling") or text.get("rope_parameters") or config.get("rope_scaling")
-    scaling = scaling if isinstance(scaling, dict) else {}
-    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-    stretched = [number for number in (factor, original) if isinstance(number, (int, float)) and 0 < number < 1e9]
-    return max(most, int(math.prod(stretched))) if len(stretched) == 2 else most
-
-
 def config_of(model: Model) -> dict[str, Any]:
     """The config.json of a model: from its folder, the shipped one of a common model, or what a hub has left here.
 
@@ -91,7 +75,8 @@ def kept_config(model: Model) -> dict[str, Any] | None:
 
 def usable_config(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     """A config.json that came from a hub. Raises TunekitError where it does not say the shape of the weights."""
-    if "quantization_config" in config:
+    said = quantization(model.id, config)
+    if said and (not model.quantized or model.bits not in IN_MEMORY):
         raise TunekitError(f"the weights of {model.id} come quantized, which the prediction does not know")
     return config
 
@@ -118,7 +103,7 @@ def _configs() -> dict[str, dict[str, Any]]:
 def shipped_config(model: Model) -> dict[str, Any] | None:
     """The shape of a common model. Chat versions share that of their base: Qwen2.5-7B-Instruct is a Qwen2.5-7B."""
     name = model.id.split("/")[-1].lower().removeprefix("meta-")
-    if QUANTIZED.search(name):
+    if QUANTIZED.search(name) and model.bits not in IN_MEMORY:
         return None
     fitting = [base for base in _configs() if f"{name}-".startswith(f"{base}-")]
     if not fitting:

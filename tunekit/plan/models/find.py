@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError, closest
 from tunekit.files import path_of, read_text
 from tunekit.plan.models.catalogue import called, id_of, read_catalogue
-from tunekit.plan.models.config import quantization, read_config
+from tunekit.plan.models.config import kept_config, quantization, read_config
 from tunekit.plan.models.model import Model, is_moe, parameters
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ SENSES = re.compile(
 """Words in the lower-case name of a model that sees or hears."""
 
 
+SEEMS_TO_SEE = (
+    "it is in no list of ms-swift, and by its name it sees or hears: as a model of text its images would count in "
+    "neither memory nor checks"
+)
+
 BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -46,12 +51,28 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
     Ids are those of Hugging Face with `use_hf`, else of ModelScope, ms-swift's default. Raises TunekitError where there
     is no such model, several have that name, or a folder holds none.
     """
+    model = _named(name, use_hf=use_hf)
+    config = None if model.local else kept_config(model)
+    return replace(model, **({"quantized": "", "bits": None} | quantization(model.id, config))) if config else model
+
+
+def as_type(model: Model, model_type: str) -> Model:
+    """A model that tunekit does not know, as ms-swift takes it with that ``--model_type``."""
+    known = read_catalogue()["types"].get(model_type)
+    if model.family is not None or known is None:
+        return model
+    left = tuple(item for item in model.undecided if item[0] != "model_type")
+    seen, moe = model.multimodal or known["multimodal"], model.moe or is_moe(model.id, model_type)
+    return replace(model, family=model_type, multimodal=seen, moe=moe, undecided=left, note="")
+
+
+def _named(name: str, *, use_hf: bool) -> Model:
     folder = path_of(name)
     is_folder, is_file = folder.is_dir(), folder.is_file()
     if is_folder:
         return _local(folder)
     if is_file:
-        raise TunekitError(f"--model {name} is a file, not a model's folder")
+        raise TunekitError(f"{name} is a file, not a model's folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise TunekitError(f"model folder {name} does not exist")
     if "/" in name:
@@ -61,12 +82,11 @@ def resolve(name: str, *, use_hf: bool = False) -> Model:
             note = (
                 f"{name} is not in the list of ms-swift {read_catalogue()['version']}: it finds the type from the files"
             )
-            if SENSES.search(name.rsplit("/", maxsplit=1)[-1].lower()):
-                note += (
-                    "; by its name it sees or hears, and it is planned like a model of text: its images count in "
-                    "neither memory nor checks, and --model_type says what it is"
-                )
-            return Model(name, parameters(name), moe=is_moe(name, ""), note=note, **quantization(name))
+            sees = SENSES.search(name.rsplit("/", maxsplit=1)[-1].lower())
+            undecided = (("model_type", SEEMS_TO_SEE),) if sees else ()
+            return Model(
+                *(name, parameters(name)), moe=is_moe(name, ""), note=note, undecided=undecided, **quantization(name)
+            )
         return _listed(name if use_hf or name == row[1] else id_of(row), row, use_hf=use_hf)
     named = called(name)
     if len(named) == 1:

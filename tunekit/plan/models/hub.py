@@ -26,18 +26,39 @@ def cached_folder(ids: Sequence[str]) -> Path | None:
     return next((folder for folder in _folders(ids) if (folder / "config.json").is_file()), None)
 
 
+def folders_of(ids: Sequence[str], *, hugging_face: bool) -> list[Path]:
+    """Where the client of one hub would have put a model, whether or not it has."""
+    found: list[Path] = []
+    for owner, name in _parts(ids):
+        found += _of_hugging_face(owner, name) if hugging_face else _of_modelscope(owner, name)
+    return found
+
+
 def _folders(ids: Sequence[str]) -> Iterator[Path]:
-    """Where the clients of both hubs would have put a model (huggingface_hub 1, modelscope 1.9 to 1.40)."""
-    modelscope = path_of(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
+    for owner, name in _parts(ids):
+        yield from _of_hugging_face(owner, name)
+        yield from _of_modelscope(owner, name)
+
+
+def _parts(ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     for hub_id in ids:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-            continue
-        yield from _snapshots(_hugging_face_cache() / f"models--{hub_id.replace('/', '--')}", "main")
-        owner, name = hub_id.split("/")
-        yield from _snapshots(modelscope / "models" / f"{owner}--{name}", "master")
-        for root in (modelscope / "models", modelscope / "hub" / "models", modelscope, modelscope / "hub"):
-            yield root / owner / name.replace(".", "___")
-            yield root / owner / name
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+            owner, name = hub_id.split("/")
+            yield owner, name
+
+
+def _of_hugging_face(owner: str, name: str) -> Iterator[Path]:
+    """Of huggingface_hub 1."""
+    yield from _snapshots(_hugging_face_cache() / f"models--{owner}--{name}", "main")
+
+
+def _of_modelscope(owner: str, name: str) -> Iterator[Path]:
+    """Of modelscope 1.9 to 1.40."""
+    modelscope = path_of(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope")
+    yield from _snapshots(modelscope / "models" / f"{owner}--{name}", "master")
+    for root in (modelscope / "models", modelscope / "hub" / "models", modelscope, modelscope / "hub"):
+        yield root / owner / name.replace(".", "___")
+        yield root / owner / name
 
 
 def _hugging_face_cache() -> Path:

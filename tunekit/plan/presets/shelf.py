@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tunekit.plan.flags import FlagTable
 
-PRESET_KEYS = ("title", "extends", "batch", "train", "why", "auto", "fits")
+PRESET_KEYS = ("title", "extends", "stages", "batch", "train", "why", "auto", "fits")
 BATCH_KEYS = ("micro", "effective")
 AUTO_KEYS = {"params_b": (int, float), "gpu_gib": (int, float), "moe": (bool,)}
 DEEPEST = 20
@@ -46,6 +46,7 @@ class Preset:
         train: ms-swift's flags.
         auto: when `auto` picks it; not inherited.
         fits: what it takes of a GPU; not inherited, since it holds for these values alone.
+        staged: whether a stage changes it; not inherited.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Preset:
     train: dict[str, Setting] = field(default_factory=dict)
     auto: tuple[AutoRow, ...] = ()
     fits: tuple[Fits, ...] = ()
+    staged: bool = True
 
 
 class Library:
@@ -176,7 +178,17 @@ def _load(path: Path, kind: str, library: Library, seen: tuple[Path, ...]) -> Pr
     for key in whys:
         known = [*document.batch(), *document.train()]
         document.fail(key, "is explained under [why] but set nowhere in this file", "why", did_you_mean(key, known))
-    return Preset(name, document.title(), path, (*chain, name), batch, train, document.auto(), document.fits())
+    return Preset(
+        name,
+        document.title(),
+        path,
+        (*chain, name),
+        batch,
+        train,
+        document.auto(),
+        document.fits(),
+        document.staged(),
+    )
 
 
 def _plain(value: Any) -> Value:
@@ -206,6 +218,12 @@ class _Document:
         if not isinstance(title, str):
             self.fail("title", "must be text in quotes")
         return title
+
+    def staged(self) -> bool:
+        staged = self.table.get("stages", True)
+        if not isinstance(staged, bool):
+            self.fail("stages", "must be true or false")
+        return staged
 
     def batch(self) -> dict[str, int]:
         table = self._section("batch")

@@ -26,7 +26,7 @@ EVALUATES = (
 OF_PRESETS = ("preset", "overlay", "stage")
 """Sources of settings that were written for runs with and without an evaluation."""
 
-VALIDATION = "--val_dataset FILE, or --split_dataset_ratio 0.01"
+VALIDATION = "--val-dataset FILE, or --val-split 0.01"
 
 SAVE_STEPS = 500
 """ms-swift's ``save_steps`` where nothing sets it (transformers training_args.py)."""
@@ -113,6 +113,10 @@ EVALUATION_RULES = (
 """Spliced into `tunekit.plan.rules.table.RULES`, as the warnings below into its `WARNINGS`."""
 
 EVALUATION_WARNINGS = (
+    Warn(
+        lambda plan: bool(plan.words("val_dataset")) and plan.number("split_dataset_ratio", 0) > 0,
+        "there is a --val-dataset, so nothing is split off the rows: --val-split does nothing",
+    ),
     Warn(
         lambda plan: bool(_asked(plan)),
         f"{{flags}}: there is nothing to evaluate on, so nothing is evaluated; add {VALIDATION}",

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.spec import GIB
 from tunekit.plan.models.adapter import adapter_in, check_base, other_base
 from tunekit.plan.models.catalogue import template_names, type_names
-from tunekit.plan.models.config import positions_of
+from tunekit.plan.models.config import config_of
+from tunekit.plan.models.positions import positions_of
+from tunekit.plan.predict import UNCOUNTED
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.settings import UNSET
 
@@ -33,6 +37,9 @@ START = ("adapters", "ref_adapters")
 
 NAMED = {"template": template_names, "model_type": type_names}
 """Flags that take a name of ms-swift's registry, which plugins of the user's may add to."""
+
+BYTES_OF_COPY = 2 + 2 + 2 * 2
+"""Of one number of a module that is saved in whole: a copy in 16 bits, its gradient, the two states of Adam."""
 
 PLUGINS = ("external_plugins", "custom_register_path")
 
@@ -82,7 +89,27 @@ def _beyond_positions(plan: Configuration) -> bool:
     return most is not None and length > most
 
 
+def _extra(plan: Configuration) -> str:
+    """What whole embeddings take beside the model, for people; empty where that is not known."""
+    try:
+        shape = Geometry.from_config(config_of(plan.model))
+    except TunekitError:
+        return ""
+    names = {name.rsplit(".", maxsplit=1)[-1] for name in plan.words("modules_to_save")}
+    tables = len(names & {"embed_tokens", "lm_head"})
+    numbers = tables * shape.vocab * shape.hidden
+    return f" (about {numbers * BYTES_OF_COPY / GIB:.1f} GiB for {' and '.join(sorted(names))})" if tables else ""
+
+
 MODEL_RULES = (
+    Rule(
+        "positions",
+        when=_beyond_positions,
+        change={"max_length": lambda plan: positions_of(plan.model)},
+        why="the model was made for no more positions in a row (max_position_embeddings in its config.json)",
+        hint="--rope_scaling yarn with --max_model_len stretches them; --packing_length makes packs longer, not rows",
+        source="transformers modeling_rope_utils.py; ms-swift 4.6 base_args/model_args.py, _init_rope_scaling",
+    ),
     Rule(
         "quantized-full",
         when=lambda plan: bool(plan.model.quantized) and plan.full,
@@ -164,13 +191,10 @@ MODEL_WARNINGS = (
         "lm_head trains them, and takes the memory of both in full",
     ),
     Warn(
-        _beyond_positions,
-        "--max_length {length} is beyond the {positions} positions that the model was made for: --rope_scaling yarn "
-        "with --max_model_len stretches them",
-        lambda plan: {
-            "length": f"{plan.whole('max_length', 0):,}",
-            "positions": f"{positions_of(plan.model):,}",
-        },
+        lambda plan: bool(plan.hardware.gpus) and not plan.full and any(plan.words(flag) for flag in UNCOUNTED),
+        "with --{flags} the memory is not predicted: what is trained beside the adapter is not counted{extra}; tunekit "
+        "fit without it says what the rest takes",
+        lambda plan: {"flags": " and --".join(flag for flag in UNCOUNTED if plan.words(flag)), "extra": _extra(plan)},
     ),
     Warn(
         lambda plan: bool(_other_bases(plan)),

@@ -25,6 +25,7 @@ class Rule:
         refuse: whether nothing can be changed, so that the user must decide.
         hint: what to do, for refusals.
         quiet: not worth a line in the plan.
+        same: flags of which ms-swift makes the same either way: they are changed although the user typed them.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Rule:
     refuse: bool = False
     hint: str | None = None
     quiet: bool = False
+    same: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,13 @@ def _scored_by_adapter(plan: Configuration) -> bool:
     return plan.stage.scored_by == "model" and bool(adapter)
 
 
+def _unscored(plan: Configuration) -> bool:
+    """Nothing scores the answers: no function or model, no environment here or behind a vLLM server, no teacher."""
+    scorers = ("reward_funcs", "reward_model", "gym_env", "teacher_model", "teacher_model_server")
+    scored = any(plan.get(flag) for flag in scorers) or plan.flag("use_gym_env")
+    return plan.stage.scored_by == "functions" and not scored and plan.get("vllm_mode") != "server"
+
+
 def _slow_without_vllm(plan: Configuration) -> bool:
     """Reward functions score the answers of a model on GPUs, which vLLM would write faster."""
     return plan.stage.scored_by == "functions" and bool(plan.hardware.gpus)
@@ -62,6 +69,7 @@ STAGE_RULES = (
         change={"packing": False, "padding_free": True},
         why="the rows are written while it trains, so there is nothing to pack; no padding is computed either way",
         source="ms-swift 4.6 pipelines/train/sft.py: grpo and gkd are not packed; rlhf_args.py allows padding_free",
+        same=("packing",),
     ),
     Rule(
         "packing-rlhf",
@@ -126,13 +134,11 @@ STAGE_RULES = (
     ),
     Rule(
         "grpo-reward",
-        when=lambda plan: (
-            plan.stage.scored_by == "functions" and not plan.get("reward_funcs") and plan.get("reward_model") is None
-        ),
+        when=_unscored,
         refuse=True,
         why="GRPO needs something that scores the answers",
         hint="--reward accuracy (ms-swift's own), --reward my/rewards.py:my_reward, or --reward_model",
-        source="ms-swift 4.6 rlhf_trainers/grpo_trainer.py",
+        source="ms-swift 4.6 rlhf_trainers/grpo_trainer.py and rollout_mixin.py",
     ),
     Rule(
         "grpo-vllm",

@@ -1,7 +1,7 @@
 """What does not go together, and what tunekit makes of it: a table, read from top to bottom.
 
 A rule changes only what a preset, the user's config or a default said. Where it would have to change what the user
-typed for this run, it refuses instead, with the same reason.
+typed for this run, it refuses instead, with the same reason, unless ms-swift does the same either way.
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ RULES = (
     Rule(
         "packing-lazy",
         when=lambda plan: plan.flag("packing") and plan.flag("lazy_tokenize"),
-        refuse=True,
+        change={"packing": False},
         why="--packing and --lazy_tokenize exclude each other: packs are made of tokenized rows",
-        hint="drop --lazy_tokenize, or say --packing false",
         source="ms-swift 4.6 base_args.py",
     ),
     Rule(
@@ -121,6 +120,14 @@ RULES = (
         change={"torch_dtype": "float16"},
         why="this GPU has no bfloat16 (it came with Ampere, compute capability 8.0)",
         source="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities",
+    ),
+    Rule(
+        "nan-seen",
+        when=lambda plan: plan.get("logging_nan_inf_filter") is None and plan.get("torch_dtype") != "float16",
+        change={"logging_nan_inf_filter": False},
+        why="by default a loss that is not a number is logged as if it were one; only in float16 can one pass by",
+        source="transformers 5 trainer.py: the step counts with the mean of those before it, or 0",
+        quiet=True,
     ),
     Rule(
         "quant-method",
@@ -217,10 +224,10 @@ def apply_rules(plan: Plan) -> Plan:
         is_now = {flag: plan.settings[flag].value for flag in made if flag in plan.settings}
         changes = {flag: value for flag, value in made.items() if is_now.get(flag) != value}
         for flag, value in changes.items():
-            if plan.typed(flag):
+            if plan.typed(flag) and flag not in rule.same:
                 wanted = "it would have to go" if value is None else f"it would have to be {text(value)}"
                 problem = f"--{flag} {text(is_now[flag])} cannot be kept: {rule.why}"
-                raise TunekitError(problem, f"drop the flag; {wanted}")
+                raise TunekitError(problem, f"drop the flag; {wanted}" + (f"; or {rule.hint}" if rule.hint else ""))
         if changes:
             plan = plan.changed(changes, Source("rule", rule.id), rule.why, quiet=rule.quiet)
     return replace(plan, warnings=(*plan.warnings, *(row.line(plan) for row in WARNINGS if row.when(plan))))

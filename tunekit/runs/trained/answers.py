@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.console import say
 from tunekit.data.check import row_problem
-from tunekit.data.files import local_file, read_rows
+from tunekit.data.files import local_file
 from tunekit.data.functions.trial import write_formatted
 from tunekit.data.rows import ANSWER, MESSAGES, QUESTION
+from tunekit.data.sound import read_rows
 from tunekit.engine.plugin import bare
 from tunekit.errors import Exit, TunekitError, counted
 from tunekit.files import path_of, write_atomically

@@ -43,6 +43,18 @@ OWN: Mapping[str, str] = {
 }
 """Flags of ms-swift that tunekit sets by itself, and what to say instead."""
 
+UNUSED = {
+    "merge": (
+        *("to_ollama", "to_mcore", "to_hf", "to_cached_dataset", "to_peft_format", "mcore_model", "mcore_adapter"),
+        *("thread_count", "test_convert_precision", "test_convert_dtype", "save_missing_weights", "template_mode"),
+        *("quant_method", "quant_bits", "quant_n_samples", "quant_batch_size", "group_size", "hqq_axis"),
+        *("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_quant_storage"),
+        *("hub_model_id", "hub_private_repo", "commit_message", "dataset"),
+    ),
+}
+"""Flags that ms-swift takes for a command and does nothing with: they are of ``swift export``, which shares its flags
+with the merge (ms-swift 4.6 cli/merge_lora.py, pipelines/export/merge_lora.py)."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -109,6 +121,10 @@ def check_flags(followup: Followup, flags: Mapping[str, Sequence[str]]) -> dict[
     for flag in flags:
         if flag in OWN:
             raise TunekitError(f"tunekit {followup.command} takes no --{flag}", OWN[flag])
+        if flag in UNUSED.get(followup.command, ()):
+            after = f"--{' '.join((flag, *flags[flag]))}"
+            problem = f"--{flag} does nothing here: swift {followup.swift} reads no such flag"
+            raise TunekitError(problem, f"{followup.command} first, then: swift export --model FOLDER {after}")
         if flag not in table.by_command[followup.table] and flag in flag_table().by_command["rlhf"]:
             raise TunekitError(f"--{flag} is for training; swift {followup.table} takes no such flag")
     return {flag: table.parse(flag, words, followup.table) for flag, words in flags.items()}
