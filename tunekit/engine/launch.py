@@ -76,11 +76,16 @@ def launcher_options(name: str, given: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def plan_of_node(plan: Plan, rank: int, master: str) -> Plan:
-    """The plan as one of several machines starts it. Raises TunekitError where no machine has that number.
+    """The plan as one of several machines starts it. Raises TunekitError as `node_variables`."""
+    where = node_variables(plan.hardware.nodes, rank, master)
+    return replace(plan, env={**plan.env, "NPROC_PER_NODE": str(plan.hardware.local_world), **where})
+
+
+def node_variables(nodes: int, rank: int, master: str) -> dict[str, str]:
+    """The variables by which a machine joins the others. Raises TunekitError where none has that number.
 
     `master` is the address of the first one, with ``:PORT`` where it is not `PORT`.
     """
-    nodes = plan.hardware.nodes
     if not 0 <= rank < nodes:
         raise TunekitError(f"--node-rank {rank}: of {nodes} machines the last is {nodes - 1}", "--nodes N counts them")
     if not master:
@@ -90,5 +95,4 @@ def plan_of_node(plan: Plan, rank: int, master: str) -> Plan:
     address, colon, port = master.rpartition(":")
     if not colon or not port.isdigit():
         address, port = master, PORT
-    where = {"NNODES": str(nodes), "NODE_RANK": str(rank), "MASTER_ADDR": address, "MASTER_PORT": port}
-    return replace(plan, env={**plan.env, "NPROC_PER_NODE": str(plan.hardware.local_world), **where})
+    return {"NNODES": str(nodes), "NODE_RANK": str(rank), "MASTER_ADDR": address, "MASTER_PORT": port}

@@ -30,8 +30,8 @@ OTHER_GPUS = ("gres", "gpus-per-task", "gpus-per-socket", "exclusive-gpus")
 
 PROBE = (
     "import importlib.metadata as m, sys; "
-    "print('environment', sys.version.split()[0], *(p + ' ' + m.version(p) for p in "
-    "('ms-swift', 'torch', 'transformers', 'tunekit')))"
+    'print("environment", sys.version.split()[0], *(p + " " + m.version(p) for p in '
+    '("ms-swift", "torch", "transformers", "tunekit")))'
 )
 """What must be the same on all machines."""
 
@@ -84,15 +84,15 @@ export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-$(( threads > 0 ? threads : 1 ))}}"
 export NCCL_DEBUG="${{NCCL_DEBUG:-WARN}}"
 
 # Every machine must see the run's folder, and have the same Python and packages: srun itself would not say so.
-token="$run/.seen-$SLURM_JOB_ID" seen="$run/machines-$SLURM_JOB_ID.log"
-: > "$token" || exit {NO_FOLDER}
+mark="$run/.seen-$SLURM_JOB_ID" seen="$run/machines-$SLURM_JOB_ID.log"
+: > "$mark" || exit {NO_FOLDER}
 srun --kill-on-bad-exit=1 bash -c '
   [ -e "$1" ] || {{ echo "$SLURMD_NODENAME does not see $1: the run must be on a shared disk"; exit {NO_FOLDER}; }}
   [ -x "$2" ] || {{ echo "$SLURMD_NODENAME has no $2: install tunekit where every machine sees it"; exit {NO_PYTHON}; }}
   "$2" -c "$3" || exit {NO_PYTHON}
-' look "$token" "$python" {shlex.quote(PROBE)} > "$seen" 2>&1
+' look "$mark" "$python" {shlex.quote(PROBE)} > "$seen" 2>&1
 status=$?
-rm -f "$token"
+rm -f "$mark"
 if [ "$status" != 0 ] || [ "$(grep -c ^environment "$seen")" != "$SLURM_JOB_NUM_NODES" ]; then
   cat "$seen"
   echo "tunekit: the machines are not ready, see above"

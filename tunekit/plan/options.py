@@ -181,14 +181,10 @@ RESERVED: Mapping[str, tuple[str, str | None]] = {
     ),
     "add_version": ("tunekit keeps each run in a folder of its own", "name it with --name or --output-dir"),
     "resume_from_checkpoint": ("tunekit finds the newest complete checkpoint itself", "tunekit resume RUN"),
-    "use_ray": (
-        "Ray places ms-swift's processes by a file of its own, which tunekit does not plan for",
-        "--launch slurm or --launch nodes trains on several machines",
-    ),
     "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
     "use_ray": (
         "tunekit starts the processes of a machine itself, and watches them",
-        "on several machines start it on each, with NNODES, NODE_RANK and MASTER_ADDR; or call swift without tunekit",
+        "--launch slurm or --launch nodes trains on several machines (docs/clusters.md); or call swift without tunekit",
     ),
 }
 """Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""

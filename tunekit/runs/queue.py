@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunekit.engine.cluster import ClusterJob
@@ -17,12 +17,12 @@ from tunekit.engine.logs import LogTail, Progress
 from tunekit.engine.phases import Phases
 from tunekit.engine.plugin import Files
 from tunekit.errors import TunekitError
-from tunekit.files import write_atomically
+from tunekit.files import path_of, write_atomically
 from tunekit.plan.options import OPTIONS
-from tunekit.plan.secrets import redact, secret_values
+from tunekit.plan.secrets import secret_values
 from tunekit.runs import preflight
 from tunekit.runs.attempts import engine_or_fail
-from tunekit.runs.folder import RunFolder, unwritable
+from tunekit.runs.folder import RUNS, RunFolder, unwritable
 from tunekit.runs.functions import try_functions
 from tunekit.runs.start import begin_run
 from tunekit.runs.stopping import seconds_to_save
@@ -41,6 +41,12 @@ HERE_ONLY = frozenset(
     ("gpus", "nodes", "launch", "node_rank", "master", "slurm", "cloud", "submit", "name", "output_dir", "resume")
 ) | frozenset(("dry_run", "explain", "json", "write", "force"))
 """Options that say where a run is and what starts it, not what it is."""
+
+LEAST_NOTICE = 60
+"""Seconds before the time limit at which a step is stopped, at the least: it gets 45 to save."""
+
+SHORTEST = 8
+"""Characters of a secret that is looked for in what a launcher is given: shorter ones are words, too."""
 
 EVERY = 10.0
 """Seconds between two questions to Slurm's controller, which all users share."""
@@ -65,7 +71,7 @@ def cluster_job(run: Run, request: Request, words: Words, others: tuple[Words, .
         words=tuple(anew),
         options=launcher_options(request.launch, request.launch_options),
         master=request.master,
-        notice=round(seconds_to_save(run.plan, None)),
+        notice=max(LEAST_NOTICE, round(seconds_to_save(run.plan, None))),
     )
 
 
@@ -91,32 +97,24 @@ def rendered(job: ClusterJob, launcher: str) -> str:
     if render is None:
         raise ValueError(launcher)
     text = render(job)
-    if redact(text, secret_values(os.environ)) != text:
+    if any(len(value) >= SHORTEST and value in text for value in secret_values(os.environ)):
         raise TunekitError(f"what --launch {launcher} is told holds a secret", "secrets travel by the environment")
     return text
 
 
-def write_rendered(job: ClusterJob, launcher: str, path: Path) -> None:
-    """Write the text for a launcher into a file of the user's. Raises TunekitError where another's is there."""
-    text = rendered(job, launcher)
-    if not path.parent.is_dir():
-        raise TunekitError(f"the folder {path.parent} does not exist")
-    if path.exists() and not (
-        path.is_file() and "Written by tunekit" in path.read_text("utf-8", errors="replace")[:400]
-    ):
-        raise TunekitError(f"{path} exists already, and tunekit did not write it", "take another name, or delete it")
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def as_node(run: Run, request: Request) -> dict[str, str]:
-    """The variables by which this machine joins the others of a run; none without ``--node-rank``."""
+def as_node(run: Run, request: Request) -> Run:
+    """A run as this one of several machines starts it; without ``--node-rank`` as it is."""
     if request.node_rank is None:
-        return {}
-    env = plan_of_node(run.plan, request.node_rank, request.master).env
-    return {name: value for name, value in env.items() if name not in run.plan.env or run.plan.env[name] != value}
+        return run
+    return replace(run, plan=plan_of_node(run.plan, request.node_rank, request.master))
+
+
+def place_of(request: Request) -> tuple[str, Path] | None:
+    """Name and folder of the run that the first of several machines keeps; None on that one, and anywhere else."""
+    if not request.node_rank:
+        return None
+    path = path_of(request.output_dir) if request.output_dir else RUNS / request.name
+    return request.name or path.name, path
 
 
 def queue_run(run: Run, job: ClusterJob, show: Show) -> RunFolder:
