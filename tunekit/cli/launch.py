@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.console import say
 from tunekit.engine.launch import LAUNCHERS
 from tunekit.errors import Exit, TunekitError
-from tunekit.runs.queue import as_node, check_launcher, cluster_job, place_of, rendered
+from tunekit.runs.queue import as_node, check_launcher, cluster_job, place_of_machine, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tunekit.runs.folder import Run, RunFolder
     from tunekit.runs.prepare import Surroundings
 
-__all__ = ["as_node", "check_launcher", "place_of"]
+__all__ = ["as_node", "check_launcher", "place_of_machine"]
 
 AFTER = {"done": Exit.DONE, "interrupted": Exit.INTERRUPTED}
 

@@ -57,7 +57,7 @@ def train(command: str, words: Words, given: Mapping[str, Any]) -> int:
     if "resume" in given and not looks and (ended := _goes_on(request, given)) is not None:
         return ended
     facts = prepare.gather_facts(request, around)
-    at = launch.place_of(request) if elsewhere else None
+    at = launch.place_of_machine(request) if elsewhere else None
     run = prepare.prepare(request, facts, look=not looks, at=at)
     if elsewhere:
         run = launch.as_node(run, request)
@@ -91,10 +91,10 @@ def _look(run: Run, given: Mapping[str, Any], too_large: TunekitError | None, te
     elif too_large:
         show.show_plan(run)
     elif "write" in given:
-        from tunekit.runs.script import write_script, write_text
+        from tunekit.runs.script import write_launch_text, write_script
 
         path = Path(given["write"])
-        show.show_written(run, path, problems, write_text(path, text) if text else write_script(run, path))
+        show.show_written(run, path, problems, write_launch_text(path, text) if text else write_script(run, path))
     else:
         show.print_command(run, problems, text)
     if too_large:

@@ -56,8 +56,8 @@ def render_nodes(job: ClusterJob) -> str:
 
 
 LAUNCHERS: Mapping[str, Launcher] = {
-    "local": Launcher("this machine", None, starts=True, same_python=True),
-    "nodes": Launcher("a tunekit on each machine", render_nodes, starts=True, same_python=True),
+    "local": Launcher("this machine", None, starts=True),
+    "nodes": Launcher("a tunekit on each machine", render_nodes, starts=True),
     "slurm": Launcher("Slurm", render_sbatch, "slurm", starts=True, same_python=True),
     "skypilot": Launcher("SkyPilot", render_skypilot, "cloud", SKYPILOT_KEYS),
     "kubeflow": Launcher("Kubeflow Trainer", render_kubeflow, "cloud", KUBEFLOW_KEYS),

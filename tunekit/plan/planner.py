@@ -178,7 +178,7 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = name_for_trackers(plan, request.name or default_name(plan), request.tracked, environ)
     effective, raised = _effective(request, plan, [preset, *overlays])
     plan, given_way = _with_batch(plan, micro, effective)
-    described = [DESCRIBED] if facts.hardware.described and facts.packages is None else []
+    described = [DESCRIBED] if facts.hardware.described and request.launch != "slurm" else []
     if facts.hardware.nodes > 1 and request.launch == "local" and not facts.environ.get("NNODES"):
         described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
     pictures = {ROOT: request.image_root} if request.image_root else {}

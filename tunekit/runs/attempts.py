@@ -29,10 +29,13 @@ from tunekit.runs.stopping import STOP_FILE, saving_plan, seconds_to_save
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tunekit.runs.report import Screen
     from tunekit.runs.starter import Started, Starter
+    from tunekit.runs.supervisor import Rung
 
 DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Errors of a disk that is full, was taken away, or may not be written any more."""
@@ -283,12 +286,18 @@ class _Runner:
             on_tick=look,
             inherit=(self._folder.lock_fd,),
             saves=(lambda: seconds_to_save(self._state.plan, progress.seconds_per_step)) if saving else None,
-            ladder=started.ladder,
+            ladder=(lambda received: self._told(started, received)) if started.ladder else None,
             hear=phases.take,
             stop=self._stop,
         )
         look()
         return ended
+
+    def _told(self, started: Started, received: signal.Signals) -> Iterable[Rung]:
+        """The ways to stop an attempt. The state is written first: a scheduler may end this process while it waits."""
+        self._state.status = "interrupted"
+        self._folder.save(self._state)
+        return started.ladder(received) if started.ladder else ()
 
     def _record(self, result: _Result, step: ladder.Retry | None) -> None:
         """Write ``outcome.json`` and add the attempt to the run."""

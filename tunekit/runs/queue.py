@@ -109,7 +109,7 @@ def as_node(run: Run, request: Request) -> Run:
     return replace(run, plan=plan_of_node(run.plan, request.node_rank, request.master))
 
 
-def place_of(request: Request) -> tuple[str, Path] | None:
+def place_of_machine(request: Request) -> tuple[str, Path] | None:
     """Name and folder of the run that the first of several machines keeps; None on that one, and anywhere else."""
     if not request.node_rank:
         return None

@@ -47,7 +47,7 @@ def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
     return write_files(run.plan, files, anew=True)
 
 
-def write_text(path: Path, text: str) -> list[tuple[str, str]]:
+def write_launch_text(path: Path, text: str) -> list[tuple[str, str]]:
     """Write what a launcher is given into a file of the user's; no lines for people. Raises as `write_script`."""
     _check_target(path)
     try:
