@@ -174,7 +174,8 @@ def yaml_text(value: Any, indent: int = 0) -> str:
     if isinstance(value, list) and value:
         lines = ("".join(yaml_text(item, indent + 2)) for item in value)
         return "".join(f"{pad}- {line.lstrip(' ')}" for line in lines)
-    if isinstance(value, str) and value.endswith("\n") and value.isascii():
+    plain = isinstance(value, str) and value.isascii() and value.replace("\n", "").isprintable()
+    if plain and value.endswith("\n") and not value.startswith((" ", "\n")):
         inside = " " * (indent + 2)
         return "|\n" + "".join(f"{inside}{line}\n" for line in value.splitlines())
     return f"{pad}{json.dumps(value, ensure_ascii=False)}\n"

@@ -11,13 +11,13 @@ import shlex
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunekit.engine.command import child_environment
-from tunekit.engine.failures import Failure, classify, log_tail
+from tunekit.engine.failures import classify, log_tail
 from tunekit.engine.kinds import Kind
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import read_text, write_atomically
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tunekit.engine.command import Command
+    from tunekit.engine.failures import Failure
     from tunekit.plan.plan import Plan
     from tunekit.runs.folder import RunFolder, RunState
     from tunekit.runs.report import Report, Screen
@@ -120,13 +121,11 @@ class InAllocation:
             # With --kill-on-bad-exit srun's status is that of the tasks which it ended, not of the one that broke.
             failure = classify(ended.status if alone else 1, text, oom_kills=here)
             name = NAMED.search(text)
-            found.append(
-                Failure(failure.kind, f"{name[1]}: {failure.evidence}" if name else failure.evidence, ended.status)
-            )
+            found.append(replace(failure, status=ended.status, machine=name[1] if name and not alone else ""))
         worst = min(found, key=lambda failure: _tells(failure.kind))
         died = DIED.search(log_tail(place / "srun.log"))
         if worst.kind in TELLS_LEAST and died:
-            return Failure(worst.kind, f"{worst.evidence} ({died[0]})", ended.status)
+            return replace(worst, evidence=f"{worst.evidence} ({died[0]})")
         return worst
 
     def stopped_by_others(self, plan: Plan) -> bool:

@@ -340,6 +340,7 @@ class _Runner:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""
         reached = result.progress.step
         where = f" at step {reached}" if reached else " before the first step"
+        where += f" on {failure.machine}" if failure.machine else ""
         detail = memory_sizes(failure.evidence) or failure.evidence
         checkpoint = None if step.fresh else checkpoints.newest(self._folder.output)
         if step.fresh:
@@ -354,5 +355,5 @@ class _Runner:
         return [
             f"{failure.kind.title}{where} ({detail}).",
             f"Next{lossy}: {step.line}; {onward}.",
-            f"Full log: {self._folder.attempt(result.number) / 'train.log'}",
+            f"Full log: {self._folder.attempt(result.number) / ('' if failure.machine else 'train.log')}",
         ]
