@@ -119,7 +119,7 @@ class InAllocation:
             here = ended.oom_kills if log.name == "node-0.log" or ended.oom_kills else None
             text = log_tail(log)
             # With --kill-on-bad-exit srun's status is that of the tasks which it ended, not of the one that broke.
-            failure = classify(ended.status if alone else 1, text, oom_kills=here)
+            failure = classify(ended.status if alone and log in logs else 1, text, oom_kills=here)
             name = NAMED.search(text)
             found.append(replace(failure, status=ended.status, machine=name[1] if name and not alone else ""))
         worst = min(found, key=lambda failure: _tells(failure.kind))
