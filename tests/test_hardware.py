@@ -257,7 +257,7 @@ def test_cpu():
         ("99999GB", "1,024 GB"),
         ("1025xH100", ""),
         ("99999999xH100", ""),
-        ("17xH100", "NNODES=4"),
+        ("17xH100", "--gpus 4x8xH100"),
     ],
 )
 def test_descriptions_that_cannot_be_read(no_driver, spec, says):
@@ -295,6 +295,26 @@ def test_more_gpus_than_a_machine_holds_are_several_machines(spec, each, machine
     monkeypatch.setenv("NNODES", "2")
     with pytest.raises(TunekitError, match=r"no machine holds|more than 1,024 GPUs"):
         choose_hardware(spec)
+
+
+@pytest.mark.parametrize("spec", ["2x8xH100", "2 × 8 × H100", "2*8xH100"])
+def test_machines_of_gpus(spec, monkeypatch):
+    found = choose_hardware(spec)
+    assert (found.local_world, found.nodes) == (8, 2)
+    assert choose_hardware("8xH100", 2) == found == choose_hardware(spec, 2)
+    monkeypatch.setenv("NNODES", "2")
+    assert choose_hardware("8xH100") == found == choose_hardware("8xH100", 2)
+
+
+def test_two_numbers_of_machines_are_one_too_many(monkeypatch):
+    with pytest.raises(TunekitError, match="--nodes says 4 and --gpus says 2"):
+        choose_hardware("2x8xH100", 4)
+    monkeypatch.setenv("NNODES", "2")
+    with pytest.raises(TunekitError, match="--nodes says 4 and NNODES says 2"):
+        choose_hardware("cpu", 4)
+    monkeypatch.delenv("NNODES")
+    with pytest.raises(TunekitError, match="--nodes takes 1 to 1,024 machines, not 0"):
+        choose_hardware("cpu", 0)
 
 
 def test_a_word_without_end_is_not_repeated():

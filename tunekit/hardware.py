@@ -128,7 +128,7 @@ class Hardware:
     Attributes:
         described: given with ``--gpus``, so not necessarily in this machine.
         processes: training processes asked for on a CPU (``NPROC_PER_NODE``).
-        nodes: machines that train together (``NNODES``).
+        nodes: machines that train together (``--nodes``, ``NNODES``).
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -172,16 +172,16 @@ class Hardware:
         return f"{len(self.gpus)} × {self.gpus[0].name}, {memory}{nodes}"
 
 
-def choose_hardware(spec: str | None) -> Hardware:
-    """The hardware that ``--gpus spec`` and the environment mean.
+def choose_hardware(spec: str | None, machines: int | None = None) -> Hardware:
+    """The hardware that ``--gpus spec``, ``--nodes machines`` and the environment mean.
 
     None takes every visible GPU, a bare number that many of them, ``cpu`` none; ``24GB``, ``2x24GB``, ``H100``,
     ``2x4090`` describe another machine, and so does ``24``, a number of GB that cards have, and of GPUs that no machine
-    has. ``NPROC_PER_NODE`` and ``NNODES``, which ms-swift's launcher reads, are honoured as a number of processes and
-    of machines. Raises TunekitError where there are not so many GPUs, or a
-    description cannot be read.
+    has; ``2x8xH100`` describes two machines. ``NPROC_PER_NODE`` and ``NNODES``, which ms-swift's launcher reads, are
+    honoured as a number of processes and of machines. Raises TunekitError where there are not so many GPUs, a
+    description cannot be read, or two of them give another number of machines.
     """
-    asked, nodes = _positive("NPROC_PER_NODE"), _positive("NNODES") or 1
+    asked, (spec, nodes) = _positive("NPROC_PER_NODE"), _machines(spec, machines)
     cpu = Hardware(processes=asked or 1, nodes=nodes)
     if spec is not None and spec.lower() in ("cpu", "none"):
         return cpu
@@ -196,6 +196,20 @@ def choose_hardware(spec: str | None) -> Hardware:
             "describe another machine as in --gpus 2x24GB, or say --gpus cpu",
         )
     return Hardware(tuple(found[: asked if number is None else number]), nodes=nodes) if found else cpu
+
+
+def _machines(spec: str | None, typed: int | None) -> tuple[str | None, int]:
+    """What one machine has, and how many there are: one number, whoever says it."""
+    several = re.fullmatch(r"([0-9]{1,9})\s*[x×*]\s*([0-9]{1,9}\s*[x×*].+)", (spec or "").strip(), re.IGNORECASE)
+    said = {"--nodes": typed, "--gpus": int(several[1]) if several else None, "NNODES": _positive("NNODES")}
+    known = {name: number for name, number in said.items() if number is not None}
+    if len(set(known.values())) > 1:
+        told = " and ".join(f"{name} says {number}" for name, number in known.items())
+        raise TunekitError(f"how many machines train together? {told}", "say it once")
+    number = next(iter(known.values()), 1)
+    if not 1 <= number <= MOST_GPUS:
+        raise TunekitError(f"{next(iter(known))} takes 1 to {MOST_GPUS:,} machines, not {number}")
+    return several[2] if several else spec, number
 
 
 def detect() -> list[Gpu]:
@@ -271,8 +285,8 @@ def _in_machines(spec: str, gpus: tuple[Gpu, ...], nodes: int) -> Hardware:
         return Hardware(gpus, described=True, nodes=nodes)
     each = next(number for number in range(8, 0, -1) if count % number == 0)
     if nodes > 1 or each < FEWEST:
-        why = "--gpus is what one machine has, and NNODES counts machines" if nodes > 1 else "machines have 4 to 8"
-        raise TunekitError(f"--gpus {spec}: no machine holds {count:,} GPUs", f"{why}: NNODES=4, --gpus 8xH100")
+        why = "--gpus is what one machine has, and --nodes counts machines" if nodes > 1 else "machines have 4 to 8"
+        raise TunekitError(f"--gpus {spec}: no machine holds {count:,} GPUs", f"{why}: --gpus 4x8xH100")
     return Hardware(gpus[:each], described=True, nodes=count // each)
 
 

@@ -233,11 +233,14 @@ def test_a_script_runs_where_the_tracker_logs_in_by_itself(make, tmp_path):
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        *((name, True) for name in ("GITHUB_PAT", "DB_PASS", "PGPASSWORD", "MY_SECRET_VALUE", "AWS_ACCESS_KEY_ID")),
+        *(
+            (name, True)
+            for name in ("GITHUB_PAT", "MYSQL_PWD", "DB_PASS", "PGPASSWORD", "MY_SECRET_VALUE", "AWS_ACCESS_KEY_ID")
+        ),
         *((name, True) for name in ("openai_api_key", "APIKEY", "HF_TOKEN_2", "TOKEN", "SSH_KEY", "CREDENTIALS")),
         *(
             (name, False)
-            for name in ("PATH", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "HOME", "KEYBOARD", "SSH_KEY_FILE")
+            for name in ("PATH", "PWD", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "HOME", "KEYBOARD", "SSH_KEY_FILE")
         ),
     ],
 )

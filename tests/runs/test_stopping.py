@@ -45,7 +45,12 @@ def test_where_nothing_can_be_resumed_nothing_is_saved(flags: dict[str, Any], en
 
 def test_machines_that_are_stopped_one_by_one_do_not_save(engine: Installation) -> None:
     plan = a_plan(gpus=8)
-    assert saving_plan(replace(plan, hardware=replace(plan.hardware, nodes=2)), engine) is None
+    assert saving_plan(replace(plan, hardware=replace(plan.hardware, nodes=2)), engine, together=False) is None
+
+
+def test_machines_that_are_stopped_at_once_save(engine: Installation) -> None:
+    plan = a_plan(gpus=8)
+    assert saving_plan(replace(plan, hardware=replace(plan.hardware, nodes=2)), engine, together=True)
 
 
 def test_another_ms_swift_may_not_know_the_callback(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tunekit.cli.command import Number, option
-from tunekit.plan.options import RETRY
+from tunekit.plan.options import CLUSTER, RETRY
 
 FURTHER = "Further, or otherwise"
 
@@ -19,6 +19,10 @@ def resume(
     oom_retry: Annotated[str, option(RETRY, "Another policy than before: neutral, lossy, off.")] = "",
     max_attempts: Annotated[Number, option(RETRY, "Starts at the most. Default: as before.")] = None,
     force: Annotated[bool, option(FURTHER, "Although its data or its model were changed since it began.")] = False,
+    in_allocation: Annotated[
+        bool, option(CLUSTER, "What the script of a job says: start it on all its machines.")
+    ] = False,
+    submit: Annotated[bool, option(CLUSTER, "Submit the job of a run that Slurm starts, and follow it.")] = False,
 ) -> None:
     """Go on with a run that was interrupted or failed, from its newest complete checkpoint."""
     from tunekit.cli.train import go_on
@@ -28,4 +32,12 @@ def resume(
 
     folder = RunFolder(find_run(run).path.resolve())
     onward = Onward(oom_retry, max_attempts, epochs, max_steps, checkpoint_named(run, folder), force)
+    if in_allocation:
+        from tunekit.runs.allocation import resume_in_allocation
+
+        raise typer.Exit(go_on(folder, onward, resume_in_allocation))
+    if folder.load().launch.get("launcher") == "slurm":
+        from tunekit.cli.launch import resume_job
+
+        raise typer.Exit(resume_job(folder, submits=submit))
     raise typer.Exit(go_on(folder, onward))

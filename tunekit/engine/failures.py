@@ -49,11 +49,15 @@ CHAINED = ("During handling of the above exception", "The above exception was th
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended: `evidence` is the line of the log that shows it, or what the exit status means."""
+    """Why an attempt ended: `evidence` is the line of the log that shows it, or what the exit status means.
+
+    `machine` names the one of several that it happened on; empty where there is one, or it is not known.
+    """
 
     kind: Kind
     evidence: str
     status: int
+    machine: str = ""
 
 
 def failure_in(log: Path, status: int, oom_kills: int | None = None, unwritten: str = "") -> Failure:

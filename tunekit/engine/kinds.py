@@ -20,6 +20,7 @@ class Kind(Enum):
     INFERENCE_ENGINE = "vllm-start"
     NCCL = "nccl"
     DISK = "disk"
+    PORT = "port"
     NETWORK = "network"
     DATA = "data"
     USAGE = "usage"
@@ -51,6 +52,7 @@ TITLES = {
     Kind.INFERENCE_ENGINE: "vLLM found too little GPU memory to start",
     Kind.NCCL: "The GPUs lost touch with each other (NCCL)",
     Kind.DISK: "The disk is full",
+    Kind.PORT: "The port where the processes meet was taken",
     Kind.NETWORK: "The network or a hub did not answer",
     Kind.DATA: "The dataset cannot be used",
     Kind.USAGE: "ms-swift refused its arguments",
@@ -63,6 +65,7 @@ REMEDIES = {
     "person did; tunekit resume goes on from the last checkpoint",
     Kind.DISK: "make room, then go on with tunekit resume; --save_total_limit 2 keeps fewer checkpoints, "
     '--save_only_model true smaller ones (they cannot be resumed). "File too large" is a limit of the shell: ulimit -f',
+    Kind.PORT: "another program has it: try again, or give another one with MASTER_PORT",
     Kind.NETWORK: "for a model or dataset: --use_hf true (Hugging Face instead of ModelScope), a mirror "
     "(HF_ENDPOINT=https://hf-mirror.com), or a folder on this machine; for a tracker: --report-to none",
 }
@@ -135,6 +138,9 @@ PATTERNS = tuple(
             r"^(?:OSError|BlockingIOError): \[Errno 1[12]\] (?:Cannot allocate memory|Resource).*",
         ),
         (Kind.HOST_MEMORY, True, r"^terminate called after throwing an instance of 'std::bad_alloc'"),
+        # What Slurm says where it limits memory by control groups.
+        (Kind.HOST_MEMORY, True, r"^slurmstepd: error: Detected \d+ oom[_-]kill event.*"),
+        (Kind.HOST_MEMORY, True, r"^srun: error: \S+: task \d+: Out Of Memory"),
         # Whether it was the kernel that killed for want of memory, only its counter says.
         (Kind.KILLED, False, r"^RuntimeError: DataLoader worker .* is killed by signal: Killed.*"),
         (Kind.KILLED, True, r"^\s*exitcode\s*: -9 \(pid: \d+\)"),
@@ -145,6 +151,11 @@ PATTERNS = tuple(
         (Kind.DISK, False, r"^(?:[\w.]+\.)?SafetensorError: .*(?:os error (?:27|28|122)\)|StorageFull).*"),
         # torch.save on a full disk: https://github.com/pytorch/pytorch/issues/31620
         (Kind.DISK, False, r"^RuntimeError: .*(?:PytorchStreamWriter failed writing file|unexpected pos \d+ vs \d+).*"),
+        (
+            Kind.PORT,
+            False,
+            rf"{NET}(?:DistNetworkError|RuntimeError|OSError): .*(?:EADDRINUSE|[Aa]ddress already in use)",
+        ),
         (Kind.USAGE, False, r"^ValueError: remaining_argv: .*"),
         (Kind.USAGE, False, r"^\S+: error: argument --.*"),
         (

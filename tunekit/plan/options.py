@@ -29,6 +29,7 @@ WHAT = "What to train"
 HOW = "How"
 PARTS = "Which parts, and images"
 WHERE = "Where"
+CLUSTER = "On several machines"
 LOOK = "Look first, train nothing"
 RETRY = "Out of memory"
 
@@ -36,6 +37,9 @@ LINE, RECIPE, ALL = 1, 2, 3
 """How far an option reaches: the command line alone, a stage of a recipe too, or also the user's configuration."""
 
 SAID_ONCE = "it is said once for the whole recipe, on the command line of tunekit run"
+
+LAUNCHERS = ("local", "nodes", "slurm", "skypilot", "kubeflow")
+"""What may start a run: the keys of `tunekit.engine.launch.LAUNCHERS`."""
 
 RETRY_POLICIES = ("neutral", "lossy", "off")
 
@@ -92,6 +96,14 @@ PIXELS = "Larger images are scaled down. Default: 1,280 tokens of them."
 MACHINE = "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu."
 ONWARD = "auto: go on with the run of that name where it has begun, as a requeued job does."
 RETRIES = "neutral: the same optimisation (default). lossy: may change what is learned. off."
+MACHINES = "Machines that train together, each with --gpus. Default: 1."
+LAUNCH = f"What starts it: {', '.join(LAUNCHERS)}. Default: local."
+RANK = "Of --launch nodes: which of the machines this one is, from 0."
+MASTER = "Address of the first machine: for nodes, or to overrule Slurm's."
+SLURM = "Options of sbatch: partition=gpu time=24:00:00 account=me."
+CLOUD = "Of skypilot and kubeflow: image=… storage=… (docs/clusters.md)."
+SUBMIT = "Of slurm: submit the job and follow it; Ctrl-C leaves it alone."
+ONE_MACHINE = "its stages train where the recipe runs; NNODES says so for all"
 TUNERS = {"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}}
 
 _ROWS = (
@@ -137,6 +149,13 @@ _ROWS = (
     Option("name", TEXT, WHERE, "The run's name: it is kept in runs/NAME.", "", LINE, elsewhere=NAMED),
     Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
     Option("resume", TEXT, WHERE, ONWARD, "", LINE, elsewhere=NAMED, choices=("auto",)),
+    Option("nodes", WHOLE, CLUSTER, MACHINES, "", LINE, BOTH, elsewhere=ONE_MACHINE),
+    Option("launch", TEXT, CLUSTER, LAUNCH, "", LINE, elsewhere=ONE_MACHINE, choices=LAUNCHERS),
+    Option("node_rank", WHOLE, CLUSTER, RANK, "", LINE, elsewhere=ONE_MACHINE),
+    Option("master", TEXT, CLUSTER, MASTER, "", LINE, elsewhere=ONE_MACHINE),
+    Option("slurm", WORDS, CLUSTER, SLURM, "", LINE, elsewhere=ONE_MACHINE),
+    Option("cloud", WORDS, CLUSTER, CLOUD, "", LINE, elsewhere=ONE_MACHINE),
+    Option("submit", SWITCH, CLUSTER, SUBMIT, "", LINE, elsewhere=ONE_MACHINE),
     Option("dry_run", SWITCH, LOOK, "Print the swift command.", "", LINE),
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
     Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
@@ -165,7 +184,7 @@ RESERVED: Mapping[str, tuple[str, str | None]] = {
     "rlhf_type": ("tunekit rlhf --rlhf-type names it", None),
     "use_ray": (
         "tunekit starts the processes of a machine itself, and watches them",
-        "on several machines start it on each, with NNODES, NODE_RANK and MASTER_ADDR; or call swift without tunekit",
+        "--launch slurm or --launch nodes trains on several machines (docs/clusters.md); or call swift without tunekit",
     ),
 }
 """Flags of ms-swift that tunekit decides alone: the reason, and what to say instead."""

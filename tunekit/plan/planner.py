@@ -49,8 +49,8 @@ ABOVE_ZERO = (
 )
 """Flags whose numbers must be above 0; ms-swift finds out after the model is loaded, or trains nothing."""
 
+MACHINES = "--launch slurm or --launch nodes starts them (docs/clusters.md)"
 DESCRIBED = "planned for the GPUs of --gpus: flash-attn and the other packages are taken to be installed there"
-MACHINES = "on each, NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT say so to ms-swift's launcher"
 MODEL = Source("model")
 SPLIT = "split_dataset_ratio"
 
@@ -178,8 +178,8 @@ def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan
     plan = name_for_trackers(plan, request.name or default_name(plan), request.tracked, environ)
     effective, raised = _effective(request, plan, [preset, *overlays])
     plan, given_way = _with_batch(plan, micro, effective)
-    described = [DESCRIBED] if facts.hardware.described else []
-    if facts.hardware.described and facts.hardware.nodes > 1 and not facts.environ.get("NNODES"):
+    described = [DESCRIBED] if facts.hardware.described and request.launch != "slurm" else []
+    if facts.hardware.nodes > 1 and request.launch == "local" and not facts.environ.get("NNODES"):
         described.append(f"{facts.hardware.nodes} machines train together: {MACHINES}")
     pictures = {ROOT: request.image_root} if request.image_root else {}
     return replace(

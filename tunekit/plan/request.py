@@ -103,6 +103,9 @@ class Request:
         registry: the table of datasets by name, as typed; empty for the one that is found.
         image_root: where relative paths of pictures begin; empty for the current folder.
         gpus: the hardware, as typed; empty for that of this machine.
+        nodes: machines that train together, as typed; None where nothing was.
+        launch: one of `tunekit.plan.options.LAUNCHERS`; `launch_options` what is said to one of them, by option.
+        node_rank: which of the machines this one is; `master` is the address of the first.
         name: of the run; empty where tunekit is to name it.
         output_dir: the run's folder; empty for ``runs/NAME``.
         oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
@@ -125,6 +128,11 @@ class Request:
     image_root: str = ""
     tuning: Tuning = field(default_factory=Tuning)
     gpus: str = ""
+    nodes: int | None = None
+    launch: str = "local"
+    launch_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    node_rank: int | None = None
+    master: str = ""
     name: str = ""
     output_dir: str = ""
     oom_retry: str = "neutral"
@@ -288,6 +296,11 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
             llm_rate=rate is not None and rate.name == "learning_rate_llm",
         ),
         gpus=text("gpus"),
+        nodes=whole("nodes"),
+        launch=text("launch", "local"),
+        launch_options={name: words.said[name].words for name in ("slurm", "cloud") if name in words.said},
+        node_rank=whole("node_rank"),
+        master=text("master"),
         name=text("name"),
         output_dir=text("output_dir"),
         oom_retry=text("oom_retry", "neutral"),

@@ -29,6 +29,8 @@ VARIABLE_OF_TRACKER = {"swanlab": "SWANLAB_API_KEY", "wandb": "WANDB_API_KEY"}
 _NAME = re.compile(
     r"SECRET|PASS(?!IV|E[SD]|ING)|TOKEN(?!IZ|_TYPE|_LIMIT|S$)|CREDENTIAL|API_?KEY|(^|_)(PAT|PWD|KEYS?)(_|$)|KEY$"
 )
+_FOLDER = "PWD"
+"""The shell's current folder: PWD is a password only behind another word (MYSQL_PWD)."""
 _NO_VALUE = ("_FILE", "_PATH", "_DIR")
 """A variable's name has the first in it where its value is a secret, and does not end so, which names a place."""
 
@@ -114,7 +116,7 @@ def refuse_secret(flag: str) -> None:
 def is_secret(variable: str) -> bool:
     """Whether a variable of that name holds a secret."""
     name = variable.upper()
-    return bool(_NAME.search(name)) and not name.endswith(_NO_VALUE)
+    return bool(_NAME.search(name)) and not name.endswith(_NO_VALUE) and name != _FOLDER
 
 
 def is_secret_flag(flag: str) -> bool:

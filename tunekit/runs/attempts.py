@@ -9,8 +9,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.engine.command import build_command, child_environment
-from tunekit.engine.failures import Failure, failure_in, log_tail, memory_sizes
+from tunekit.engine.command import build_command
+from tunekit.engine.failures import Failure, log_tail, memory_sizes
 from tunekit.engine.kinds import Kind
 from tunekit.engine.locate import Installation, find_engine, installed_packages
 from tunekit.engine.logs import LogTail, Progress, read_lost_rows, read_progress
@@ -24,14 +24,18 @@ from tunekit.runs.folder import FULL, Attempt, RunFolder, RunState, unwritable
 from tunekit.runs.ladder import seen
 from tunekit.runs.outcome import Watch, judge
 from tunekit.runs.report import Report
+from tunekit.runs.starter import HERE
 from tunekit.runs.stopping import STOP_FILE, saving_plan, seconds_to_save
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
 
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from tunekit.engine.command import Command
     from tunekit.runs.report import Screen
+    from tunekit.runs.starter import Started, Starter
+    from tunekit.runs.supervisor import Rung
 
 DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Errors of a disk that is full, was taken away, or may not be written any more."""
@@ -53,17 +57,19 @@ def engine_or_fail() -> Installation:
     return engine
 
 
-def run_attempts(folder: RunFolder, state: RunState, screen: Screen, stop: StopRequest | None = None) -> Report:
+def run_attempts(
+    folder: RunFolder, state: RunState, screen: Screen, stop: StopRequest | None = None, starter: Starter = HERE
+) -> Report:
     """Run a plan to its end, through as many attempts as its policy allows. The folder's lock must be held.
 
-    `stop` holds the signals that were received already. Raises TunekitError where the folder was deleted meanwhile, or
-    its disk is full.
+    `stop` holds the signals that were received already, `starter` starts an attempt. Raises TunekitError where the
+    folder was deleted meanwhile, or its disk is full.
     """
     if stop is None:
         with StopRequest() as entered:
-            return run_attempts(folder, state, screen, entered)
+            return run_attempts(folder, state, screen, entered, starter)
     try:
-        return _Runner(folder, state, screen, engine_or_fail(), stop).run()
+        return _Runner(folder, state, screen, engine_or_fail(), stop, starter).run()
     except OSError as error:
         if folder.gone:
             message = f"{folder.path} was deleted while its run went on, and what it had learned with it"
@@ -98,13 +104,20 @@ class _Result:
 
 class _Runner:
     def __init__(
-        self, folder: RunFolder, state: RunState, screen: Screen, engine: Installation, stop: StopRequest
+        self,
+        folder: RunFolder,
+        state: RunState,
+        screen: Screen,
+        engine: Installation,
+        stop: StopRequest,
+        starter: Starter,
     ) -> None:
         self._folder, self._state, self._screen = folder, state, screen
-        self._engine, self._stop = engine, stop
+        self._engine, self._stop, self._starter = engine, stop, starter
         self._packages = installed_packages()
         self._tried = {ladder.fingerprint_of(state.plan)}
-        self._starts = 0
+        self._starts = starter.starts_before(state)
+        self._began = False
         self._unreadable: set[str] = set()
 
     def run(self) -> Report:
@@ -119,9 +132,9 @@ class _Runner:
                 self._screen.say(self._retry_lines(result, failure, step))
                 self._take(step)
                 continue
-            if failure and self._passes_over(result):
+            if failure and (self._passes_over(result) or self._moves_on(failure)):
                 continue
-            if result.halted and result.outcome == "interrupted":
+            if STOP_FILE.exists() and result.halted and result.outcome == "interrupted":
                 self._screen.say([f"ms-swift stopped it because the file {STOP_FILE} is there: delete it to go on."])
             return self._end(result.outcome, failure)
         return self._end("interrupted", None)
@@ -138,7 +151,10 @@ class _Runner:
         verdict = judge(state.plan, progress, rows) if state.status == "done" else None
         with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
             (folder.output / "images").mkdir(parents=True, exist_ok=True)
-        return Report(state.status, state, failure, progress, rows, verdict, neutral.line if neutral else "")
+        stopped_by = self._stop.received[0] if self._stop.received else None
+        return Report(
+            state.status, state, failure, progress, rows, verdict, neutral.line if neutral else "", stopped_by
+        )
 
     def _count_the_lost(self) -> None:
         """Add the attempts that left a folder and no outcome: tunekit was killed in them, or the machine died."""
@@ -162,6 +178,10 @@ class _Runner:
         self._screen.say([f"{result.resumed.name} could not be read, and is kept as it is. The run {onward}."])
         return True
 
+    def _moves_on(self, failure: Failure) -> bool:
+        """Whether to try the same again at another port: the one of this attempt was taken."""
+        return failure.kind is Kind.PORT and self._starter.moves and self._starts < self._state.max_attempts
+
     def _learn_from_the_last_attempt(self) -> None:
         """Resume a run that failed for want of memory with less, where there is less.
 
@@ -178,7 +198,8 @@ class _Runner:
     def _next_step(self, kind: Kind) -> ladder.Retry | None:
         """What to change after a failure; None where no other attempt is to be made."""
         state = self._state
-        if not kind.is_memory or state.oom_retry == "off" or self._starts >= state.max_attempts:
+        apart = state.plan.hardware.nodes > 1 and not self._starter.together  # they would not agree on it
+        if not kind.is_memory or apart or state.oom_retry == "off" or self._starts >= state.max_attempts:
             return None
         return self._rung(kind, lossy=state.oom_retry == "lossy")
 
@@ -199,7 +220,7 @@ class _Runner:
         damaged = [path.name for path in checkpoints.damaged(folder.output, found) if path.name not in self._unreadable]
         if damaged:
             self._screen.say([f"Passed over, because it is not whole: {', '.join(damaged)}."])
-        if found is None and self._state.attempts and not self._starts:
+        if found is None and self._state.attempts and not self._began:
             self._screen.say(["No checkpoint was saved before: it starts from the first step."])
         return found
 
@@ -220,7 +241,8 @@ class _Runner:
         self._make_folders(place)
         checkpoint = self._checkpoint()
         resume = checkpoints.ready_to_resume(checkpoint, place) if checkpoint else None
-        saving = saving_plan(state.plan, self._engine)
+        together = state.plan.hardware.nodes == 1 or self._starter.together
+        saving = saving_plan(state.plan, self._engine, together=together)
         plan = with_files(saving or state.plan, Files.of_run(folder.path.resolve()))
         onward = resume.resolve() if resume else None
         command = build_command(plan, folder.output.resolve(), onward, self._engine.program)
@@ -233,17 +255,18 @@ class _Runner:
         progress = Progress(step=max(0, checkpoints.step(checkpoint))) if checkpoint else Progress()
         peak = state.plan.peak
         progress.predicted_gib = peak.prediction.reserved_gib if peak else None
-        self._starts += 1
+        self._starts, self._began = self._starts + 1, True
         self._screen.attempt(self._starts, state.max_attempts, state.plan, resume.name if resume else None)
 
-        ended = self._watched(command, log, progress, tail, saving=saving is not None)
+        started = self._starter.start(command, place, number)
+        ended = self._watched(started, log, progress, tail, saving=saving is not None)
         self._screen.pause()
         broke = ended.status != 0 and not ended.stopped_by
-        failure = failure_in(log, ended.status, ended.oom_kills, ended.unwritten) if broke else None
-        halted = bool(saving) and STOP_FILE.exists()
+        failure = self._starter.failure(place, ended) if broke else None
+        halted = bool(saving) and (STOP_FILE.exists() or self._starter.stopped_by_others(state.plan))
         return _Result(number, ended, resume, progress, failure, halted)
 
-    def _watched(self, command: Command, log: Path, progress: Progress, tail: LogTail, *, saving: bool) -> Ended:
+    def _watched(self, started: Started, log: Path, progress: Progress, tail: LogTail, *, saving: bool) -> Ended:
         """Run a command to its end; show on the way what it says and logs."""
         watch, phases = Watch(self._state.plan), Phases()
 
@@ -256,18 +279,25 @@ class _Runner:
             self._screen.progress(progress, phases)
 
         ended = supervise(
-            command.argv,
-            child_environment(command, os.environ),
-            log,
+            started.argv,
+            started.env,
+            started.log,
             secrets=secret_values(os.environ),
             on_tick=look,
             inherit=(self._folder.lock_fd,),
             saves=(lambda: seconds_to_save(self._state.plan, progress.seconds_per_step)) if saving else None,
+            ladder=(lambda received: self._told(started, received)) if started.ladder else None,
             hear=phases.take,
             stop=self._stop,
         )
         look()
         return ended
+
+    def _told(self, started: Started, received: signal.Signals) -> Iterable[Rung]:
+        """The ways to stop an attempt. The state is written first: a scheduler may end this process while it waits."""
+        self._state.status = "interrupted"
+        self._folder.save(self._state)
+        return started.ladder(received) if started.ladder else ()
 
     def _record(self, result: _Result, step: ladder.Retry | None) -> None:
         """Write ``outcome.json`` and add the attempt to the run."""
@@ -310,6 +340,7 @@ class _Runner:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""
         reached = result.progress.step
         where = f" at step {reached}" if reached else " before the first step"
+        where += f" on {failure.machine}" if failure.machine else ""
         detail = memory_sizes(failure.evidence) or failure.evidence
         checkpoint = None if step.fresh else checkpoints.newest(self._folder.output)
         if step.fresh:
@@ -324,5 +355,5 @@ class _Runner:
         return [
             f"{failure.kind.title}{where} ({detail}).",
             f"Next{lossy}: {step.line}; {onward}.",
-            f"Full log: {self._folder.attempt(result.number) / 'train.log'}",
+            f"Full log: {self._folder.attempt(result.number) / ('' if failure.machine else 'train.log')}",
         ]

@@ -121,6 +121,7 @@ class RunState:
         cwd: the folder in which the run was started: relative paths in the plan begin there.
         fresh: whether the next attempt must start from the beginning, because what is learned changed.
         inputs: what was learned from, as `tunekit.runs.inputs` saw it when the run began; empty where it did not.
+        launch: of a run that a scheduler starts, which one, its job, and the address of the first machine.
     """
 
     name: str
@@ -133,6 +134,7 @@ class RunState:
     created: str = ""
     cwd: str = ""
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    launch: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -214,7 +216,7 @@ class RunFolder:
 
     def save(self, state: RunState) -> None:
         """Write ``run.json`` atomically. On a full disk it takes the place that the lock reserved."""
-        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh", "inputs")
+        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh", "inputs", "launch")
         document = {
             "schema": SCHEMA,
             "tunekit": tunekit.__version__,
@@ -262,10 +264,11 @@ class RunFolder:
 
 
 def _state(document: dict[str, Any]) -> RunState:
-    kept = {item.name: document[item.name] for item in fields(RunState) if item.name != "inputs"}
+    kept = {item.name: document[item.name] for item in fields(RunState) if item.name not in ("inputs", "launch")}
     plan, attempts = Plan.from_json(kept["plan"]), [Attempt(**attempt) for attempt in kept["attempts"]]
     inputs = {str(name): {**known} for name, known in document.get("inputs", {}).items()}
-    state = RunState(**{**kept, "plan": plan, "attempts": attempts, "inputs": inputs})
+    launch = {str(name): str(value) for name, value in document.get("launch", {}).items()}
+    state = RunState(**{**kept, "plan": plan, "attempts": attempts, "inputs": inputs, "launch": launch})
     if not all(isinstance(getattr(state, name), kind) for name, kind in PLAIN.items()):
         raise TypeError(state.name)
     return state

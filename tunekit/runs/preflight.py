@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING
@@ -87,6 +88,10 @@ def checkpoint_gib(plan: Plan) -> float | None:
 
 def check_machine(plan: Plan) -> None:
     """A plan for GPUs that this machine does not have cannot run here. Raises TunekitError."""
+    nodes = plan.hardware.nodes
+    if nodes > 1 and plan.env.get("NNODES", os.environ.get("NNODES")) != str(nodes):
+        hint = "--launch slurm starts all of them; --launch nodes --node-rank N --master ADDR each of them"
+        raise TunekitError(f"{nodes} machines train together, and this is one of them", hint)
     if not plan.hardware.described:
         return
     here, wanted = detect(), plan.hardware.gpus

@@ -12,7 +12,8 @@ from tunekit.data import lengths
 from tunekit.data.functions.find import FORMAT, Function, find_function
 from tunekit.data.lengths import Unmeasured
 from tunekit.engine.flags import flag_table
-from tunekit.engine.locate import installed_packages, liger_models
+from tunekit.engine.launch import LAUNCHERS
+from tunekit.engine.locate import find_engine, installed_packages, liger_models
 from tunekit.engine.rewards import check_weights, choose_rewards
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import config_folder, shipped_presets
@@ -57,13 +58,13 @@ class Surroundings:
     flags: FlagTable
     library: Library
     others: tuple[Words, ...]
-    machines: dict[str, Hardware] = field(default_factory=dict)
+    machines: dict[tuple[str, int | None], Hardware] = field(default_factory=dict)
 
-    def machine(self, gpus: str) -> Hardware:
-        """The hardware that ``--gpus`` means. The driver is asked once. Raises TunekitError."""
-        if gpus not in self.machines:
-            self.machines[gpus] = choose_hardware(gpus or None)
-        return self.machines[gpus]
+    def machine(self, gpus: str, nodes: int | None) -> Hardware:
+        """The hardware that ``--gpus`` and ``--nodes`` mean. The driver is asked once. Raises TunekitError."""
+        if (gpus, nodes) not in self.machines:
+            self.machines[gpus, nodes] = choose_hardware(gpus or None, nodes)
+        return self.machines[gpus, nodes]
 
 
 def look_around() -> Surroundings:
@@ -85,16 +86,17 @@ def request_of(command: str, words: Words, around: Surroundings) -> Request:
 
 def gather_facts(request: Request, around: Surroundings) -> Facts:
     """What a plan is made from beside the request, GPUs included. Raises TunekitError for names that mean nothing."""
-    machine = around.machine(request.gpus)
+    machine = around.machine(request.gpus, request.nodes)
     names, rewards, row_format = _functions(request)
+    elsewhere = machine.described and not (LAUNCHERS[request.launch].same_python and find_engine())
     return Facts(
         flags=around.flags,
         library=around.library,
         environ=os.environ,
         hardware=machine,
-        packages=None if machine.described else installed_packages(),
+        packages=None if elsewhere else installed_packages(),
         model=as_type(resolve(request.model, use_hf=_use_hf(request)), _model_type(request)),
-        liger_models=LIGER_MODELS if machine.described else liger_models(),
+        liger_models=LIGER_MODELS if elsewhere else liger_models(),
         memory_correction=1.0 if machine.described else learned_correction(machine),
         reward_names=names,
         rewards=rewards,

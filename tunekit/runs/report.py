@@ -9,6 +9,8 @@ from tunekit.engine.kinds import Kind
 from tunekit.errors import Exit
 
 if TYPE_CHECKING:
+    import signal
+
     from tunekit.engine.failures import Failure
     from tunekit.engine.logs import Progress, Rows
     from tunekit.engine.phases import Phases
@@ -41,6 +43,7 @@ class Report:
         rows: what ms-swift said of the rows.
         verdict: what was learned; None where the run did not come to its end.
         left: a neutral change that was not tried, because it had started often enough or was not to retry.
+        stopped_by: the signal that asked to stop it; None where none did.
     """
 
     status: str
@@ -50,6 +53,7 @@ class Report:
     rows: Rows
     verdict: Verdict | None
     left: str = ""
+    stopped_by: signal.Signals | None = None
 
     @property
     def exit_code(self) -> Exit:

@@ -47,6 +47,16 @@ def write_script(run: Run, path: Path) -> list[tuple[str, str]]:
     return write_files(run.plan, files, anew=True)
 
 
+def write_launch_text(path: Path, text: str) -> list[tuple[str, str]]:
+    """Write what a launcher is given into a file of the user's; no lines for people. Raises as `write_script`."""
+    _check_target(path)
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise TunekitError(f"{path} cannot be written: {error.strerror}") from error
+    return []
+
+
 def _write(run: Run, path: Path, files: Files) -> None:
     plan = run.plan
     comments = [

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,18 @@ from tunekit.runs.folder import RUNS, RunFolder, unwritable
 from tunekit.runs.functions import first_files, settled, try_functions, write_files
 from tunekit.runs.inputs import check_inputs, look_at_inputs
 from tunekit.runs.script import write_own_script
+from tunekit.runs.starter import HERE
 from tunekit.runs.supervisor import StopRequest
 from tunekit.runs.trust import refuse_foreign, refuse_unknown_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tunekit.plan.request import Request
     from tunekit.plan.settings import Value
     from tunekit.runs.folder import Run, RunState
     from tunekit.runs.report import Report, Screen
+    from tunekit.runs.starter import Starter
 
     Show = Callable[[list[tuple[str, str]]], None]
     """Shows lines to people, each with its title."""
@@ -84,6 +86,7 @@ class Onward:
         epochs, max_steps: to train further than it was to; `max_steps` counts from its beginning.
         checkpoint: the name of the one to go on from; empty for the newest that is complete.
         force: although what it learns from is another than before, or another user wrote its folder.
+        env: variables of the plan that are others now, as the address of the first machine.
     """
 
     oom_retry: str = ""
@@ -92,15 +95,20 @@ class Onward:
     max_steps: int | None = None
     checkpoint: str = ""
     force: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def resume_run(
-    folder: RunFolder, show: Show, screen: Callable[[str], Screen], onward: Onward = Onward()
+    folder: RunFolder,
+    show: Show,
+    screen: Callable[[str], Screen],
+    onward: Onward = Onward(),
+    starter: Starter = HERE,
 ) -> Report | None:
     """Go on with a run from its newest complete checkpoint; None where it is done.
 
-    `screen` makes the screen of a run by its name. Raises TunekitError where what was asked for cannot be, the run is
-    in use, or what it needs is gone or was changed.
+    `screen` makes the screen of a run by its name, `starter` starts its attempts. Raises TunekitError where what was
+    asked for cannot be, the run is in use, or what it needs is gone or was changed.
     """
     words_taken(Said("oom_retry", (onward.oom_retry,) if onward.oom_retry else ()))
     attempts_taken(onward.max_attempts)
@@ -117,6 +125,8 @@ def resume_run(
         refuse_unknown_flags(folder.path / "run.json", state.plan, flag_table())
         state.oom_retry = onward.oom_retry or state.oom_retry
         state.max_attempts = onward.max_attempts or state.max_attempts
+        state.plan = replace(state.plan, env={**state.plan.env, **onward.env})
+        starter.check(state)
         preflight.check_launch(state.plan, folder.path)
         files = Files.of_run(folder.path)
         show(try_functions(state.plan, files))
@@ -128,7 +138,7 @@ def resume_run(
         if onward.checkpoint:
             show(set_aside(folder, onward.checkpoint))
         stop.raises = False
-        return run_attempts(folder, state, screen(state.name), stop)
+        return run_attempts(folder, state, screen(state.name), stop, starter)
 
 
 def further(folder: RunFolder, state: RunState, onward: Onward) -> tuple[str, str]:

@@ -26,15 +26,15 @@ TO_SAVE, A_STEP, WRITES_GIB = 25.0, 2.0, 0.2
 the GiB that a slow disk takes in a second."""
 
 
-def saving_plan(plan: Plan, engine: Installation) -> Plan | None:
+def saving_plan(plan: Plan, engine: Installation, *, together: bool = True) -> Plan | None:
     """The plan, with what makes a stop save what was learned so far; None where it can save nothing.
 
-    Several machines are stopped one by one, by a tunekit each: those that were not asked would take the end for a
-    finished training.
+    `together`: whether all machines are stopped at once. Where a tunekit each stops them, those that were not asked
+    would take the end for a finished training.
     """
     there = "callbacks" in flag_table().by_command[plan.stage.command] and has_callback(engine, CALLBACK)
     whole = plan.get("save_strategy") != "no" and not plan.flag("save_only_model", default=False)
-    if not (there and whole) or plan.hardware.nodes > 1 or STOP_FILE.exists():
+    if not (there and whole) or not together or STOP_FILE.exists():
         return None
     names = dict.fromkeys((*plan.words("callbacks"), CALLBACK))
     why = "a stop saves what was learned since the last checkpoint"

@@ -24,10 +24,13 @@ from tunekit.plan.secrets import redact
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import FrameType
 
     import psutil
+
+    Rung = tuple[Callable[[], object], float]
+    """A way to ask a program to end, and the seconds that it gets."""
 
 STOP_LADDER = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 """How a run is stopped: each signal, and the seconds that it gets. ms-swift ends within 4 s of a SIGINT; the rest is
@@ -114,6 +117,7 @@ def supervise(
     inherit: Sequence[int] = (),
     saves: Callable[[], float] | None = None,
     hear: Callable[[str], None] = lambda _: None,
+    ladder: Callable[[signal.Signals], Iterable[Rung]] | None = None,
     stop: StopRequest,
 ) -> Ended:
     """Run a program, with `env` as its whole environment, to its end; its output goes to `log`, `secrets` struck out.
@@ -121,7 +125,8 @@ def supervise(
     `on_tick` is called a few times a second, `inherit` are file descriptors that the program keeps open, `stop` the
     signals that this process received. `saves` gives the seconds in which the trainers below it save after a SIGTERM,
     and end by themselves; without it nothing is saved at a stop. `hear` gets, in a thread of its own, each line and
-    each state of a line that is redrawn, as soon as it comes.
+    each state of a line that is redrawn, as soon as it comes. `ladder` gives the ways to stop it after a signal, where
+    signals do not reach what it started.
     """
     mark, kills, began = uuid.uuid4().hex, _oom_kills(), time.monotonic()
     process = subprocess.Popen(
@@ -141,7 +146,10 @@ def supervise(
             on_tick()
             wait_for(process, TICK)
         if process.poll() is None:
-            _stop(process, stop, on_tick, saves)
+            if ladder:
+                _climb(process, on_tick, ladder(stop.received[0]))
+            else:
+                _stop(process, stop, on_tick, saves)
     finally:
         _end_all(process, mark)
         tee.join(timeout=5)
@@ -166,6 +174,18 @@ def _stop(
     for number, patience in STOP_LADDER:
         _signal_group(process.pid, number)
         if _gone(process, stop, on_tick, patience):
+            return
+
+
+def _climb(process: subprocess.Popen[bytes], on_tick: Callable[[], None], rungs: Iterable[Rung]) -> None:
+    """Ask in one way after the other until the process is gone. Other signals hurry nothing: Slurm sends several."""
+    for ask, patience in rungs:
+        ask()
+        deadline = time.monotonic() + patience
+        while process.poll() is None and time.monotonic() < deadline:
+            on_tick()
+            wait_for(process, TICK)
+        if process.poll() is not None:
             return
 
 

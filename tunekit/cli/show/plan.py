@@ -30,9 +30,12 @@ ENV_WHY = {
 }
 
 
-def print_command(run: Run, problems: list[str]) -> None:
-    """The plan on stderr, the command on stdout. In a terminal the plan is last: it would be pushed away."""
-    command = command_for(run).shell()
+def print_command(run: Run, problems: list[str], text: str = "") -> None:
+    """The plan on stderr, the command on stdout, or the text that its launcher is given instead.
+
+    In a terminal the plan is last: it would be pushed away.
+    """
+    command = text.rstrip("\n") or command_for(run).shell()
     if sys.stdout.isatty():
         print(command, flush=True)
     show_plan(run)
