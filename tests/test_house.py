@@ -550,7 +550,7 @@ def test_a_module_that_needs_another_first_is_seen(tmp_path):
 
 CALLS = {
     "dry run": ("sft", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--gpus", "2x80GB", "--dry-run"),
-    "json": ("rlhf", "--rlhf-type", "dpo", "--model", "Qwen2.5-7B", "--dataset", "d.jsonl", "--gpus", "H100", "--json"),
+    "json": ("pt", "--model", "Qwen2.5-7B", "--dataset", "data.jsonl", "--gpus", "H100", "--json"),
     "this machine": ("sft", "--model", "Qwen2.5-0.5B", "--dataset", "data.jsonl", "--dry-run"),
     "presets": ("presets", "list"),
     "fit": ("fit", "--model", "Qwen2.5-7B", "--gpus", "H100"),
