@@ -86,6 +86,7 @@ CLI_OF_PLAN = {
     "tunekit.memory.spec.Prediction": "what tunekit fit draws",
     "tunekit.memory.spec.Spec": "the configuration in words",
     "tunekit.memory.search": "the words of a verdict",
+    "tunekit.speed.duration.Duration": "the time in words",
     "tunekit.plan.presets.fits": "the table of a preset in words, and its copy without it",
     "tunekit.plan.presets.shelf.Preset": "what presets list and show draw",
 }

@@ -1,5 +1,7 @@
 """A whole run: padding from real lengths, and what is said of it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,9 +30,10 @@ def test_equal_rows_have_no_padding():
 
 
 def test_parts_hours_and_cost():
-    made = Duration(training=3000, evaluation=300, saving=240, start=60, tokens=3e6, gpus=2)
+    made = Duration(training=3000, evaluation=300, saving=240, start=60, tokens=3e6, gpus=2, price=1.5)
     assert made.seconds == 3600
     assert made.bounds == (2700, 5760)
     assert made.gpu_hours == 2
     assert made.tokens_per_second == 1000
-    assert made.cost(1.5) == (3, 2.25, pytest.approx(4.8))
+    assert made.cost == (3, 2.25, pytest.approx(4.8))
+    assert replace(made, price=0).cost is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +47,12 @@ class Duration:
         training, evaluation, saving, start: seconds of each.
         tokens: of all micro-batches, real ones: without padding.
         gpus: that are busy with it.
+        steps: of the optimizer.
+        ratio: by which earlier runs of this machine took longer than the closed form says; it is counted in.
         range: real ÷ predicted time, the least and the most.
         known: how many runs of this machine its pace comes from; 0: from tables.
         notes: for people: what was assumed.
+        price: of a GPU and hour; 0 where none was said.
     """
 
     training: float
@@ -58,9 +61,12 @@ class Duration:
     start: float
     tokens: float
     gpus: int
+    steps: float = 1.0
+    ratio: float = 1.0
     range: tuple[float, float] = ROUGHLY
     known: int = 0
     notes: tuple[str, ...] = ()
+    price: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -82,8 +88,28 @@ class Duration:
         """Hours times GPUs."""
         return self.seconds * self.gpus / 3600
 
-    def cost(self, price: float) -> tuple[float, float, float]:
-        """What it costs at a price per GPU and hour: about, at least, at most."""
-        low, high = self.range
-        about = self.gpu_hours * price
-        return about, about * low, about * high
+    @property
+    def said(self) -> dict[str, float]:
+        """What a run keeps of it until its end, to be compared with what it took: seconds, and tokens of a step."""
+        step = self.training / self.steps
+        low, high = self.bounds
+        kept = {"seconds": self.seconds, "low": low, "high": high, "step": step, "unlearned_step": step / self.ratio}
+        return {**kept, "tokens_a_step": self.tokens / self.steps}
+
+    @property
+    def cost(self) -> tuple[float, float, float] | None:
+        """About, at least, at most; None without a price."""
+        about = self.gpu_hours * self.price
+        return (about, about * self.range[0], about * self.range[1]) if self.price else None
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        low, high = self.bounds
+        names = ("seconds", "tokens_per_second", "gpu_hours", "training", "evaluation", "saving", "start", "known")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "low": low,
+            "high": high,
+            "cost": dict(zip(("about", "low", "high"), self.cost, strict=True)) if self.cost else None,
+            "notes": list(self.notes),
+        }

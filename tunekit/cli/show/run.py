@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunekit.cli.show.duration import roughly
 from tunekit.cli.show.lines import show_line, show_result
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
@@ -61,7 +62,8 @@ def show_done(folder: RunFolder, report: Report) -> None:
 def _took(report: Report) -> str:
     attempts = len(report.state.attempts)
     tries = f", {counted(attempts, 'attempt')}" if attempts > 1 else ""
-    return f"{duration(report.seconds)}{tries}"
+    said = report.state.said.get("seconds") if report.status == "done" else None
+    return f"{duration(report.seconds)}{f' (said about {roughly(said)})' if said else ''}{tries}"
 
 
 def _results(report: Report) -> str:
