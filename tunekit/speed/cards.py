@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from tunekit.errors import TunekitError
@@ -18,7 +17,7 @@ class Rates:
 
     Attributes:
         name: for people.
-        pattern: of its name as the driver or ``--gpus`` gives it, in small letters and digits alone.
+        names: as the driver or ``--gpus`` gives them: small letters and digits, without the size of the memory.
         peak: dense bf16 (before Ampere fp16) TFLOP/s with fp32 accumulation, of the datasheet.
         sustained: TFLOP/s that a large matmul reaches.
         bandwidth: of its memory, GB/s, of the datasheet.
@@ -30,7 +29,7 @@ class Rates:
     """
 
     name: str
-    pattern: str
+    names: str
     peak: float
     sustained: float
     bandwidth: float
@@ -51,10 +50,12 @@ TWO_CORES = 2.2
 HOPPER, BLACKWELL = 0.62, 0.45
 """Flash attention 2 does not use what these cards added (published attention benchmarks, by eye)."""
 
+PRO = "pro6000 pro6000blackwell pro6000blackwellserveredition pro6000blackwellworkstationedition"
+
 # fmt: off
 RATES = (
-    Rates("P100", "p100(pcie)?(16gb)?", 18.7, 15, 732, 12, host=TWO_CORES),
-    Rates("V100", "v100(sxm[23]?|pcie)?(16gb|32gb)?", 125, 89, 900, 120, measured=True),
+    Rates("P100", "p100 p100pcie", 18.7, 15, 732, 12, host=TWO_CORES),
+    Rates("V100", "v100 v100sxm2 v100sxm3 v100pcie", 125, 89, 900, 120, measured=True),
     Rates("T4", "t4", 65, 24, 320, 10, host=TWO_CORES),
     Rates("RTX 2080 Ti", "2080ti", 53.8, 44.9, 616, 10, measured=True),
     Rates("RTX 3060", "3060", 25.4, 24, 360, 12),
@@ -64,44 +65,44 @@ RATES = (
     Rates("A10", "a10", 125, 70, 600, 14),
     Rates("A10G", "a10g", 70, 60, 600, 12),
     Rates("A40", "a40", 149.7, 105, 696, 14),
-    Rates("A100-40GB", "a100(sxm4)?40(gb?)?|a100sxm4", 312, 247, 1555, 200, measured=True),
-    Rates("A100-40GB PCIe", "a100pcie40gb|a10040gbpcie", 312, 247, 1555, 18),
-    Rates("A100-80GB", "a100|a100(sxm4)?80(gb?)?", 312, 265, 2039, 200, measured=True),
-    Rates("A100-80GB PCIe", "a100(80gb)?pcie|a100pcie80gb", 312, 256, 1935, 18, measured=True),
-    Rates("A800", "a800(sxm4?)?(80gb?)?", 312, 266, 2039, 140, measured=True),
+    Rates("A100-40GB", "a10040 a10040gb a100sxm440gb", 312, 247, 1555, 200, measured=True),
+    Rates("A100-40GB PCIe", "a100pcie40gb a10040gbpcie", 312, 247, 1555, 18),
+    Rates("A100-80GB", "a100 a10080 a100sxm480gb", 312, 265, 2039, 200, measured=True),
+    Rates("A100-80GB PCIe", "a100pcie a10080gbpcie", 312, 256, 1935, 18, measured=True),
+    Rates("A800", "a800 a800sxm a800sxm4", 312, 266, 2039, 140, measured=True),
     Rates("L4", "l4", 121, 60, 300, 14, cached=True),
     Rates("L40S", "l40s", 362, 235, 864, 14, cached=True),
-    Rates("RTX 4060 Ti", "4060ti(16gb)?", 44, 42, 288, 10),
-    Rates("RTX 4070 Super", "4070s(uper)?", 71, 76, 504, 12, measured=True, cached=True),
-    Rates("RTX 4090", "4090(24gb|48gb)?", 165.2, 165, 1008, 12, measured=True, cached=True),
+    Rates("RTX 4060 Ti", "4060ti", 44, 42, 288, 10),
+    Rates("RTX 4070 Super", "4070s 4070super", 71, 76, 504, 12, measured=True, cached=True),
+    Rates("RTX 4090", "4090", 165.2, 165, 1008, 12, measured=True, cached=True),
     Rates("RTX 4090 D", "4090d", 147, 149, 1008, 12, measured=True, cached=True),
-    Rates("RTX 6000 Ada", "a?6000ada", 364, 240, 960, 14, cached=True),
+    Rates("RTX 6000 Ada", "6000ada a6000ada", 364, 240, 960, 14, cached=True),
     Rates("RTX 5080", "5080", 113, 110, 960, 20, cached=True),
     Rates("RTX 5090", "5090", 209.5, 230, 1792, 25, measured=True, cached=True),
-    Rates("RTX PRO 6000", "pro6000(blackwell)?((server|workstation)(edition)?)?", 503, 330, 1792, 25, cached=True),
+    Rates("RTX PRO 6000", PRO, 503, 330, 1792, 25, cached=True),
     Rates("H20", "h20", 148, 142, 4000, 350, measured=True),
-    Rates("H100 PCIe", "h100(80gb)?pcie(80gb)?", 756, 520, 2039, 40, flash=HOPPER),
-    Rates("H100", "h100((80gb)?(sxm5?)?(80gb)?)?(hbm3)?", 989, 790, 3350, 350, measured=True, flash=HOPPER),
-    Rates("H200", "h200(sxm5?)?", 989, 795, 4800, 350, measured=True, flash=HOPPER),
+    Rates("H100 PCIe", "h100pcie h10080gbpcie", 756, 520, 2039, 40, flash=HOPPER),
+    Rates("H100", "h100 h100sxm h100sxm5", 989, 790, 3350, 350, measured=True, flash=HOPPER),
+    Rates("H200", "h200 h200sxm h200sxm5", 989, 795, 4800, 350, measured=True, flash=HOPPER),
     Rates("B200", "b200", 2250, 1700, 8000, 700, measured=True, flash=BLACKWELL),
 )
 # fmt: on
 """Datasheets of the makers; measured rates of the public matmul tables of stas00/ml-engineering (MAMF) and of a
 community table of 30 cards. What is assumed is 0.4 to 0.95 of the datasheet, less where the power limit is low."""
 
-AROUND = re.compile(r"nvidia|geforce|tesla|quadro|rtx|generation|graphicsdevice|gpu|[^a-z0-9]")
+AROUND = ("nvidia", "geforce", "tesla", "quadro", "rtx", "generation", "gpu")
 """Words in a card's name that say nothing of its speed; ``Laptop`` does, and such a card is not known."""
+MEMORY = ("", "11gb", "12gb", "16gb", "24gb", "32gb", "48gb", "80gb", "80gbhbm3", "96gb", "141gb")
+"""What may follow a name."""
 
 
 def rates_of(card: str) -> Rates:
     """The rates of a card by its name: the driver's, or one that ``--gpus`` takes. Raises Untold for one not known."""
-    bare = AROUND.sub("", card.lower())
-    size = re.fullmatch(r"(.+?)(?:hbm[23]e?)?([0-9]{2,3}gb)(?:hbm[23]e?)?", bare)
-    tried = [
-        bare,
-        *([size[1]] if size and not bare.startswith("a100") else []),
-    ]  # an A100's memory says which one it is
-    found = next((rates for word in tried for rates in RATES if re.fullmatch(rates.pattern, word)), None)
-    if found is None:
-        raise Untold(f"the speed of {card[:60] or 'a card without a name'} is not known")
-    return found
+    bare = "".join(filter(str.isalnum, card.lower()))
+    for word in AROUND:
+        bare = bare.replace(word, "")
+    for rates in RATES:
+        for name in rates.names.split():
+            if bare.startswith(name) and bare[len(name) :] in MEMORY:
+                return rates
+    raise Untold(f"the speed of {card[:60] or 'a card without a name'} is not known")

@@ -1,6 +1,6 @@
 """The time of a step, in closed form: each part of the work divided by what the card does of it in a second.
 
-The twelve numbers of `FITTED` were fitted to 434 published rows (benchmarks/speed.csv; docs/time.md names the sources
+Twelve numbers were fitted to 434 published rows (benchmarks/speed.csv; docs/time.md names the sources
 and the errors on rows that were kept apart). The counts of bytes and kernels were set by hand on the same rows.
 """
 
@@ -16,37 +16,21 @@ if TYPE_CHECKING:
     from tunekit.speed.work import Work
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What no datasheet says.
+# Fitted: what no datasheet says.
+MATMUL, FLASH = 0.93, 0.554
+"""Shares of the sustained rate that training's matmuls, and flash attention forward and backward together, reach."""
+ELEMENTWISE, ADAPTED, FUSED, COMPILED = 1.59, 0.745, 0.448, 0.407
+"""Traffic against the bytes that are counted below: element-wise, of adapters; fused and compiled code against it."""
+LAUNCH, HOOK = 15.5e-6, 2.9e-3
+"""Seconds of the CPU a kernel; and a layer and pass for DeepSpeed's gathering, beside the transfer."""
+SENT = 1.13
+"""Communication against bytes ÷ link. That it hides behind computing was not visible in any row."""
+SCORE = 31.7
+"""Bytes a score of attention that is written out."""
+CACHED = 0.564
+"""Traffic of cards with a large cache (five rows of one card)."""
 
-    Attributes:
-        matmul: share of the sustained rate that training's matmuls reach.
-        flash: the same of flash attention, forward and backward together.
-        elementwise, adapter: traffic against the bytes that are counted below.
-        kernels: element-wise traffic of fused and compiled code against the model's own.
-        launch: seconds of the CPU a kernel.
-        hook: seconds a layer and pass for DeepSpeed's gathering, beside the transfer.
-        overlap: communication against bytes ÷ link; that it hides behind computing was not visible in any row.
-        score: bytes a score of attention that is written out.
-        cached: traffic of cards with a large cache.
-    """
-
-    matmul: float = 0.93
-    flash: float = 0.554
-    elementwise: float = 1.59
-    adapter: float = 0.745
-    fused: float = 0.448
-    compiled: float = 0.407
-    launch: float = 15.5e-6
-    hook: float = 2.9e-3
-    overlap: float = 1.13
-    score: float = 31.7
-    cached: float = 0.564
-
-
-FITTED = Fitted()
-
+# Set by hand.
 TRAFFIC = 0.85
 """Of the bandwidth of the datasheet, what copies reach."""
 QUANTIZED = 0.6
@@ -139,8 +123,8 @@ def computed(work: Work, card: Rates, passes: Passes) -> dict[str, float]:
     a, b = LLAMA if shape.matrices == 3 else GPT
     touched = layers * tokens * (a * shape.hidden + b * shape.width) * passes.times(2) / bandwidth
     own = shape.matrices == 2 or work.kernels == "eager"
-    fused = 1.0 if own else FITTED.fused if work.kernels == "fused" else FITTED.compiled
-    touched *= FITTED.elementwise * _cache(card) * fused
+    fused = 1.0 if own else FUSED if work.kernels == "fused" else COMPILED
+    touched *= ELEMENTWISE * _cache(card) * fused
     logits = LOGIT[work.kernels] if passes.backward else LOGIT["fused"]
     unpacked = DEQUANTIZED * weights * passes.times(1) / (bandwidth * QUANTIZED) if work.bits else 0.0
     return {
@@ -155,7 +139,7 @@ def computed(work: Work, card: Rates, passes: Passes) -> dict[str, float]:
 
 
 def _flops(card: Rates) -> float:
-    return card.sustained * 1e12 * FITTED.matmul
+    return card.sustained * 1e12 * MATMUL
 
 
 def _bandwidth(card: Rates) -> float:
@@ -163,7 +147,7 @@ def _bandwidth(card: Rates) -> float:
 
 
 def _cache(card: Rates) -> float:
-    return FITTED.cached if card.cached else 1.0
+    return CACHED if card.cached else 1.0
 
 
 def _together(parts: Mapping[str, float]) -> float:
@@ -176,9 +160,9 @@ def _attention(work: Work, card: Rates, passes: Passes) -> float:
     shape, seen = work.shape, min(work.span or work.length, work.length)
     scores = shape.layers * seen * work.tokens
     if work.attention == "eager":  # the whole square, written out
-        moved = scores * shape.heads * FITTED.score * passes.times(1.2) / _bandwidth(card)
+        moved = scores * shape.heads * SCORE * passes.times(1.2) / _bandwidth(card)
         return 4 * scores * shape.query * passes.times(2) / _flops(card) + moved
-    rate = card.sustained * 1e12 * FITTED.flash * (1.0 if work.attention == "flash3" else card.flash)
+    rate = card.sustained * 1e12 * FLASH * (1.0 if work.attention == "flash3" else card.flash)
     rate *= 0.5 if work.attention == "efficient" else 1.0
     return 2 * scores * shape.query * passes.times(2.5) / rate
 
@@ -189,7 +173,7 @@ def _adapters(work: Work, card: Rates, passes: Passes) -> float:
     a, b = ADAPTER
     moved = work.shape.layers * work.tokens * (a * work.adapters.inputs + b * work.adapters.outputs)
     fused = 0.5 if work.kernels in BY_HAND else 1.0
-    traffic = FITTED.adapter * _cache(card) * fused * moved * passes.times(1.5) / _bandwidth(card)
+    traffic = ADAPTED * _cache(card) * fused * moved * passes.times(1.5) / _bandwidth(card)
     return traffic + 2 * work.shape.layers * work.adapters.weights * work.tokens * passes.times(2) / _flops(card)
 
 
@@ -199,8 +183,8 @@ def _launches(work: Work, card: Rates, passes: Passes) -> float:
         kernels += 6 * work.adapters.modules * (0.5 if work.kernels in BY_HAND else 1)
     if work.bits:
         kernels += 2 * (4 + work.shape.matrices)
-    seconds = FITTED.launch * card.host * work.shape.layers * kernels * passes.times(2)
-    hooks = FITTED.hook * work.shape.layers * passes.times(1) if work.hooks else 0.0
+    seconds = LAUNCH * card.host * work.shape.layers * kernels * passes.times(2)
+    hooks = HOOK * work.shape.layers * passes.times(1) if work.hooks else 0.0
     return seconds + hooks
 
 
@@ -213,9 +197,9 @@ def _communication(work: Work, card: Rates, micro: float, passes: int = 2) -> tu
     share, stored = (work.gpus - 1) / work.gpus, work.shape.stored
     reduced = 2.0 if work.full and passes > 1 else 0.0
     if work.sharding in ("fsdp", "zero3"):
-        return FITTED.overlap * share * stored * (passes * GATHERED[work.bits] + reduced) / link, 0.0
+        return SENT * share * stored * (passes * GATHERED[work.bits] + reduced) / link, 0.0
     if work.sharding == "zero2":
-        return FITTED.overlap * share * stored * reduced / link, share * stored * reduced / link
+        return SENT * share * stored * reduced / link, share * stored * reduced / link
     return 0.0, max(0.0, share * stored * 2 * reduced / link - 0.5 * micro)  # DDP: half of it behind the backward
 
 
