@@ -86,7 +86,8 @@ def test_evaluations_and_checkpoints_take_time(make):
     [
         ({"stage": "grpo", "reward_funcs": ["accuracy"], "packing": None}, "answers that it writes"),
         ({"deepspeed": "zero3_offload"}, "offloading"),
-        ({"gpus": "24GB"}, "24 GB GPU is not known"),
+        ({"gpus": "24GB"}, "says nothing of a card"),
+        ({"gpus": "A30"}, "speed of A30 is not known"),
         ({"gpus": "cpu"}, "CPU"),
         ({"torch_dtype": "float32"}, "float32"),
         ({"gpus": "2xH100", "sequence_parallel_size": 2}, "sequence"),

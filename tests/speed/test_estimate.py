@@ -50,7 +50,7 @@ def more_of(work, name):
     if name == "layers":
         return replace(work, shape=replace(work.shape, layers=work.shape.layers + 1))
     if name == "rank":
-        return replace(work, adapters=replace(work.adapters, rank=work.adapters.rank * 2)) if work.adapters else work
+        return replace(work, adapters=work.adapters._replace(rank=work.adapters.rank * 2)) if work.adapters else work
     return replace(work, **{name: getattr(work, name) + 1})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tunekit.errors import TunekitError
 from tunekit.memory.activations import targeted
@@ -42,8 +42,7 @@ EVALUATED = 0.01
 """Of the rows, where another file is evaluated on, whose rows are not counted: so many, assumed."""
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What this machine's runs say of a plan's pace: real ÷ predicted seconds a token, and how many runs said so."""
 
     ratio: float = 1.0
@@ -166,6 +165,8 @@ def slowest(plan: Plan) -> Rates:
     """The rates of the slowest of a plan's GPUs: the others wait for it. Raises Untold without one that is known."""
     if not plan.hardware.gpus:
         raise Untold("the speed of a CPU is not known")
+    if plan.hardware.described and plan.hardware.capability is None:  # --gpus 24GB
+        raise Untold("a size of memory says nothing of a card's speed: name one, as in --gpus H100")
     return min((rates_of(gpu.name) for gpu in plan.hardware.gpus), key=lambda rates: rates.sustained)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tunekit.errors import TunekitError
 
@@ -11,8 +11,7 @@ class Untold(TunekitError):  # noqa: N818 - it is an answer: this is not known
     """The time of this configuration cannot be told before it runs; the message says why."""
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """One kind of card.
 
     Attributes:

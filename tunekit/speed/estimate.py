@@ -6,8 +6,7 @@ and the errors on rows that were kept apart). The counts of bytes and kernels we
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +53,7 @@ GATHERED = {None: 2.0, 8: 1.06, 4: 0.56}
 """Bytes a weight that is sent to another GPU, by its bits."""
 
 
-@dataclass(frozen=True)
-class Passes:
+class Passes(NamedTuple):
     """How often the layers are gone through: forward always; again where activations are recomputed; backward."""
 
     again: int = 0
@@ -70,8 +68,7 @@ LOOK = Passes(0, 0)
 """Forward alone: an evaluation, a reference model."""
 
 
-@dataclass(frozen=True)
-class StepTime:
+class StepTime(NamedTuple):
     """Seconds of one step of one GPU.
 
     Attributes:

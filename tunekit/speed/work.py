@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 KERNELS = ("eager", "fused", "rewritten", "compiled")
 """The model's own code; fused norms, rotary and loss (Liger); adapters by hand too (unsloth); compiled."""
@@ -46,8 +47,7 @@ class Shape:
         return self.parameters or self.weights + (1 if self.tied else 2) * self.hidden * self.vocab
 
 
-@dataclass(frozen=True)
-class Adapters:
+class Adapters(NamedTuple):
     """LoRA's, of one layer: features of the layers it adapts, in and out, summed; and how many these are."""
 
     inputs: int
