@@ -145,7 +145,6 @@ def duration_of(
     evaluation = seen.ratio * schedule.evaluations * held_out * sum(looks) / len(looks)
     reading = (plan.weights_gib or 0) * GIB / 1e9 / READS
     low, high = KNOWN if seen.runs else ROUGHLY
-    guessed = rows is None and not seen.runs
     return Duration(
         training=training,
         evaluation=evaluation,
@@ -155,7 +154,7 @@ def duration_of(
         gpus=plan.hardware.world,
         steps=steps,
         ratio=seen.ratio,
-        range=(low / GUESSED, high * GUESSED) if guessed else (low, high),
+        range=(low / GUESSED, high * GUESSED) if rows is None else (low, high),
         known=seen.runs,
         notes=tuple(_assumed(plan, card, seen, measured=rows is not None)),
     )

@@ -27,6 +27,12 @@ COLOURS = {Ending.LEARNED: "green", Ending.UNKNOWN: "yellow", Ending.NOTHING: "r
 """Green is what was learned."""
 
 
+SLOWER = (
+    "Usual reasons: another program on the GPU, a power limit or heat (nvidia-smi -q -d PERFORMANCE), a slow host with "
+    "short rows, rows far longer than the sample."
+)
+
+
 def show_end(folder: RunFolder, report: Report) -> int:
     """What came out of a run, and what can be done next. Returns the exit code."""
     if report.status == "done":
@@ -55,6 +61,7 @@ def show_done(folder: RunFolder, report: Report) -> None:
         show_line("Warning", f"{verdict.why}.", COLOURS[verdict.ending] if verdict.hint else None)
     if verdict.hint:
         show_line("Hint", verdict.hint)
+    _show_pace(report)
     _show_rows(report)
     _show_curve(folder, report)
 
@@ -64,6 +71,13 @@ def _took(report: Report) -> str:
     tries = f", {counted(attempts, 'attempt')}" if attempts > 1 else ""
     said = report.state.said.get("seconds") if report.status == "done" else None
     return f"{duration(report.seconds)}{f' (said about {roughly(said)})' if said else ''}{tries}"
+
+
+def _show_pace(report: Report) -> None:
+    """What may be the reason where a run that went through in one attempt took longer than the most that was said."""
+    most = report.state.said.get("high")
+    if most and len(report.state.attempts) == 1 and report.seconds > most:
+        show_line("Slower", f"than {roughly(most)}, the most that was said. {SLOWER}", "yellow")
 
 
 def _results(report: Report) -> str:
