@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from tunekit.speed.cards import rates_of  # noqa: E402
 from tunekit.speed.duration import ROUGHLY  # noqa: E402
 from tunekit.speed.estimate import step_time  # noqa: E402
-from tunekit.speed.work import Adapters, Shape, Work, adapters_of  # noqa: E402
+from tunekit.speed.work import DecoderShape, LoraLayers, Work, adapters_of  # noqa: E402
 
 TABLE = ROOT / "benchmarks/speed.csv"
 PAGE = ROOT / "docs/time.md"
@@ -49,10 +49,10 @@ def whole(row: dict[str, str], name: str) -> int:
     return int(float(row[name]))
 
 
-def shape_in(row: dict[str, str]) -> Shape:
+def shape_in(row: dict[str, str]) -> DecoderShape:
     """The model of a row; a width below 0 stands for an MLP without a gate."""
     width, head = whole(row, "ffn"), whole(row, "head_dim")
-    return Shape(
+    return DecoderShape(
         layers=whole(row, "layers"),
         hidden=whole(row, "hidden"),
         width=abs(width),
@@ -65,13 +65,13 @@ def shape_in(row: dict[str, str]) -> Shape:
     )
 
 
-def adapters_in(row: dict[str, str], shape: Shape) -> Adapters | None:
+def adapters_in(row: dict[str, str], shape: DecoderShape) -> LoraLayers | None:
     """What a row trains beside the model; its rank is hardly ever said and takes no time that could be seen."""
     if row["method"] == "full":
         return None
     named = row["lora_targets"]
     if named == "qv":
-        return Adapters(2 * shape.hidden, shape.query + shape.keys, 2)
+        return LoraLayers(2 * shape.hidden, shape.query + shape.keys, 2)
     every = named.startswith("all")
     return adapters_of(shape, attention=every or "attn" in named, mlp=every or "mlp" in named)
 

@@ -9,7 +9,7 @@ from tunekit.memory.spec import Spec
 from tunekit.plan.measured import rows_measured
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
-from tunekit.plan.pace import Seen, duration_of, plan_work, work_of
+from tunekit.plan.pace import PaceSeen, duration_of, plan_work, work_of
 from tunekit.plan.schedule import schedule_of
 from tunekit.speed.cards import Untold
 from tunekit.speed.duration import KNOWN, ROUGHLY
@@ -56,7 +56,7 @@ def test_padding_is_paid_for_and_is_no_token(make):
 
 def test_a_pace_that_was_learned_counts_and_narrows_the_range(make):
     plan = a_plan(make)
-    first, then = time_of(plan), time_of(plan, seen=Seen(2.0, 3))
+    first, then = time_of(plan), time_of(plan, seen=PaceSeen(2.0, 3))
     assert then.training == pytest.approx(2 * first.training)
     assert (first.range, then.range) == (ROUGHLY, KNOWN)
     assert then.said["unlearned_step"] == pytest.approx(first.said["step"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tunekit.hardware import Hardware, choose_hardware
-from tunekit.plan.pace import Seen
+from tunekit.plan.pace import PaceSeen
 from tunekit.plan.predict import peak_of
 from tunekit.runs import learned
 
@@ -84,7 +84,7 @@ def test_a_pace_is_learned_by_card_method_and_length(make):
     assert learned.learned_pace(plan).runs == 0
     for ratio in (1.2, 1.4, 2.0):
         learned.remember_pace(plan, 10.0 * ratio, 10.0, 50_000)
-    assert learned.learned_pace(plan) == Seen(1.4, 3)
+    assert learned.learned_pace(plan) == PaceSeen(1.4, 3)
     others = (
         make(preset="7b", gpus="1x80GB"),
         make(preset="7b", gpus=CARD, tuner_type="full"),

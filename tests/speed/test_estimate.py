@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from tunekit.speed.cards import RATES, rates_of
 from tunekit.speed.duration import ROUGHLY
-from tunekit.speed.estimate import LOOK, Passes, computed, look_seconds, step_time
-from tunekit.speed.work import ATTENTION, KERNELS, SHARDING, Shape, Work, adapters_of
+from tunekit.speed.estimate import LOOK, LayerPasses, computed, look_seconds, step_time
+from tunekit.speed.work import ATTENTION, KERNELS, SHARDING, DecoderShape, Work, adapters_of
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from bench_speed import apart, ratio, work_in  # noqa: E402
 
-SMALL = Shape(layers=24, hidden=896, width=4864, query=896, keys=128, heads=14, vocab=151936, tied=True)
-LARGE = Shape(layers=32, hidden=4096, width=14336, query=4096, keys=1024, heads=32, vocab=128256)
+SMALL = DecoderShape(layers=24, hidden=896, width=4864, query=896, keys=128, heads=14, vocab=151936, tied=True)
+LARGE = DecoderShape(layers=32, hidden=4096, width=14336, query=4096, keys=1024, heads=32, vocab=128256)
 
 with (ROOT / "benchmarks/speed.csv").open(encoding="utf-8", newline="") as file:
     MEASURED = list(csv.DictReader(file))
@@ -74,7 +74,7 @@ def test_recomputing_and_a_reference_cost_time(work, card):
 @given(work=WORKS, card=CARDS)
 def test_parts_make_the_whole(work, card):
     """The GPU's parts and the CPU's launches go on beside each other: the whole lies between the larger and the sum."""
-    parts = computed(work, card, Passes(again=int(work.checkpointing)))
+    parts = computed(work, card, LayerPasses(again=int(work.checkpointing)))
     gpu, launch = sum(parts.values()) - parts["launch"], parts["launch"]
     found = step_time(replace(work, reference=False, gpus=1), card)
     assert max(gpu, launch) * (1 - 1e-9) <= found.micro <= (gpu + launch) * (1 + 1e-9)

@@ -15,7 +15,7 @@ from tunekit.plan.predict import DEFAULT_LENGTH, spec_of
 from tunekit.speed.cards import Untold, rates_of
 from tunekit.speed.duration import GUESSED, KNOWN, READS, ROUGHLY, START, WRITES, Duration, padded_lengths
 from tunekit.speed.estimate import look_seconds, step_time
-from tunekit.speed.work import Adapters, Shape, Work
+from tunekit.speed.work import DecoderShape, LoraLayers, Work
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -42,23 +42,23 @@ EVALUATED = 0.01
 """Of the rows, where another file is evaluated on, whose rows are not counted: so many, assumed."""
 
 
-class Seen(NamedTuple):
+class PaceSeen(NamedTuple):
     """What this machine's runs say of a plan's pace: real ÷ predicted seconds a token, and how many runs said so."""
 
     ratio: float = 1.0
     runs: int = 0
 
 
-UNSEEN = Seen()
+UNSEEN = PaceSeen()
 
 
-def shape_of_geometry(geometry: Geometry) -> Shape:
+def shape_of_geometry(geometry: Geometry) -> DecoderShape:
     """A decoder as its time is counted; of experts those that one token is sent to."""
     experts = geometry.experts_per_token * geometry.expert_width
     mixed = geometry.moe_layers < geometry.layers
     shared = 0 if mixed else geometry.intermediate
     dense = geometry.intermediate * (geometry.layers - geometry.moe_layers)
-    return Shape(
+    return DecoderShape(
         layers=geometry.layers,
         hidden=geometry.hidden,
         width=(dense + geometry.moe_layers * (experts + shared)) // geometry.layers,
@@ -103,7 +103,7 @@ def work_of(spec: Spec) -> Work:
     )
 
 
-def _adapters_in(spec: Spec, geometry: Geometry) -> Adapters:
+def _adapters_in(spec: Spec, geometry: Geometry) -> LoraLayers:
     """Those of a layer on average, where some layers have other ones."""
     linears = targeted(spec, geometry)
     inputs, outputs, modules = (
@@ -116,7 +116,7 @@ def _adapters_in(spec: Spec, geometry: Geometry) -> Adapters:
             [1] * len(linears),
         )
     )
-    return Adapters(inputs, outputs, modules, spec.lora_rank)
+    return LoraLayers(inputs, outputs, modules, spec.lora_rank)
 
 
 def duration_of(
@@ -126,7 +126,7 @@ def duration_of(
     *,
     row_bytes: float | None = None,
     saved_gib: float = 0.0,
-    seen: Seen = UNSEEN,
+    seen: PaceSeen = UNSEEN,
 ) -> Duration:
     """How long a plan will take.
 
@@ -236,7 +236,7 @@ def _held_out(plan: Plan, schedule: Schedule) -> float:
     return math.ceil(rows / schedule.held)
 
 
-def _assumed(plan: Plan, card: Rates, seen: Seen, *, measured: bool) -> list[str]:
+def _assumed(plan: Plan, card: Rates, seen: PaceSeen, *, measured: bool) -> list[str]:
     geometry = Geometry.from_config(config_of(plan.model))
     lines = []
     if not measured:

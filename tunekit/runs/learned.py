@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunekit.hardware import Hardware
-    from tunekit.plan.pace import Seen
+    from tunekit.plan.pace import PaceSeen
     from tunekit.plan.plan import Plan
     from tunekit.plan.predict import Peak
 
@@ -97,24 +97,24 @@ PACE_BOUNDS = (0.2, 5.0)
 """Ratios beyond these come from another program on the GPU, or another mistake that goes away."""
 
 
-def learned_pace(plan: Plan) -> Seen:
+def learned_pace(plan: Plan) -> PaceSeen:
     """What earlier runs of this machine say of a plan's pace: those on such a card, by its method, with such rows.
 
     Nothing of a plan for another machine.
     """
-    from tunekit.plan.pace import Seen
+    from tunekit.plan.pace import PaceSeen
 
     if not plan.hardware.gpus or plan.hardware.described:
-        return Seen()
+        return PaceSeen()
     like = _pace_key(plan)
     rows = [row for row in _lines(_pace_file(), ("ratio", "length")) if like.items() <= row.items()]
     length = plan.row_tokens or plan.whole("max_length") or 0
     ratios = [row["ratio"] for row in rows if length and 1 / NEAR <= row["length"] / length <= NEAR]
     if not ratios:
-        return Seen()
+        return PaceSeen()
     import statistics
 
-    return Seen(min(max(statistics.median(ratios), PACE_BOUNDS[0]), PACE_BOUNDS[1]), len(ratios))
+    return PaceSeen(min(max(statistics.median(ratios), PACE_BOUNDS[0]), PACE_BOUNDS[1]), len(ratios))
 
 
 def remember_pace(plan: Plan, step_seconds: float, predicted: float, tokens: float) -> None:

@@ -53,7 +53,7 @@ GATHERED = {None: 2.0, 8: 1.06, 4: 0.56}
 """Bytes a weight that is sent to another GPU, by its bits."""
 
 
-class Passes(NamedTuple):
+class LayerPasses(NamedTuple):
     """How often the layers are gone through: forward always; again where activations are recomputed; backward."""
 
     again: int = 0
@@ -64,7 +64,7 @@ class Passes(NamedTuple):
         return 1 + self.again + backward * self.backward
 
 
-LOOK = Passes(0, 0)
+LOOK = LayerPasses(0, 0)
 """Forward alone: an evaluation, a reference model."""
 
 
@@ -94,7 +94,7 @@ class StepTime(NamedTuple):
 
 def step_time(work: Work, card: Rates) -> StepTime:
     """The time of a step of training on one kind of card."""
-    parts = computed(work, card, Passes(again=int(work.checkpointing)))
+    parts = computed(work, card, LayerPasses(again=int(work.checkpointing)))
     micro = _together(parts)
     if work.reference:
         micro += _together(computed(work, card, LOOK))
@@ -109,7 +109,7 @@ def look_seconds(work: Work, card: Rates) -> float:
     return _together(computed(work, card, LOOK)) + sent
 
 
-def computed(work: Work, card: Rates, passes: Passes) -> dict[str, float]:
+def computed(work: Work, card: Rates, passes: LayerPasses) -> dict[str, float]:
     """Seconds of a micro-batch by what is computed; ``launch`` is the CPU's."""
     shape, tokens, flops, bandwidth = work.shape, work.tokens, _flops(card), _bandwidth(card)
     layers, weights = shape.layers, shape.weights
@@ -153,7 +153,7 @@ def _together(parts: Mapping[str, float]) -> float:
     return float((gpu**4 + parts["launch"] ** 4) ** 0.25)
 
 
-def _attention(work: Work, card: Rates, passes: Passes) -> float:
+def _attention(work: Work, card: Rates, passes: LayerPasses) -> float:
     shape, seen = work.shape, min(work.span or work.length, work.length)
     scores = shape.layers * seen * work.tokens
     if work.attention == "eager":  # the whole square, written out
@@ -164,7 +164,7 @@ def _attention(work: Work, card: Rates, passes: Passes) -> float:
     return 2 * scores * shape.query * passes.times(2.5) / rate
 
 
-def _adapters(work: Work, card: Rates, passes: Passes) -> float:
+def _adapters(work: Work, card: Rates, passes: LayerPasses) -> float:
     if work.adapters is None:
         return 0.0
     a, b = ADAPTER
@@ -174,7 +174,7 @@ def _adapters(work: Work, card: Rates, passes: Passes) -> float:
     return traffic + 2 * work.shape.layers * work.adapters.weights * work.tokens * passes.times(2) / _flops(card)
 
 
-def _launches(work: Work, card: Rates, passes: Passes) -> float:
+def _launches(work: Work, card: Rates, passes: LayerPasses) -> float:
     kernels: float = LAUNCHES[work.kernels]
     if work.adapters:
         kernels += 6 * work.adapters.modules * (0.5 if work.kernels in BY_HAND else 1)

@@ -14,7 +14,7 @@ SHARDING = ("none", "zero2", "zero3", "fsdp")
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """A decoder as its work is counted.
 
     Attributes:
@@ -47,7 +47,7 @@ class Shape:
         return self.parameters or self.weights + (1 if self.tied else 2) * self.hidden * self.vocab
 
 
-class Adapters(NamedTuple):
+class LoraLayers(NamedTuple):
     """LoRA's, of one layer: features of the layers it adapts, in and out, summed; and how many these are."""
 
     inputs: int
@@ -61,13 +61,13 @@ class Adapters(NamedTuple):
         return self.rank * (self.inputs + self.outputs)
 
 
-def adapters_of(shape: Shape, *, attention: bool = True, mlp: bool = True, rank: int = 8) -> Adapters:
+def adapters_of(shape: DecoderShape, *, attention: bool = True, mlp: bool = True, rank: int = 8) -> LoraLayers:
     """The adapters on all projections of the attention, of the MLP, or both."""
     h, f, q, k = shape.hidden, shape.width, shape.query, shape.keys
     gates = shape.matrices - 1
     inputs = (3 * h + q) * attention + (gates * h + f) * mlp
     outputs = (h + q + 2 * k) * attention + (gates * f + h) * mlp
-    return Adapters(inputs, outputs, 4 * attention + shape.matrices * mlp, rank)
+    return LoraLayers(inputs, outputs, 4 * attention + shape.matrices * mlp, rank)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,8 @@ class Work:
         link: GB/s one way between the GPUs; 0: what their card has.
     """
 
-    shape: Shape
-    adapters: Adapters | None = None
+    shape: DecoderShape
+    adapters: LoraLayers | None = None
     head_trained: bool = False
     bits: int | None = None
     micro: int = 1
