@@ -33,7 +33,7 @@ FLOORS = (
     ("runs",),
     ("engine",),
     ("plan",),
-    ("memory",),
+    ("memory", "speed"),
     ("data",),
     ("stages", "hardware", "files", "worker"),
     ("console", "errors"),
@@ -41,6 +41,7 @@ FLOORS = (
 """A room may import the rooms of the floors below its own."""
 ONLY_FOR = {
     "memory": {"cli", "runs", "plan"},  # the others read the prediction that a plan carries
+    "speed": {"cli", "runs", "plan"},
     "data": {"cli", "recipes", "runs", "engine", "plan"},
     "hardware": {"cli", "runs", "engine", "plan"},
     "console": {"__main__", "cli", "runs"},  # what plans and predicts prints nothing
@@ -88,6 +89,7 @@ CLI_OF_PLAN = {
     "tunekit.memory.spec.Prediction": "what tunekit fit draws",
     "tunekit.memory.spec.Spec": "the configuration in words",
     "tunekit.memory.search": "the words of a verdict",
+    "tunekit.speed.duration.Duration": "the time in words",
     "tunekit.plan.presets.fits": "the table of a preset in words, and its copy without it",
     "tunekit.plan.presets.shelf.Preset": "what presets list and show draw",
 }
@@ -260,7 +262,7 @@ def cli_does_something(modules):
 def cli_of_plan(modules):
     """``(module, name)`` for all that the command line imports of the rooms that decide and predict."""
     rooms = {module: tree for module, tree in modules.items() if room(module) == "cli"}
-    deciding = ("tunekit.plan.", "tunekit.memory.")
+    deciding = ("tunekit.plan.", "tunekit.memory.", "tunekit.speed.")
     return {(m, name) for m, tree in rooms.items() for name in imported(tree) if f"{name}.".startswith(deciding)}
 
 

@@ -191,3 +191,14 @@ def test_bad_data_is_exit_code_four(tmp_path, text, said):
     assert done.returncode == 4
     assert said in done.stderr
     assert done.stderr.count("error:") == 1
+
+
+def test_a_specification_with_a_card_gets_its_pace(tmp_path):
+    rows = [{"config": dict(CONFIG), "card": "A100-SXM4-80GB"}, {"config": dict(CONFIG), "card": "abacus"}]
+    rows += [{"config": dict(CONFIG)}, {"config": dict(CONFIG), "card": 100}]
+    (tmp_path / "specs.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    known, other, none, wrong = map(json.loads, fit(tmp_path, "--spec", "specs.jsonl").stdout.splitlines())
+    assert 1000 < known["low"] < known["tokens_per_second"] < known["high"] < 10_000
+    assert (other["tokens_per_second"], other["no_time"]) == (None, "the speed of abacus is not known")
+    assert "tokens_per_second" not in none
+    assert "name of a card" in wrong["error"]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from running import a_plan
 
-from tunekit.engine.cluster import ClusterJob, read_keys
+from tunekit.engine.cluster import ClusterJob, keys_and_values
 from tunekit.errors import TunekitError
 
 
 def test_keys_and_values():
     words = ["partition=gpu", "--mail_type=END,FAIL", "comment=two words", "exclusive", "export=ALL,A=b"]
-    assert read_keys("--slurm", words) == {
+    assert keys_and_values("--slurm", words) == {
         "partition": "gpu",
         "mail-type": "END,FAIL",
         "comment": "two words",
@@ -25,12 +25,12 @@ def test_keys_and_values():
 @pytest.mark.parametrize("word", ["=x", "1x=2", "a b=c", "time=$(id)", 'a="b"', "a=`id`", "a=b\nc", "a=\\", "a;b=c"])
 def test_what_a_shell_would_read_is_refused(word):
     with pytest.raises(TunekitError, match="--slurm"):
-        read_keys("--slurm", [word])
+        keys_and_values("--slurm", [word])
 
 
 def test_a_key_is_said_once():
     with pytest.raises(TunekitError, match="given twice"):
-        read_keys("--slurm", ["mem-per-cpu=1", "mem_per_cpu=2"])
+        keys_and_values("--slurm", ["mem-per-cpu=1", "mem_per_cpu=2"])
 
 
 def test_a_machine_trains_anew_with_the_words_of_the_user():

@@ -713,6 +713,26 @@ def test_what_a_run_takes_is_shown_beside_the_prediction_and_kept(
     assert f"× {row['measured'] / row['predicted']:.2f} as measured here" in " ".join(again.err.split())
 
 
+def test_what_a_run_took_is_said_beside_what_was_said_and_kept(
+    place: Path, run: Path, with_gpu: dict[str, str], tmp_path: Path
+) -> None:
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text(smi.read_text(encoding="utf-8").replace("NVIDIA Test 48GB", "NVIDIA RTX A6000"), encoding="utf-8")
+    words = (*KNOWN, *UNPACKED, "--max_steps", "6")
+    first = tunekit(place, *words, env=with_gpu)
+    assert first.code == 0, first.err
+    assert re.search(r"Time +about .* GPU-hours \(roughly", first.err)
+    assert re.search(r"Done in \d+ s \(said about \d+ (s|min)\)", first.err)
+    (row,) = map(json.loads, Path(with_gpu["TUNEKIT_CACHE"], "pace.jsonl").read_text(encoding="utf-8").splitlines())
+    said = read_json(run / "run.json")["said"]
+    assert row["ratio"] == pytest.approx(0.01 / said["unlearned_step"], abs=1e-4)
+    assert row["seconds_a_token"] == pytest.approx(0.01 / said["tokens_a_step"])
+    again = tunekit(
+        place, *words[: words.index("try")], "again", *words[words.index("try") + 1 :], "--dry-run", env=with_gpu
+    )
+    assert "as 1 run on this machine went" in " ".join(again.err.split())
+
+
 def test_an_out_of_memory_teaches_that_more_was_needed(place: Path, run: Path, with_gpu: dict[str, str]) -> None:
     words = (*KNOWN, *UNPACKED, "--micro-batch", "2", "--max-attempts", "1")
     result = tunekit(place, *words, fake={"oom_above": 0}, env=with_gpu)

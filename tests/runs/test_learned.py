@@ -1,10 +1,12 @@
 """What runs of this machine measured, and how it corrects the next prediction."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tunekit.hardware import Hardware, choose_hardware
+from tunekit.plan.pace import PaceSeen
 from tunekit.plan.predict import peak_of
 from tunekit.runs import learned
 
@@ -67,3 +69,38 @@ def test_only_the_last_rows_are_kept(make, isolated, monkeypatch):
         remember(make, ratio)
     assert len((isolated / "cache" / "memory.jsonl").read_text().splitlines()) == 3
     assert learned.learned_correction(choose_hardware(CARD)) == pytest.approx(1.3, abs=1e-3)
+
+
+# --- pace
+
+
+def here(plan):
+    """The plan on this machine's own cards: nothing is known of those that are only described."""
+    return replace(plan, hardware=replace(plan.hardware, described=False))
+
+
+def test_a_pace_is_learned_by_card_method_and_length(make):
+    plan = here(make(preset="7b", gpus=CARD))
+    assert learned.learned_pace(plan).runs == 0
+    for ratio in (1.2, 1.4, 2.0):
+        learned.remember_pace(plan, 10.0 * ratio, 10.0, 50_000)
+    assert learned.learned_pace(plan) == PaceSeen(1.4, 3)
+    others = (
+        make(preset="7b", gpus="1x80GB"),
+        make(preset="7b", gpus=CARD, tuner_type="full"),
+        make(preset="7b", gpus=CARD, max_length=256),
+    )
+    assert {learned.learned_pace(here(other)).runs for other in others} == {0}
+    assert learned.learned_pace(make(preset="7b", gpus=CARD)).runs == 0
+
+
+def test_a_pace_that_tells_of_something_else_is_bounded(make):
+    plan = here(make(preset="7b", gpus=CARD))
+    learned.remember_pace(plan, 1000.0, 1.0, 10)
+    assert learned.learned_pace(plan).ratio == 5.0
+
+
+def test_a_pace_of_nothing_is_not_kept(make, isolated):
+    learned.remember_pace(make(preset="7b", gpus=CARD), 0.0, 1.0, 10)
+    learned.remember_pace(make(preset="cpu", gpus="cpu"), 1.0, 1.0, 10)
+    assert not (isolated / "cache" / "pace.jsonl").exists()

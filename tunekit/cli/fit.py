@@ -31,6 +31,12 @@ def fit(_command: str, words: Words, given: Mapping[str, Any]) -> int:
         return int(Exit.DONE)
     if "model" not in words.said:
         raise TunekitError("tunekit fit needs --model, or --spec FILE")
+    if "where" in given:
+        from tunekit.cli.show.where import show_places
+        from tunekit.runs.forecast import places
+
+        show_places(*places(words), as_json="json" in given)
+        return int(Exit.DONE)
     made = forecast(words, by_trace="trace" in given)
     if "what_if" in given:
         memory.show_what_if(made, picture, as_json="json" in given)

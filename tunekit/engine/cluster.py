@@ -70,7 +70,7 @@ class ClusterJob:
         return text
 
 
-def read_keys(option: str, words: Sequence[str], known: Collection[str] = ()) -> dict[str, str]:
+def keys_and_values(option: str, words: Sequence[str], known: Collection[str] = ()) -> dict[str, str]:
     """``KEY=VALUE`` and ``KEY`` as a table; `known` are the keys there are, none where any may be said.
 
     Raises TunekitError for another word, a key that is unknown or given twice, and a value that needs quoting.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunekit.engine.cloud import KUBEFLOW_KEYS, SKYPILOT_KEYS, render_kubeflow, render_skypilot
-from tunekit.engine.cluster import read_keys
+from tunekit.engine.cluster import keys_and_values
 from tunekit.engine.command import build_command
 from tunekit.engine.sbatch import render_sbatch
 from tunekit.errors import TunekitError
@@ -72,7 +72,7 @@ def launcher_options(name: str, given: Mapping[str, Sequence[str]]) -> dict[str,
         if words and option != launcher.option:
             owners = " or ".join(name for name, other in LAUNCHERS.items() if other.option == option)
             raise TunekitError(f"--{option} is for --launch {owners}", f"--launch {owners.partition(' ')[0]}")
-    return read_keys(f"--{launcher.option}", given.get(launcher.option, ()), launcher.keys)
+    return keys_and_values(f"--{launcher.option}", given.get(launcher.option, ()), launcher.keys)
 
 
 def plan_of_node(plan: Plan, rank: int, master: str) -> Plan:

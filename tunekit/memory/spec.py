@@ -83,6 +83,7 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
+    ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
 )
 """Other fields: when their value is wrong, and what it must be."""
@@ -116,6 +117,7 @@ class Spec:
         capability: CUDA compute capability of the card, as in ``(8, 0)``; None where it is not known.
         lengths: tokens a row of micro-batches one after another, for the trace, where they differ: what a length leaves
             in the allocator is of little use to the next. Empty: all have `seq_len`. The estimate takes the longest.
+        card: a name as ``--gpus`` or the driver has it, for the time; empty: no time is told.
         cap_gib: that PyTorch may reserve, for the trace: then it says whether the allocator gets through.
     """
 
@@ -146,6 +148,7 @@ class Spec:
     capability: tuple[int, int] | None = None
     lengths: tuple[int, ...] = ()
     cap_gib: float | None = None
+    card: str = ""
     method: str = "estimate"
 
     @staticmethod

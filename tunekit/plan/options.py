@@ -94,6 +94,7 @@ SCORES = "Of GRPO: FILE.py:FUNCTION, or ms-swift's by name (accuracy); several m
 REGISTRY = "A table of datasets by name. Default: datasets.toml here."
 PIXELS = "Larger images are scaled down. Default: 1,280 tokens of them."
 MACHINE = "How many of the GPUs here; 2x24GB or H100 to plan for another machine; cpu."
+PRICE = "Of a GPU and hour: 1.40, or H100=2.49,4090=0.4: then the cost is told."
 ONWARD = "auto: go on with the run of that name where it has begun, as a requeued job does."
 RETRIES = "neutral: the same optimisation (default). lossy: may change what is learned. off."
 MACHINES = "Machines that train together, each with --gpus. Default: 1."
@@ -146,6 +147,7 @@ _ROWS = (
     Option("learning_rate_aligner", TEXT, PARTS, "Of what joins both (ms-swift: aligner_lr).", "aligner_lr", ALL),
     Option("max_pixels", TEXT, PARTS, PIXELS, "max_pixels", ALL),
     Option("gpus", TEXT, WHERE, MACHINE, "", ALL, PLANNED),
+    Option("price", TEXT, WHERE, PRICE, "", ALL, BOTH),
     Option("name", TEXT, WHERE, "The run's name: it is kept in runs/NAME.", "", LINE, elsewhere=NAMED),
     Option("output_dir", TEXT, WHERE, "The run's folder, instead of runs/NAME.", "", LINE, elsewhere=PLACED),
     Option("resume", TEXT, WHERE, ONWARD, "", LINE, elsewhere=NAMED, choices=("auto",)),
@@ -160,6 +162,7 @@ _ROWS = (
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
     Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
     Option("what_if", SWITCH, LOOK, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
+    Option("where", SWITCH, LOOK, "Every card on which it fits: time, GPU-hours, cost.", "", LINE, (FIT,)),
     Option("plot", FILE, LOOK, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT, STATS)),
     Option("sample", WHOLE, LOOK, "Rows that are measured. Default: 2000; 0: all.", "", LINE, (STATS,)),
     Option("row", WHOLE, LOOK, "Which row of the file, from 1. Default: the first.", "", LINE, (PREVIEW,)),

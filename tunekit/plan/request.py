@@ -111,6 +111,7 @@ class Request:
         oom_retry: one of `RETRY_POLICIES`; `max_attempts` counts starts.
         notes: what was made of the words before they were read, for people.
         env: variables that were set beside them.
+        prices: of a GPU and hour by card, in any currency; empty where none was said.
         tracked: ``project``, ``group`` and ``entity`` of the run in its trackers, where they were said.
     """
 
@@ -138,6 +139,7 @@ class Request:
     oom_retry: str = "neutral"
     max_attempts: int = DEFAULT_ATTEMPTS
     notes: tuple[str, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict)
     tracked: Mapping[str, Setting] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -305,6 +307,7 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         output_dir=text("output_dir"),
         oom_retry=text("oom_retry", "neutral"),
         max_attempts=attempts_taken(whole("max_attempts")),
+        prices=_prices(strongest["price"][1]) if "price" in strongest else {},
         notes=words.notes,
         env=words.env,
         tracked={name: Setting(text(name), strongest[name][0]) for name in OF_TRACKERS if text(name)},
@@ -333,6 +336,12 @@ def attempts_taken(number: int | None) -> int:
     if number is not None and number < 1:
         raise TunekitError(f"--max-attempts must be 1 or more, not {number}")
     return DEFAULT_ATTEMPTS if number is None else number
+
+
+def _prices(said: Said) -> dict[str, float]:
+    from tunekit.speed.price import read_prices  # by the few runs that name one
+
+    return read_prices(" ".join(said.words), said.label)
 
 
 def words_taken(said: Said) -> tuple[str, ...]:

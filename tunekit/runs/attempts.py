@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Errors of a disk that is full, was taken away, or may not be written any more."""
 
+STEPS_OF_A_PACE = 5
+"""Steps after which a mean says something of the pace: the first one also waits for kernels to be made."""
+
 LOST = "lost"
 """The outcome of an attempt in which tunekit itself was killed, or the machine died."""
 
@@ -149,6 +152,8 @@ class _Runner:
         progress = read_progress(folder.output / "logging.jsonl")
         rows = read_lost_rows(folder.attempt(number) / "train.log" for number in range(1, folder.next_attempt()))
         verdict = judge(state.plan, progress, rows) if state.status == "done" else None
+        if state.status == "done":
+            self._learn_pace(progress)
         with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
             (folder.output / "images").mkdir(parents=True, exist_ok=True)
         stopped_by = self._stop.received[0] if self._stop.received else None
@@ -335,6 +340,16 @@ class _Runner:
                 learned.remember(self._state.plan, peak, measured)
             except TunekitError as error:
                 self._screen.say([error.message])
+
+    def _learn_pace(self, progress: Progress) -> None:
+        """Keep the pace of a run that went through in one attempt; what was retried or resumed has another."""
+        said, step = self._state.said, progress.seconds_per_step
+        if not said or not step or len(self._state.attempts) > 1 or progress.step < STEPS_OF_A_PACE:
+            return
+        try:
+            learned.remember_pace(self._state.plan, step, said.get("unlearned_step", 0), said.get("tokens_a_step", 0))
+        except TunekitError as error:
+            self._screen.say([error.message])
 
     def _retry_lines(self, result: _Result, failure: Failure, step: ladder.Retry) -> list[str]:
         """An out-of-memory in three lines: what happened, what comes next, where the log is."""

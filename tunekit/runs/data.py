@@ -86,6 +86,18 @@ def schedule_for(plan: Plan) -> Schedule | None:
     return schedule_of(plan, rows, exact=exact)
 
 
+PLAIN = (".jsonl", ".json", ".txt", ".csv")
+"""Files whose size says how much text they hold."""
+
+
+def row_bytes(plan: Plan, rows: int) -> float | None:
+    """Bytes of a row on average, of so many in plain files here; None where their size says nothing of their text."""
+    paths = [local_file(name) for name in plan.words(FLAGS[0])]
+    if plan.model.multimodal or not all(path and path.suffix in PLAIN for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths if path) / rows
+
+
 def schedule_notes(plan: Plan, schedule: Schedule) -> list[str]:
     """Warnings about too few steps."""
     return [line for line in (few_steps(plan, schedule), late_flags(plan, schedule)) if line]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tunekit.plan.measured import Measured
     from tunekit.plan.models.source import ModelSource
     from tunekit.plan.schedule import Schedule
+    from tunekit.speed.duration import Duration
 
 RUNS = Path("runs")
 """Where runs are kept, below the current folder."""
@@ -54,6 +55,10 @@ PLAIN = {"name": str, "status": str, "oom_retry": str, "max_attempts": int, "cre
 """What the plain fields of a `RunState` are."""
 
 
+LATER = ("inputs", "launch", "said")
+"""Fields of a `RunState` that runs of earlier versions do not have."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that is planned and has not begun.
@@ -65,6 +70,8 @@ class Run:
         chosen: the name that tunekit would take; empty where the user named the run or its folder.
         schedule: its steps; None where its rows cannot be counted before it starts.
         source: where the weights of its model come from.
+        duration: how long it will take; None where that cannot be told, and `untold` says why. Both are empty where its
+            rows cannot be counted.
     """
 
     plan: Plan
@@ -76,11 +83,14 @@ class Run:
     chosen: str = ""
     schedule: Schedule | None = None
     source: ModelSource | None = None
+    duration: Duration | None = None
+    untold: str = ""
 
     def begun(self) -> RunState:
         """Its state as it begins, here and now: it is not running until its first attempt is."""
         plan, retry, most = self.plan, self.oom_retry, self.max_attempts
-        return RunState(self.name, "interrupted", plan, retry, most, created=now(), cwd=str(Path.cwd()))
+        said = self.duration.said if self.duration else {}
+        return RunState(self.name, "interrupted", plan, retry, most, created=now(), cwd=str(Path.cwd()), said=said)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,7 @@ class RunState:
         fresh: whether the next attempt must start from the beginning, because what is learned changed.
         inputs: what was learned from, as `tunekit.runs.inputs` saw it when the run began; empty where it did not.
         launch: of a run that a scheduler starts, which one, its job, and the address of the first machine.
+        said: how long it was to take, as `Duration.said` has it; empty where that was not told.
     """
 
     name: str
@@ -135,6 +146,7 @@ class RunState:
     cwd: str = ""
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     launch: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -216,7 +228,7 @@ class RunFolder:
 
     def save(self, state: RunState) -> None:
         """Write ``run.json`` atomically. On a full disk it takes the place that the lock reserved."""
-        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh", "inputs", "launch")
+        plain = ("name", "status", "created", "cwd", "oom_retry", "max_attempts", "fresh", "inputs", "launch", "said")
         document = {
             "schema": SCHEMA,
             "tunekit": tunekit.__version__,
@@ -264,14 +276,20 @@ class RunFolder:
 
 
 def _state(document: dict[str, Any]) -> RunState:
-    kept = {item.name: document[item.name] for item in fields(RunState) if item.name not in ("inputs", "launch")}
+    kept = {item.name: document[item.name] for item in fields(RunState) if item.name not in LATER}
     plan, attempts = Plan.from_json(kept["plan"]), [Attempt(**attempt) for attempt in kept["attempts"]]
     inputs = {str(name): {**known} for name, known in document.get("inputs", {}).items()}
     launch = {str(name): str(value) for name, value in document.get("launch", {}).items()}
-    state = RunState(**{**kept, "plan": plan, "attempts": attempts, "inputs": inputs, "launch": launch})
+    later = {"inputs": inputs, "launch": launch, "said": _numbers(document.get("said"))}
+    state = RunState(**{**kept, "plan": plan, "attempts": attempts, **later})
     if not all(isinstance(getattr(state, name), kind) for name, kind in PLAIN.items()):
         raise TypeError(state.name)
     return state
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    found = value if isinstance(value, dict) else {}
+    return {str(name): float(number) for name, number in found.items() if isinstance(number, (int, float))}
 
 
 def unwritable(path: Path, error: OSError) -> TunekitError:

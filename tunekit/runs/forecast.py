@@ -19,12 +19,19 @@ from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
+from tunekit.plan.pace import work_of
 from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.predict import corrected, largest_that_fits, spec_of
 from tunekit.plan.request import Said, Words, read_request, whole_taken
+from tunekit.plan.schedule import schedule_of
+from tunekit.runs.data import schedule_for
 from tunekit.runs.fetch import find_config
 from tunekit.runs.preflight import check_data
-from tunekit.runs.prepare import gather_facts, look_around, prepare
+from tunekit.runs.prepare import gather_facts, look_around, prepare, time_of
+from tunekit.runs.where import Counted, places_for
+from tunekit.speed.cards import Untold, rates_of
+from tunekit.speed.duration import ROUGHLY
+from tunekit.speed.estimate import step_time
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -35,6 +42,11 @@ if TYPE_CHECKING:
     from tunekit.memory.spec import Prediction
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
+    from tunekit.plan.planner import Facts
+    from tunekit.plan.request import Request
+    from tunekit.plan.schedule import Schedule
+    from tunekit.runs.where import Places
+    from tunekit.speed.duration import Duration
 
 METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": trace}
 
@@ -52,6 +64,7 @@ class Forecast:
         rows: of the dataset, where they were measured.
         typed_share: of the tokens, those that carry loss, as given by hand; 0 to 1.
         notes: for people, what was measured of the rows, or why they were not.
+        duration: of the run, None where there is no dataset or it cannot be told: then `untold` says why.
     """
 
     plan: Plan
@@ -60,6 +73,8 @@ class Forecast:
     rows: Measured | None = None
     typed_share: float | None = None
     notes: tuple[str, ...] = ()
+    duration: Duration | None = None
+    untold: str = ""
 
     @property
     def card_gib(self) -> float:
@@ -156,6 +171,9 @@ class Forecast:
             "loss_share": self.loss_share,
             "seq_len": self.spec.seq_len,
             "data": _data(self.rows) if self.rows else None,
+            "time": self.duration.document() if self.duration else None,
+            "no_time": self.untold or None,
+            "pace": pace_of(self.spec, self.plan.hardware.gpus[0].name),
             "levers": helps,
             "smallest_gpu_gb": self.smallest_gpu,
         }
@@ -181,6 +199,39 @@ def _data(rows: Measured) -> dict[str, Any]:
 def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
     share = _typed_share(words)
+    request, facts = _asked(words)
+    plan = prepare(request, facts).plan
+    config = find_config(plan.model)
+    rows, notes = _rows(plan)
+    counted = share if share is not None or rows is None else rows.heaviest_share or None
+    spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
+    spec.check()
+    schedule = _schedule(plan, rows)
+    duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")
+    return Forecast(plan, spec, by_trace, rows, share, tuple(notes), duration, untold)
+
+
+def places(words: Words) -> tuple[Plan, Places]:
+    """Every card on which the run of some words fits, and how long it takes there. Raises TunekitError."""
+    request, facts = _asked(words)
+    plan = prepare(request, facts).plan
+    find_config(plan.model)
+    rows, notes = _rows(plan)
+    for note in notes:
+        say(note)
+    schedule = _schedule(plan, rows)
+    if schedule is None:
+        raise TunekitError("fit --where needs a --dataset whose rows can be counted", "a file of JSON lines here")
+    return plan, places_for(request, facts, Counted(plan.batch.effective, schedule, rows))
+
+
+def _schedule(plan: Plan, rows: Measured | None) -> Schedule | None:
+    if rows is None:
+        return schedule_for(plan) if plan.get("dataset") else None
+    return schedule_of(plan, rows.lengths.total, held=rows.samples_per_row if plan.packed else None)
+
+
+def _asked(words: Words) -> tuple[Request, Facts]:
     around = look_around()
     words = in_todays_names(words, around.flags)
     name = " ".join(words.said["stage"].words) if "stage" in words.said else USUAL
@@ -190,13 +241,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     stand_ins = {flag: Said(flag, word) for flag, word in stage.stand_ins.items()}
     words = replace(words, said={**stand_ins, **words.said})
     request = read_request(stage, words, around.others, around.flags)
-    plan = prepare(request, gather_facts(request, around)).plan
-    config = find_config(plan.model)
-    rows, notes = _rows(plan)
-    counted = share if share is not None or rows is None else rows.heaviest_share or None
-    spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
-    spec.check()
-    return Forecast(plan, spec, by_trace, rows, share, tuple(notes))
+    return request, gather_facts(request, around)
 
 
 def _typed_share(words: Words) -> float | None:
@@ -223,6 +268,16 @@ def _rows(plan: Plan) -> tuple[Measured | None, list[str]]:
         return None, [f"the dataset was not measured: {error.message}"]
 
 
+def pace_of(spec: Spec, card: str) -> dict[str, Any]:
+    """Tokens a second of one GPU, padding included, with the least and the most; else why they are not told."""
+    try:
+        found = step_time(work_of(spec), rates_of(card)).tokens_per_second
+    except (Unknown, Untold) as error:
+        return {"tokens_per_second": None, "low": None, "high": None, "no_time": error.message}
+    fast, slow = ROUGHLY
+    return {"tokens_per_second": found, "low": found / slow, "high": found / fast}
+
+
 def answers_of(path: Path) -> Iterator[dict[str, Any]]:
     """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it."""
     try:
@@ -238,7 +293,7 @@ def answers_of(path: Path) -> Iterator[dict[str, Any]]:
 def _answer(line: str, number: int) -> dict[str, Any]:
     try:
         spec = Spec.from_json(parse_json(line))
-        return asdict(METHODS[spec.method](spec))
+        return {**asdict(METHODS[spec.method](spec)), **(pace_of(spec, spec.card) if spec.card else {})}
     except ValueError as error:
         return {"error": f"line {number}: not JSON: {error}"}
     except TunekitError as error:

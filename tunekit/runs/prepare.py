@@ -29,14 +29,15 @@ from tunekit.plan.request import Request, read_request, stage_named, user_words
 from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
 from tunekit.runs.columns import with_columns
-from tunekit.runs.data import data_notes, schedule_for, schedule_notes, shape_of
+from tunekit.runs.data import data_notes, row_bytes, schedule_for, schedule_notes, shape_of
 from tunekit.runs.datasets import name_datasets
 from tunekit.runs.fetch import find_config
 from tunekit.runs.folder import Run
-from tunekit.runs.learned import learned_correction
+from tunekit.runs.learned import learned_correction, learned_pace
 from tunekit.runs.places import new_place
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tunekit.hardware import Hardware
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
     from tunekit.plan.request import Words
+    from tunekit.plan.schedule import Schedule
     from tunekit.plan.settings import Value
+    from tunekit.speed.duration import Duration
 
 
 LARGEST_ON_CPU = 1.0
@@ -128,7 +131,28 @@ def prepare(request: Request, facts: Facts, *, look: bool = False, at: tuple[str
     name, path = at or new_place(request.name, request.output_dir, default)
     chosen = "" if at or request.name or request.output_dir else default
     source = source_of(plan.model, facts.environ, use_hf=_use_hf(request) or facts.model.hugging_face)
-    return Run(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule, source)
+    duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")
+    return Run(
+        *(plan, name, path, request.oom_retry, request.max_attempts, rows, chosen, schedule, source, duration, untold)
+    )
+
+
+def time_of(
+    plan: Plan, schedule: Schedule, rows: Measured | None, prices: Mapping[str, float]
+) -> tuple[Duration | None, str]:
+    """How long a plan takes, at prices per GPU and hour; else why that is not told."""
+    from tunekit.plan.pace import duration_of  # for plans whose rows can be counted alone
+    from tunekit.runs.preflight import checkpoint_gib
+    from tunekit.speed.price import price_for
+
+    try:
+        seen, saved = learned_pace(plan), checkpoint_gib(plan) or 0.0
+        size = None if rows else row_bytes(plan, schedule.rows)
+        made = duration_of(plan, schedule, rows, row_bytes=size, saved_gib=saved, seen=seen)
+    except TunekitError as error:
+        return None, error.message
+    price = price_for(prices, plan.hardware.gpus[0].name) if prices else 0.0
+    return replace(made, price=price), ""
 
 
 def _planned(request: Request, facts: Facts) -> Plan:

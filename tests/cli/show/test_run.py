@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,6 +49,21 @@ def test_what_was_learned_is_green(ended: Any) -> None:
     code, said = ended(a_report())
     assert code == 0
     assert "<green>Done in 0 s. Loss 2 → 1." in said
+
+
+def test_what_was_said_stands_beside_what_it_took(ended: Any) -> None:
+    report = a_report()
+    report.state.said = {"seconds": 6600.0}
+    assert "Done in 0 s (said about 1 h 50 min). Loss" in ended(report)[1]
+
+
+def test_a_run_that_was_far_slower_than_said_gets_reasons(ended: Any) -> None:
+    report = a_report()
+    report.state.attempts = [replace(report.state.attempts[0], seconds=900.0)]
+    report.state.said = {"seconds": 300.0, "high": 1000.0}
+    assert "Slower" not in ended(report)[1]
+    report.state.said = {"seconds": 300.0, "high": 480.0}
+    assert "Slower than 8 min" in " ".join(ended(report)[1].split())
 
 
 @pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.LEARNED])

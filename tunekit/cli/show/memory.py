@@ -7,11 +7,13 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from tunekit.cli.show.duration import in_thousands, time_lines
 from tunekit.cli.show.lines import VERDICT_COLOURS, print_document, print_table, readable_width, style
 from tunekit.cli.show.picture import PARTS, draw_prediction, draw_what_if
 from tunekit.console import say
 from tunekit.errors import Exit
 from tunekit.memory.search import FITS, NOT
+from tunekit.runs.forecast import pace_of
 from tunekit.stages import USUAL
 
 if TYPE_CHECKING:
@@ -59,9 +61,24 @@ def _print_prediction(made: Forecast) -> None:
             else "no single GPU holds it as it is"
         )
         print_table([*rows, (larger, "", "", fits if made.smallest_gpu else "")])
+    _show_time(made)
     say(f"\n{prediction.method}: {_share(made)}")
     for note in [*made.notes, *prediction.notes]:
         say(note)
+
+
+def _show_time(made: Forecast) -> None:
+    """How long the run takes, or without a dataset its pace."""
+    if made.duration or made.untold:
+        print("\n" + "\n".join(f"{title.lower()}: {line}" for title, line in time_lines(made.duration, made.untold)))
+        return
+    pace = pace_of(made.spec, made.plan.hardware.gpus[0].name)
+    if pace["tokens_per_second"]:
+        low, high = in_thousands(pace["low"]), in_thousands(pace["high"])
+        about = in_thousands(pace["tokens_per_second"])
+        print(f"\npace: about {about} tokens/s a GPU ({low} to {high}), padding included")
+    else:
+        print(f"\npace: not told: {pace['no_time']}")
 
 
 def _parts(prediction: Prediction, card_gib: float) -> list[list[str]]:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from tunekit.cli.show.duration import time_lines
 from tunekit.cli.show.lines import VERDICT_COLOURS, print_table, show_line, show_lines, style
 from tunekit.console import say
 from tunekit.engine.plugin import Files, with_files
@@ -80,6 +81,8 @@ def plan_document(run: Run, problems: list[str]) -> dict[str, Any]:
             "format": decided.row_format.spec if decided.row_format else None,
         },
         "schedule": asdict(run.schedule) if run.schedule else None,
+        "time": run.duration.document() if run.duration else None,
+        "no_time": run.untold or None,
         "warnings": list(decided.warnings),
         "missing": problems,
         "flags_checked_against": {"ms_swift": decided.engine, "installed": decided.engine_installed},
@@ -146,6 +149,7 @@ def show_plan(run: Run) -> None:
     show_line("Batch", _batch(run))
     if run.schedule:
         show_line("Steps", steps_in_words(plan, run.schedule))
+    show_lines(time_lines(run.duration, run.untold))
     memory, judged = _memory(plan)
     if memory:
         show_line("Memory", memory, VERDICT_COLOURS[judged])

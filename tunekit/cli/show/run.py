@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunekit.cli.show.duration import roughly
 from tunekit.cli.show.lines import show_line, show_result
 from tunekit.cli.show.screen import duration
 from tunekit.console import say
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 COLOURS = {Ending.LEARNED: "green", Ending.UNKNOWN: "yellow", Ending.NOTHING: "red", Ending.DIVERGED: "red"}
 """Green is what was learned."""
+
+
+SLOWER = (
+    "Usual reasons: another program on the GPU, a power limit or heat (nvidia-smi -q -d PERFORMANCE), a slow host with "
+    "short rows, rows far longer than the sample."
+)
 
 
 def show_end(folder: RunFolder, report: Report) -> int:
@@ -54,6 +61,7 @@ def show_done(folder: RunFolder, report: Report) -> None:
         show_line("Warning", f"{verdict.why}.", COLOURS[verdict.ending] if verdict.hint else None)
     if verdict.hint:
         show_line("Hint", verdict.hint)
+    _show_pace(report)
     _show_rows(report)
     _show_curve(folder, report)
 
@@ -61,7 +69,15 @@ def show_done(folder: RunFolder, report: Report) -> None:
 def _took(report: Report) -> str:
     attempts = len(report.state.attempts)
     tries = f", {counted(attempts, 'attempt')}" if attempts > 1 else ""
-    return f"{duration(report.seconds)}{tries}"
+    said = report.state.said.get("seconds") if report.status == "done" else None
+    return f"{duration(report.seconds)}{f' (said about {roughly(said)})' if said else ''}{tries}"
+
+
+def _show_pace(report: Report) -> None:
+    """What may be the reason where a run that went through in one attempt took longer than the most that was said."""
+    most = report.state.said.get("high")
+    if most and len(report.state.attempts) == 1 and report.seconds > most:
+        show_line("Slower", f"than {roughly(most)}, the most that was said. {SLOWER}", "yellow")
 
 
 def _results(report: Report) -> str:
