@@ -280,7 +280,7 @@ def _state(document: dict[str, Any]) -> RunState:
     plan, attempts = Plan.from_json(kept["plan"]), [Attempt(**attempt) for attempt in kept["attempts"]]
     inputs = {str(name): {**known} for name, known in document.get("inputs", {}).items()}
     launch = {str(name): str(value) for name, value in document.get("launch", {}).items()}
-    later = {"inputs": inputs, "launch": launch, "said": _numbers(document.get("said"))}
+    later: dict[str, Any] = {"inputs": inputs, "launch": launch, "said": _numbers(document.get("said"))}
     state = RunState(**{**kept, "plan": plan, "attempts": attempts, **later})
     if not all(isinstance(getattr(state, name), kind) for name, kind in PLAIN.items()):
         raise TypeError(state.name)
