@@ -101,6 +101,8 @@ STAGE_WORDS = {
     ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
     ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
     ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
+    ("tunekit.cli.runs", "rm"): "what deletes runs",
+    ("tunekit.cli.tried", "rm"): "the same, without its group",
     **{
         ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
         for word in ("sft", "pt", "dpo", "cpo", "simpo")
