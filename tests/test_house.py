@@ -67,6 +67,7 @@ CLI_WRITES = {
     ("tunekit.cli.recipe", "shutil"): "recipes copy, byte for byte",
     ("tunekit.cli.doctor", "shutil"): "the width of the terminal",
     ("tunekit.cli.show.picture", "write_atomically"): "the picture of --plot",
+    ("tunekit.cli.show.page", "write_atomically"): "the page of a run",
 }
 """What the command line may do outside of itself: copy a file that the user asks for, write what it draws."""
 CLI_OF_PLAN = {

@@ -13,7 +13,7 @@ from running import SFT, Started, at_step, make_run, make_workplace, tunekit, un
 
 from tunekit.errors import TunekitError
 from tunekit.runs.comparison import facts_of, not_comparable, settings_apart
-from tunekit.runs.curves import drawn, read_logged, reached_by, smoothed
+from tunekit.runs.curves import drawn, reached_by, read_logged, smoothed
 from tunekit.runs.discard import discard_run
 from tunekit.runs.history import DIED, DONE, RUNNING, STOPPED, past_run, read_history
 from tunekit.runs.living import ask_to_stop, living

@@ -87,6 +87,12 @@ def _runs(name: str) -> Any:
     return _group(runs.app, name)
 
 
+def _report(name: str) -> Any:
+    from tunekit.cli import report
+
+    return _command(report.report_command, name)
+
+
 def _data(name: str) -> Any:
     from tunekit.cli import data
 
@@ -161,6 +167,7 @@ COMMANDS: Mapping[str, Row] = {
     "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
     "runs": Row(_runs, AFTER, "List runs, look at one, compare several, follow, stop and delete them."),
+    "report": Row(_report, AFTER, "Write what a run was and came to as one HTML file."),
     "chat": Row(_after, AFTER, "Talk with a trained model."),
     "merge": Row(_after, AFTER, "Merge an adapter into its model, for programs that need it whole."),
     "export": Row(_export, AFTER, "Give it the form that other programs use: merged, GGUF, Ollama, FP8, a hub."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.engine.logs import read_lost_rows, read_progress
 from tunekit.errors import TunekitError
-from tunekit.runs.curves import MEMORY, SPEED, Logged, Reached, read_logged, reached_by
+from tunekit.runs.curves import MEMORY, SPEED, Logged, Reached, reached_by, read_logged
 from tunekit.runs.folder import RUNS, RunFolder
 from tunekit.runs.living import Living, living
 from tunekit.runs.outcome import Ending, Verdict, judge
