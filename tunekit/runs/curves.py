@@ -95,6 +95,15 @@ def _number(value: object) -> float | None:
         return None
 
 
+def digits_of(value: float) -> str:
+    """A number for people, four digits of it however small it is: a learning rate of 2.5e-06 is not 2e-06."""
+    return f"{0.0 if abs(value) < NOTHING else value:.4g}"
+
+
+NOTHING = 1e-12
+"""What is 0 but for the rounding of floats."""
+
+
 def smoothed(values: Sequence[float]) -> list[float]:
     """The mean of each value's neighbours, a thirtieth of all on each side, without the highest and the lowest.
 

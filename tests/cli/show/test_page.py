@@ -14,10 +14,9 @@ from running import SFT, call, make_run, make_workplace, tunekit
 from tunekit.cli.show.page import REPORT, page_of
 from tunekit.cli.show.page_figure import Figure
 from tunekit.cli.show.page_words import LANGUAGES, WORDS
-from tunekit.runs.curves import drawn
+from tunekit.runs.curves import digits_of, drawn
 from tunekit.runs.folder import Attempt
 from tunekit.runs.history import past_run
-from tunekit.runs.outcome import in_digits
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def test_a_page_is_whole_asks_for_nothing_and_its_numbers_are_the_runs(stage: st
     assert "url(" not in text
     assert "@import" not in text
     shown = [key for key in run.state.plan.stage.shows if run.logged.of(key)]
-    assert page.ends[: len(shown)] == [in_digits(list(drawn(key, run.logged.of(key)).values())[-1]) for key in shown]
+    assert page.ends[: len(shown)] == [digits_of(list(drawn(key, run.logged.of(key)).values())[-1]) for key in shown]
     flags = set(run.state.plan.settings)
     assert flags <= set(page.words)
     assert f"{run.logged.of('loss')[100]:.4g}" in page.words
@@ -152,6 +151,10 @@ def test_a_curve_has_a_point_for_each_step_and_a_flat_one_has_an_axis() -> None:
     figure = Figure("learning_rate", "lr", dict.fromkeys(range(1, 51), 0.5), 50, {})
     path = figure.svg("about", big=True).partition('class="l a" d="M')[2].partition('"')[0]
     assert path.count("L") == 49
+    spike = Figure("grad_norm", "norm", dict.fromkeys(range(1, 101), 1.0) | {50: 14.0}, 100, {})
+    assert spike.svg("about", big=False).count("▲ 14<") == 1
+    rates = Figure("learning_rate", "lr", {1: 5e-6, 2: 2.5e-6}, 2, {}).svg("about", big=False)
+    assert "2.5e-06" in rates
     zero = Figure("loss", "loss", {1: 0.0, 2: 0.0}, 2, {})
     assert "nan" not in zero.svg("about", big=False)
 

@@ -22,9 +22,8 @@ from tunekit.files import write_atomically
 from tunekit.plan.settings import text
 from tunekit.runs.attempts import MEMORY_OUTCOMES
 from tunekit.runs.comparison import data_of, tokens_per_second
-from tunekit.runs.curves import MEMORY, NORM, RATE, SPEED, drawn
+from tunekit.runs.curves import MEMORY, NORM, RATE, SPEED, digits_of, drawn
 from tunekit.runs.history import DONE, past_run
-from tunekit.runs.outcome import in_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,8 +77,8 @@ class _Page:
             told.append(_e(f"{run.verdict.ending.value}: {run.verdict.why}."))
         elif result:
             title = self.word(result.key) if result.key in WORDS else _e(result.key)
-            first = f"{in_digits(result.first)} → " if result.first is not None else ""
-            told.append(self.word("result", "{}", "{}").format(title, first + in_digits(result.value)))
+            first = f"{digits_of(result.first)} → " if result.first is not None else ""
+            told.append(self.word("result", "{}", "{}").format(title, first + digits_of(result.value)))
         return f"<p class=lede>{' '.join(told)}</p>"
 
     def figures(self) -> str:
@@ -87,9 +86,9 @@ class _Page:
         run, items = self.run, []
         for key in self.keys()[:2]:
             curve = list(drawn(key, run.logged.of(key)).values())
-            first = f"{in_digits(curve[0])} → " if len(curve) > 1 else ""
-            items.append((self.word(key), in_digits(curve[-1]), first))
-        items.append((self.word("time"), duration(run.seconds), f"{len(run.state.attempts)} × {self.word('attempts')}"))
+            first = self.word("was", digits_of(curve[0])) if len(curve) > 1 else ""
+            items.append((self.word(key), digits_of(curve[-1]), first))
+        items.append((self.word("time"), duration(run.seconds), self.word("in attempts", len(run.state.attempts))))
         if run.memory_gib:
             said = self.word("said", f"{run.memory_said:.1f}") if run.memory_said else ""
             items.append((self.word("memory"), f"{run.memory_gib:.1f} GiB", said))
@@ -136,7 +135,7 @@ class _Page:
         for at, key in enumerate(keys):
             points, title = logged.of(key), word_of(self.language, key)
             values = list(drawn(key, points).values())
-            about = word_of(self.language, "curve", title, in_digits(values[0]), in_digits(values[-1]))
+            about = word_of(self.language, "curve", title, digits_of(values[0]), digits_of(values[-1]))
             figure = Figure(
                 key, title, points, last, logged.of(f"eval_{key}"), marks if at == 0 else (), self.repeated(),
                 word_of(self.language, "step"),
@@ -163,7 +162,7 @@ class _Page:
         some = sorted({steps[round(at * (len(steps) - 1) / (ROWS - 1))] for at in range(ROWS)})
         head = [self.word("step"), *map(self.word, keys), *(self.word("eval") for _ in evaluated)]
         rows = [
-            [f"{step:,}", *(in_digits(points[step]) if step in points else "–" for points in all_of(series, evaluated))]
+            [f"{step:,}", *(digits_of(points[step]) if step in points else "–" for points in all_of(series, evaluated))]
             for step in some
         ]
         more = f"<p class=note>{self.word('thinned', len(steps))}</p>" if len(steps) > len(some) else ""
@@ -179,11 +178,11 @@ class _Page:
             onward = f" · {self.word('from', attempt.resumed_from)}" if attempt.resumed_from else ""
             size = f"{attempt.micro_batch} × {attempt.accumulation}"
             ended = self.word("at step", attempt.outcome, attempt.last_step)
-            told = "<br>".join(_e(line) for line in (attempt.evidence, attempt.next_step) if line)
-            rows.append(
-                [self.word("attempt", attempt.number), f"{size}{onward}", ended, _e(duration(attempt.seconds)), told]
-            )
-        attempts = f"<h3>{self.word('attempts')}</h3>{_table([], rows)}" if rows else ""
+            kind = " class=warn" if attempt in self.out_of_memory() else ""
+            told = "".join(f"<br>{_e(line)}" for line in (attempt.next_step, attempt.evidence) if line)
+            head = f"{self.word('attempt', attempt.number)} · {size}{onward}"
+            rows.append(f"<li>{head} · <span{kind}>{ended}</span> · {_e(duration(attempt.seconds))}{told}</li>")
+        attempts = f"<h3>{self.word('attempts')}</h3><ul>{''.join(rows)}</ul>" if rows else ""
         changed = "".join(f"<li>{_e(line)}</li>" for line in (*plan.changed_lines(), *plan.warnings))
         changes = f"<h3>{self.word('changed')}</h3><ul>{changed}</ul>" if changed else ""
         return attempts + changes + self.details(self.word("settings"), self.settings(), opened=True)
@@ -279,7 +278,8 @@ def page_of(run: PastRun, language: str = LANGUAGES[0]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f'<link rel="icon" href="data:,"><title>{_e(run.name)} · tunekit</title><style>{style}</style></head><body>'
     )
-    top = f"<header><p class=small>{_e(plan.stage.name)} · {_e(run.state.created)}</p><h1>{_e(run.name)}</h1>"
+    when = run.state.created.replace("T", " ").replace("Z", " UTC")
+    top = f"<header><p class=small>{_e(plan.stage.name)} · {_e(when)}</p><h1>{_e(run.name)}</h1>"
     answer = page.lede() + page.figures() + page.worth_a_look()
     foot = page.word("written", tunekit.__version__, plan.engine)
     return (

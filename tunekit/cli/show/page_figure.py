@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from tunekit.runs.curves import FEW, drawn
-from tunekit.runs.outcome import in_digits
+from tunekit.runs.curves import FEW, digits_of, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +47,7 @@ class Figure:
         height = BIG if big else SMALL
         curve = drawn(self.key, self.points)
         ticks = _ticks(self._lowest(), self._highest(), 4 if big else 2)
-        end = in_digits(list(curve.values())[-1])
+        end = digits_of(list(curve.values())[-1])
         parts = [f'<svg width="100%" height="{TOP + height + BOTTOM}" role="img"><title>{escape(about)}</title>']
         parts += [self._grid(ticks, height), self._steps(height, 4 if big else 3)]
         for begin, until in self.repeated:
@@ -61,6 +60,7 @@ class Figure:
             parts.append(self._line(points, kind, ticks, height))
         parts.append("</svg>")
         parts += [self._mark(step, words, height) for step, words in self.marks]
+        parts += [self._beyond(step, value) for step, value in self.points.items() if value > ticks[-1]]
         kind = " class=big" if big else ""
         caption = f"<figcaption><b>{escape(self.title)}</b><span class=read data-end>{end}</span></figcaption>"
         return f"<figure{kind}>{caption}<div class=plot>{''.join(parts)}</svg></div></figure>"
@@ -104,7 +104,7 @@ class Figure:
             y = TOP + height * (1 - (tick - ticks[0]) / (ticks[-1] - ticks[0]))
             kind = "grid base" if tick == ticks[0] else "grid"
             lines.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-            lines.append(f'<text x="-8" y="{y + 3.5:.1f}" text-anchor="end">{in_digits(tick)}</text>')
+            lines.append(f'<text x="-8" y="{y + 3.5:.1f}" text-anchor="end">{digits_of(tick)}</text>')
         return "".join(lines)
 
     def _steps(self, height: int, count: int) -> str:
@@ -116,6 +116,12 @@ class Figure:
                 anchor = "end" if at > 97 else "middle"
                 words.append(f'<text x="{at:.1f}%" y="{y}" text-anchor="{anchor}">{tick:,.0f}</text>')
         return "".join(words)
+
+    def _beyond(self, step: int, value: float) -> str:
+        """Where a spike is cut off: a sign, and its number."""
+        at = 100 * step / self.last
+        anchor = "end" if at > 80 else "start"
+        return f'<text class="ev" x="{at:.2f}%" y="8" text-anchor="{anchor}">▲ {digits_of(value)}</text>'
 
     def _mark(self, step: int, words: str, height: int) -> str:
         at = 100 * min(step, self.last) / self.last

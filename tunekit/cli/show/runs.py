@@ -15,8 +15,7 @@ from tunekit.cli.show.screen import duration
 from tunekit.console import columns, shown_plainly
 from tunekit.plan.settings import text
 from tunekit.runs.comparison import facts_of, not_comparable, settings_apart
-from tunekit.runs.curves import EVALUATED, NORM, RATE, drawn
-from tunekit.runs.outcome import in_digits
+from tunekit.runs.curves import EVALUATED, NORM, RATE, digits_of, drawn
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _row(run: PastRun, name: str) -> list[str]:
         PurePath(plan.model.id).name,
         _when(run.state.created),
         run.told,
-        f"{result.word} {in_digits(round(result.value, 3))}" if result else "",
+        f"{result.word} {digits_of(round(result.value, 3))}" if result else "",
         duration(run.seconds) if run.seconds else "",
         memory + said,
     ]
@@ -201,7 +200,7 @@ def _cell(title: str, value: str | float | None) -> str:
         return value or ""
     if title == "seconds":
         return duration(value)
-    return f"{value:,}" if isinstance(value, int) else in_digits(value)
+    return f"{value:,}" if isinstance(value, int) else digits_of(value)
 
 
 def curve_together(runs: Sequence[PastRun]) -> str | None:
@@ -217,12 +216,12 @@ def _curve(curves: Mapping[str, Mapping[int, float]], title: str) -> Iterator[st
     last = max(max(points) for points in curves.values())
     width = max(len(name) for name in curves) if len(curves) > 1 else 0
     room = max(20, min(60, (columns(sys.stdout) or 80) - width - 24))
-    yield f"{title} {in_digits(low)} to {in_digits(high)}, up to step {last:,}"
+    yield f"{title} {digits_of(low)} to {digits_of(high)}, up to step {last:,}"
     for name, points in curves.items():
         values = list(points.values())
         bars = "".join(_bars(points, low, high, last, room))
         shown = f"{shown_plainly(name):<{width}}  " if width else ""
-        yield f"{shown}{bars}  {in_digits(values[0])} → {in_digits(values[-1])}"
+        yield f"{shown}{bars}  {digits_of(values[0])} → {digits_of(values[-1])}"
 
 
 def _bars(points: Mapping[int, float], low: float, high: float, last: int, room: int) -> Iterator[str]:
