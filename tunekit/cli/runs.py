@@ -57,7 +57,7 @@ def show_run(run: Name, as_json: Json = False) -> None:
 
 @app.command("compare")
 def compare_runs(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Two runs or more.", show_default=False)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two runs or more.", show_default=False)],
     plot: Annotated[File, typer.Option("--plot", help="A picture of their curves: .png, .svg or .pdf.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -145,7 +145,7 @@ def stop_run(run: Name) -> None:
 
 @app.command("rm")
 def delete_runs(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs by name or folder.", show_default=False)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs by name or folder.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete runs with all that they learned."""
