@@ -71,6 +71,7 @@ CLI_WRITES = {
     ("tunekit.cli.recipe", "shutil"): "recipes copy, byte for byte",
     ("tunekit.cli.doctor", "shutil"): "the width of the terminal",
     ("tunekit.cli.show.picture", "write_atomically"): "the picture of --plot",
+    ("tunekit.cli.show.page", "write_atomically"): "the page of a run",
 }
 """What the command line may do outside of itself: copy a file that the user asks for, write what it draws."""
 CLI_OF_PLAN = {
@@ -106,6 +107,8 @@ STAGE_WORDS = {
     ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
     ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
     ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
+    ("tunekit.cli.runs", "rm"): "what deletes runs",
+    ("tunekit.cli.tried", "rm"): "the same, without its group",
     **{
         ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
         for word in ("sft", "pt", "dpo", "cpo", "simpo")

@@ -405,10 +405,11 @@ def options_of(*path: str) -> list[str]:
 
 BELOW = [("presets", "list"), ("presets", "show"), ("presets", "copy"), ("recipes", "list"), ("recipes", "copy")]
 BELOW += [("data", name) for name in BUILDERS]
+BELOW += [("runs", name) for name in ("list", "show", "compare", "logs", "stop", "rm")]
 
 
 @pytest.mark.parametrize(
-    "path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes", "data")), *BELOW]
+    "path", [*((name,) for name in COMMANDS if name not in ("presets", "recipes", "data", "runs")), *BELOW]
 )
 @pytest.mark.parametrize("columns", ["80"])
 def test_help_mentions_every_option(path: tuple[str, ...], columns: str, place: Path) -> None:

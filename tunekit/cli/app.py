@@ -81,6 +81,18 @@ def _presets(name: str) -> Any:
     return _group(presets.app, name)
 
 
+def _runs(name: str) -> Any:
+    from tunekit.cli import runs
+
+    return _group(runs.app, name)
+
+
+def _report(name: str) -> Any:
+    from tunekit.cli import report
+
+    return _command(report.report_command, name)
+
+
 def _data(name: str) -> Any:
     from tunekit.cli import data
 
@@ -154,6 +166,8 @@ COMMANDS: Mapping[str, Row] = {
     "flags": Row(_flags, KNOW, "Look a parameter up: what it takes, its default, what tunekit makes of it."),
     "augment": Row(_augment, KNOW, "Write a dataset with a changed copy of every picture beside it."),
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
+    "runs": Row(_runs, AFTER, "List runs, look at one, compare several, follow, stop and delete them."),
+    "report": Row(_report, AFTER, "Write what a run was and came to as one HTML file."),
     "chat": Row(_after, AFTER, "Talk with a trained model."),
     "merge": Row(_after, AFTER, "Merge an adapter into its model, for programs that need it whole."),
     "export": Row(_export, AFTER, "Give it the form that other programs use: merged, GGUF, Ollama, FP8, a hub."),

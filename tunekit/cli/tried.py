@@ -20,16 +20,12 @@ EXPORT = (
     ("export", "tunekit export RUN"),
     ("merge", "tunekit merge RUN writes whole weights; swift export makes the other forms of them"),
 )
-RUNS = (("runs", "tunekit runs lists them"), ("", "each is a folder: ls runs, and runs/NAME/run.json says all of one"))
+RUNS = (("runs", "tunekit runs lists them, tunekit runs show RUN looks at one"), ("", "each is a folder: ls runs"))
 LOGS = (
-    ("runs", "tunekit runs names them"),
+    ("runs", "tunekit runs logs RUN -f"),
     ("", "each attempt of a run keeps its own: runs/NAME/attempts/1/train.log"),
 )
-COMPARE = (
-    ("compare", "tunekit compare RUN RUN"),
-    ("runs", "tunekit runs lists runs side by side"),
-    ("eval", "tunekit eval RUN scores each; runs/NAME/run.json holds its settings"),
-)
+COMPARE = (("runs", "tunekit runs compare RUN RUN"), ("eval", "tunekit eval RUN scores each"))
 PAGES = (
     ("", "tunekit has no pages to click on; swift web-ui has, and --report-to tensorboard or swanlab draws curves"),
 )
@@ -46,7 +42,10 @@ MEMORY = (("fit", "tunekit fit --model M says what a run takes of a GPU"),)
 FLAGS = (("flags", "tunekit flags [WORD] looks parameters up; tunekit sft --help has the options"),)
 HEALTH = (("doctor", "tunekit doctor looks at GPUs and packages; tunekit --version"),)
 COPY = (("presets", "tunekit presets copy NAME FILE, tunekit recipes copy NAME FILE: change it and use it"),)
-STOP = (("", "Ctrl-C in its terminal, or SIGTERM to it: a checkpoint is saved, and tunekit resume RUN goes on"),)
+STOP = (
+    ("runs", "tunekit runs stop RUN, or Ctrl-C in its terminal: a checkpoint is saved, and tunekit resume goes on"),
+)
+REMOVE = (("runs", "tunekit runs rm RUN"),)
 SCORE = (("eval", "tunekit eval RUN scores what was trained"),)
 DEFAULTS = (
     ("presets", "what holds for all runs stands in config.toml under [defaults]; presets: tunekit presets list"),
@@ -75,6 +74,7 @@ TRIED = {
     **dict.fromkeys(("check", "env", "info", "version", "gpu", "gpus"), HEALTH),
     **dict.fromkeys(("init", "new", "create"), COPY),
     **dict.fromkeys(("stop", "kill", "cancel"), STOP),
+    **dict.fromkeys(("rm", "remove", "delete", "clean"), REMOVE),
     **dict.fromkeys(("evaluate", "score", "test", "bench", "benchmark"), SCORE),
     **dict.fromkeys(("config", "configure", "settings", "set"), DEFAULTS),
     **dict.fromkeys(("continue", "restart"), (("resume", "tunekit resume RUN goes on from the newest checkpoint"),)),

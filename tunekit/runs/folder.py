@@ -304,8 +304,7 @@ def _holder(lock: IO[str]) -> str:
     """Which living process holds a lock: tunekit, or what is left of its training. As far as /proc says it."""
     lock.seek(0)
     pid, _, host = lock.readline().strip().partition(" ")
-    held = os.fstat(lock.fileno())
-    holders = [process for process in Path("/proc").glob("[0-9]*") if _has_open(process, held)]
+    holders = holders_of(os.fstat(lock.fileno()))
     found = next((process for process in holders if process.name == pid), holders[0] if holders else None)
     if found is None:
         there = f" on {host}" if host and host != os.uname().nodename else ""
@@ -316,6 +315,11 @@ def _holder(lock: IO[str]) -> str:
         left = "" if found.name == pid else ", left by tunekit"
         return f"pid {found.name}: {shown[:80]}{left}"
     return f"pid {found.name}"
+
+
+def holders_of(file: os.stat_result) -> list[Path]:
+    """The folders in /proc of the processes that have a file open; of this one, where it has it open twice."""
+    return [process for process in Path("/proc").glob("[0-9]*") if _has_open(process, file)]
 
 
 def _has_open(process: Path, file: os.stat_result) -> bool:

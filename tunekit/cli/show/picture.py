@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import warnings
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.files import write_atomically
 from tunekit.memory.search import FITS, NOT, TIGHT
+from tunekit.runs.curves import drawn
 from tunekit.stages import METRICS
 
 if TYPE_CHECKING:
@@ -225,6 +227,25 @@ def _curve(axes: Axes, series: Mapping[int, float], key: str) -> None:
     axes.set_ylabel(METRICS[key])
     _plain(axes)
 
+
+def draw_runs(path: Path, key: str, curves: Mapping[str, Mapping[int, float]]) -> None:
+    """A number of several runs, by name, on one axis. Raises as `draw_prediction`."""
+    with _drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for (name, points), line in zip(curves.items(), itertools.cycle(LINES), strict=False):
+            axes.plot(list(points), list(drawn(key, points).values()), line, linewidth=1.8, label=name)
+        axes.set_xlabel("step")
+        axes.set_ylabel(METRICS.get(key, key))
+        axes.legend(frameon=False)
+        _plain(axes)
+        _save(figure, path)
+
+
+LINES = ("-", "--", ":", "-.")
+"""So that runs differ by more than their colour."""
 
 SMOOTHED = 20
 """Steps from which a mean is drawn too."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.cli.show.lines import show_lines, style
 from tunekit.cli.show.plan import plan_document, show_plan
-from tunekit.cli.show.run import show_done, show_failure
+from tunekit.cli.show.run import show_done, show_failure, show_page
 from tunekit.cli.show.screen import make_screen
 from tunekit.console import say
 from tunekit.engine.after import suggested
@@ -117,6 +117,7 @@ class RecipeOnStderr:
             say(f"  Stage {item.name} was stopped. No process is left.")
         else:
             show_failure(folder, report)
+        show_page(folder)
 
     def merge_failed(self, item: Step, failure: Failure) -> None:
         """Why an adapter could not be merged."""

@@ -48,7 +48,17 @@ def show_end(folder: RunFolder, report: Report) -> int:
         show_line("Go on", f"tunekit resume {_run_word(folder)} ({onward})")
     else:
         show_failure(folder, report)
+    show_page(folder)
     return int(report.exit_code)
+
+
+def show_page(folder: RunFolder) -> None:
+    """Write the page of a run that has ended, and say where it is."""
+    from tunekit.cli.show.page import page_at_the_end
+
+    page = page_at_the_end(folder.path)
+    if page:
+        show_line("Report", str(page), wrap=False)
 
 
 def show_done(folder: RunFolder, report: Report) -> None:
