@@ -102,7 +102,7 @@ LAUNCH = f"What starts it: {', '.join(LAUNCHERS)}. Default: local."
 RANK = "Of --launch nodes: which of the machines this one is, from 0."
 MASTER = "Address of the first machine: for nodes, or to overrule Slurm's."
 SLURM = "Options of sbatch: partition=gpu time=24:00:00 account=me."
-CLOUD = "Of skypilot and kubeflow: image=… storage=… (docs/clusters.md)."
+CLOUD = "Of skypilot and kubeflow: image=NAME storage=URL (docs/clusters.md)."
 SUBMIT = "Of slurm: submit the job and follow it; Ctrl-C leaves it alone."
 ONE_MACHINE = "its stages train where the recipe runs; NNODES says so for all"
 TUNERS = {"lora": {"tuner_type": ("lora",)}, "qlora": QLORA, "full": {"tuner_type": ("full",)}}
