@@ -100,7 +100,7 @@ SITUATIONS = {
         "label", rows=[PAIRED] * 64, well_rows=[PAIRED, {**PAIRED, "label": False}] * 32, stage="kto",
     ),
     "rows longer than the model's positions": Situation(
-        r"it would have to be 2048", ("--max-length", "8192"), well=("--max-length", "2048")
+        r"it would have to be 2048", ("--max-length", "8192"), well=("--max-length", "2048"), code=Exit.USAGE
     ),
     "fewer rows than a batch": Situation(r"only 6 rows|6 rows .*1 step|1 step", rows=[ROW] * 6, well_rows=[ROW] * 6400),
     "answers without thinking": Situation(

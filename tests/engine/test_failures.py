@@ -73,6 +73,18 @@ VLLM_BUDGET = (
 
 # Kind, status, log.
 CASES = {
+    "a step of Slurm over its memory": (
+        Kind.HOST_MEMORY,
+        1,
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.\n",
+    ),
+    "a task of Slurm over its memory": (Kind.HOST_MEMORY, 1, "srun: error: n2: task 1: Out Of Memory\n"),
+    "the port is taken": (
+        Kind.PORT,
+        1,
+        "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. "
+        "port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use\n",
+    ),
     "CUDA, training": (Kind.GPU_MEMORY, 1, traceback(*TRAINING)),
     "CUDA, training, and what ms-swift prints afterwards": (Kind.GPU_MEMORY, 1, traceback(*TRAINING) + ENDING),
     "CUDA, old class": (

@@ -256,19 +256,8 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
 
     Raises TunekitError where a word does not fit, or a flag is unknown or tunekit's own to set: of all such words.
     """
-    wrong = Wrong()
-    layers = tuple(_settings(place, stage, flags, wrong) for place in others)
-    typed = _settings(words, stage, flags, wrong)
+    typed, layers = _read_flags(stage, words, others, flags)
     strongest = {name: (place.source, said) for place in (*others, words) for name, said in place.said.items()}
-    with wrong.noted():
-        _check_rewards(stage, words)
-    with wrong.noted():
-        if "model" not in strongest:
-            hint = "a short name (Qwen2.5-7B), a hub id or a folder"
-            raise TunekitError(f"tunekit {stage.name} needs --model", hint)
-    wrong.tell()
-    if stage.rlhf_type:
-        typed[RLHF_TYPE] = Setting(stage.rlhf_type, words.source)
 
     def text(name: str, default: str = "") -> str:
         return " ".join(words_taken(strongest[name][1])) if name in strongest else default
@@ -312,6 +301,25 @@ def read_request(stage: Stage, words: Words, others: Sequence[Words], flags: Fla
         env=words.env,
         tracked={name: Setting(text(name), strongest[name][0]) for name in OF_TRACKERS if text(name)},
     )
+
+
+def _read_flags(
+    stage: Stage, words: Words, others: Sequence[Words], flags: FlagTable
+) -> tuple[dict[str, Setting], tuple[dict[str, Setting], ...]]:
+    """The flags that were typed, and those of weaker places. Raises TunekitError for all that is wrong, at once."""
+    wrong = Wrong()
+    layers = tuple(_settings(place, stage, flags, wrong) for place in others)
+    typed = _settings(words, stage, flags, wrong)
+    with wrong.noted():
+        _check_rewards(stage, words)
+    with wrong.noted():
+        if not any("model" in place.said for place in (*others, words)):
+            hint = "a short name (Qwen2.5-7B), a hub id or a folder"
+            raise TunekitError(f"tunekit {stage.name} needs --model", hint)
+    wrong.tell()
+    if stage.rlhf_type:
+        typed[RLHF_TYPE] = Setting(stage.rlhf_type, words.source)
+    return typed, layers
 
 
 def _accumulated(words: Words, micro: int | None) -> int:
