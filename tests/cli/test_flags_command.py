@@ -57,7 +57,7 @@ def test_without_a_word_all_names(tunekit, flags):
     assert names == tunekit("flags", "--json").json["flags"]
 
 
-@pytest.mark.parametrize(("word", "hint"), [("lora_rnak", "--lora_rank"), ("image_root", "ROOT_IMAGE_DIR")])
+@pytest.mark.parametrize(("word", "hint"), [("lora_rnak", "--lora_rank"), ("overwrite_output_dir", "--name NAME")])
 def test_a_name_of_nothing(tunekit, word, hint):
     ended = tunekit("flags", word)
     assert (ended.code, ended.out) == (2, "")

@@ -28,7 +28,12 @@ from tunekit.runs.trained.answers import ROW
 
 pytestmark = pytest.mark.engine
 
-CLASSES = {"infer": "InferArguments", "export": "ExportArguments", "eval": "EvalArguments"}
+CLASSES = {
+    "infer": "InferArguments",
+    "export": "ExportArguments",
+    "eval": "EvalArguments",
+    "deploy": "DeployArguments",
+}
 
 FOLDER = Path("runs/x y/output/checkpoint-9")
 CARRIED_OVER = {

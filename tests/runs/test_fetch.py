@@ -140,8 +140,10 @@ def test_what_is_here_is_asked_of_nobody(hub, tmp_path):
     assert not hub.asked
 
 
-def test_weights_that_come_quantized_are_said(hub):
+def test_weights_that_come_quantized_are_known_once_their_config_is_here(hub):
     hub.answers[ON_MODELSCOPE] = (200, json.dumps(SHAPE | {"quantization_config": {"bits": 4}}), {})
-    for find in (find_config, config_of):
-        with pytest.raises(TunekitError, match="come quantized"):
-            find(resolve(STRANGER))
+    with pytest.raises(TunekitError, match="come quantized"):
+        find_config(resolve(STRANGER))
+    model = resolve(STRANGER)
+    assert (model.quantized, model.bits) == ("quantized", 4)
+    assert config_of(model)["quantization_config"] == {"bits": 4}
