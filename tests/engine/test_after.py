@@ -56,5 +56,5 @@ def test_a_reward_model_scores_and_does_not_talk():
     allowed = {name for name, line in FOLLOWUPS.items() if refusal(line, STAGES["rm"], adapter=True) is None}
     assert allowed == {"merge", "predict"}
     assert {name for name, line in FOLLOWUPS.items() if refusal(line, None, adapter=False) is None} == {
-        *("chat", "predict", "eval")
+        *("chat", "predict", "eval", "export", "serve")
     }

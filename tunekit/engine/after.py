@@ -43,7 +43,7 @@ FOLLOWUPS: Mapping[str, Followup] = {
         Followup("merge", "merge-lora", "export", title="Merge", adapter=True, rewards=True),
         Followup("predict", "infer", "infer", rewards=True),
         Followup("eval", "eval", "eval"),
-        Followup("export", "merge-lora", "export", rewards=True),
+        Followup("export", "merge-lora", "export"),
         Followup("serve", "deploy", "deploy"),
     )
 }
