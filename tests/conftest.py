@@ -143,7 +143,7 @@ def make(flags: FlagTable, library: Library) -> Callable[..., Plan]:
         )
         facts = Facts(
             flags=flags,
-            library=shelf or library,
+            shelf=shelf or library,
             environ=environ or {},
             hardware=choose_hardware(gpus),
             packages=packages,

@@ -283,7 +283,7 @@ def test_plans(flags: FlagTable, library: Library) -> None:
             request = read_request(stage, in_todays_names(words, flags), (), flags)
             hardware = choose_hardware(request.gpus or "2x24GB")
             facts = Facts(
-                flags=flags, library=library, environ={}, hardware=hardware, packages=frozenset(), model=model
+                flags=flags, shelf=library, environ={}, hardware=hardware, packages=frozenset(), model=model
             )
             return make_plan(request, facts)
 

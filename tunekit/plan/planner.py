@@ -71,7 +71,7 @@ class Facts:
     """
 
     flags: FlagTable
-    library: Library
+    shelf: Library
     environ: Mapping[str, str]
     hardware: Hardware
     packages: frozenset[str] | None
@@ -106,12 +106,12 @@ def make_plan(request: Request, facts: Facts) -> Plan:
 def _chosen(request: Request, facts: Facts) -> Plan:
     """The plan of ``--preset auto``."""
     known = predictable(facts.model)
-    name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=known)
+    name, reason = choose_preset(facts.model, facts.hardware, facts.shelf, predictable=known)
     plan = _solved(_decide(request, facts, name, reason), facts)
     peak = plan.peak
     if peak is None:
         if known and facts.hardware.gpus:  # by what was asked for it cannot be predicted: the preset's own table counts
-            name, reason = choose_preset(facts.model, facts.hardware, facts.library, predictable=False)
+            name, reason = choose_preset(facts.model, facts.hardware, facts.shelf, predictable=False)
             plan = _decide(request, facts, name, reason)
         return plan
     if peak.safe or name == LAST_RESORT:
@@ -140,8 +140,8 @@ def _finished(plan: Plan) -> Plan:
 
 def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan:
     """The plan with the preset of that name, its own micro-batch as it is."""
-    preset = facts.library.load(name)
-    overlays = [facts.library.load_overlay(overlay) for overlay in request.overlays]
+    preset = facts.shelf.load(name)
+    overlays = [facts.shelf.load_overlay(overlay) for overlay in request.overlays]
     settings = _layered(request, facts, preset, overlays)
     _check_known(settings, facts.flags, request.stage.command)
     check_names_of_swift(settings)
@@ -206,8 +206,8 @@ def _layered(request: Request, facts: Facts, preset: Preset, overlays: list[Pres
         [
             {flag: Setting(value, MODEL, why) for flag, value in found.items() if value},
             preset.train,
-            facts.library.load_stage(request.stage.name).train if preset.staged else {},
-            facts.library.own_settings(preset),
+            facts.shelf.load_stage(request.stage.name).train if preset.staged else {},
+            facts.shelf.own_settings(preset),
             *(overlay.train for overlay in overlays),
             strategy.rates,
             *request.layers,

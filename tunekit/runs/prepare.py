@@ -59,7 +59,7 @@ class Surroundings:
     """What is the same for all runs planned in one call; `others` are the user's configuration and ``TUNEKIT_*``."""
 
     flags: FlagTable
-    library: Library
+    shelf: Library
     others: tuple[Words, ...]
     machines: dict[tuple[str, int | None], Hardware] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ def gather_facts(request: Request, around: Surroundings) -> Facts:
     elsewhere = machine.described and not (LAUNCHERS[request.launch].same_python and find_engine())
     return Facts(
         flags=around.flags,
-        library=around.library,
+        shelf=around.shelf,
         environ=os.environ,
         hardware=machine,
         packages=None if elsewhere else installed_packages(),
@@ -204,7 +204,7 @@ def too_large(run: Run, request: Request, facts: Facts) -> TunekitError | None:
 def _nearest(request: Request, facts: Facts) -> str:
     """Which preset takes most of what there is and fits; micro-batches that were typed stay typed."""
     found: list[tuple[float, str]] = []
-    for name in ["auto", *facts.library.names()]:
+    for name in ["auto", *facts.shelf.names()]:
         try:
             plan = make_plan(replace(request, preset=name), facts)
         except TunekitError:
