@@ -282,9 +282,7 @@ def test_plans(flags: FlagTable, library: Library) -> None:
             words = gather_words(COMMAND_LINE, [Said(name, (word,)) for name, word in every.items()])
             request = read_request(stage, in_todays_names(words, flags), (), flags)
             hardware = choose_hardware(request.gpus or "2x24GB")
-            facts = Facts(
-                flags=flags, shelf=library, environ={}, hardware=hardware, packages=frozenset(), model=model
-            )
+            facts = Facts(flags=flags, shelf=library, environ={}, hardware=hardware, packages=frozenset(), model=model)
             return make_plan(request, facts)
 
         found = ends(plan)

@@ -171,13 +171,18 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """The content of a TOML file and its text, for `line_of`. Raises TunekitError where it is unreadable or no TOML."""
+    text = settings_text(path)
+    return parse_toml(text, str(path)), text
+
+
+def settings_text(path: Path) -> str:
+    """The text of a file of settings. Raises TunekitError where it cannot be read, or is not UTF-8."""
     try:
-        text = read_text(path)
+        return read_text(path)
     except OSError as error:
         raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
-    return parse_toml(text, str(path)), text
 
 
 def parse_toml(text: str, where: str, number: Callable[[str], Any] = float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import SFT, Result, Started, at_step, make_workplace, read_json, tunekit, until
+from running import SFT, Result, Started, at_step, read_json, tunekit, until
 from slurm import calls, slurm_environment
 
 from tunekit.engine.kinds import Kind
@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INSIDE = ("resume", "runs/try", "--in-allocation")
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_workplace(tmp_path)
-
-
-@pytest.fixture
-def slurm(tmp_path: Path) -> Path:
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    return folder
 
 
 def queue(place: Path, slurm: Path, nodes: int = 2) -> None:

@@ -38,11 +38,6 @@ DELETED = "[WARNING:swift] There are errors in the dataset, the data will be del
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_workplace(tmp_path)
-
-
-@pytest.fixture
 def run(place: Path) -> Path:
     return place / "runs" / "try"
 

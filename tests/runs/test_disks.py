@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from running import SFT, Started, at_step, make_workplace, read_json, tunekit, until
+from running import SFT, Started, at_step, read_json, tunekit, until
 
 from tunekit.runs.folder import RunFolder
 
@@ -23,11 +23,6 @@ FILLER = "filler"
 def mount(*words: str) -> str:
     """Mount a file system; why that could not be, else empty."""
     return subprocess.run(["mount", *words], capture_output=True, text=True, check=False).stderr.strip()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_workplace(tmp_path)
 
 
 @pytest.fixture

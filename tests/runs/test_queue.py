@@ -5,25 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from running import SFT, make_workplace, read_json, tunekit
+from running import SFT, read_json, tunekit
 from slurm import calls, slurm_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SLURM = ("--launch", "slurm", "--nodes", "2")
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_workplace(tmp_path)
-
-
-@pytest.fixture
-def slurm(tmp_path: Path) -> Path:
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    return folder
 
 
 def test_a_job_is_submitted_and_followed_to_its_end(place: Path, slurm: Path) -> None:

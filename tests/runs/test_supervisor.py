@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from running import SFT, Started, at_step, make_workplace, processes, read_json, tunekit, until, variables
+from running import SFT, Started, at_step, processes, read_json, tunekit, until, variables
 
 from tunekit.runs import supervisor
 from tunekit.runs.supervisor import MARK, Ended, StopRequest, line_states, supervise
@@ -364,11 +364,6 @@ def test_without_a_group_the_machine_counts(tmp_path: Path, monkeypatch: pytest.
 
 
 # The same through the real command line.
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_workplace(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.files import parse_json, read_text, read_toml
+from tunekit.files import parse_json, read_toml, settings_text
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN
 from tunekit.plan.request import Said, Words, gather_words
 from tunekit.plan.secrets import is_secret
@@ -76,12 +76,7 @@ def with_file(words: Words, file: Words, environ: Mapping[str, str]) -> Words:
 def _content(path: Path) -> tuple[Any, str]:
     if path.suffix.lower() == ".toml":
         return read_toml(path)
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
+    text = settings_text(path)
     try:
         content = parse_json(text) if path.suffix.lower() == ".json" else _yaml(text)
         _check_size(content)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from outcomes import said, status
 
 from tunekit.errors import TunekitError
 from tunekit.plan.models.catalogue import template_names
@@ -21,15 +22,6 @@ def run(folder=EXAMPLES, **values):
     entries = tuple(KeyEntry(key, value, place) for place, (key, value) in enumerate((LEAST | values).items(), start=1))
     (draft,) = translate_source(Origin((), entries, folder), AXOLOTL)
     return draft
-
-
-def status(draft, key):
-    (found,) = [outcome for outcome in draft.outcomes if outcome.key == key and outcome.line]
-    return found.status
-
-
-def said(draft, *flags):
-    return {flag: " ".join(draft.flags[flag]) if flag in draft.flags else None for flag in flags}
 
 
 def test_a_file():

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from outcomes import said
 
 from tunekit.errors import TunekitError
 from tunekit.files import parse_toml
@@ -26,10 +27,6 @@ def run(dialect, program, folder=EXAMPLES, **values):
 def status(draft, key):
     (found,) = [outcome for outcome in draft.outcomes if outcome.key == key and outcome.value is not None]
     return found.status
-
-
-def said(draft, *flags):
-    return {flag: " ".join(draft.flags[flag]) if flag in draft.flags else None for flag in flags}
 
 
 def test_resonance():

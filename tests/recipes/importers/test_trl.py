@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from outcomes import said, status
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import import_file
@@ -23,15 +24,6 @@ def origin(program=(), path=None, launch=None, **values):
 def run(*program, launch=None, **values):
     (draft,) = translate_source(origin(program, launch=launch, **values), TRL)
     return draft
-
-
-def status(draft, key):
-    (found,) = [outcome for outcome in draft.outcomes if outcome.key == key and outcome.line]
-    return found.status
-
-
-def said(draft, *flags):
-    return {flag: " ".join(draft.flags[flag]) if flag in draft.flags else None for flag in flags}
 
 
 def test_a_file():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from outcomes import said, status
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import import_file
@@ -48,15 +49,6 @@ def imported(tmp_path, text):
 def draft(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return imported(tmp_path, SCRIPT)
-
-
-def said(draft, *flags):
-    return {flag: " ".join(draft.flags[flag]) if flag in draft.flags else None for flag in flags}
-
-
-def status(draft, key):
-    (found,) = [outcome for outcome in draft.outcomes if outcome.key == key and outcome.line]
-    return found.status
 
 
 def test_nothing_of_it_is_run(draft):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.files import line_of, parse_json, parse_toml, path_of, read_text, shortened
+from tunekit.files import line_of, parse_json, parse_toml, path_of, settings_text, shortened
 from tunekit.recipes.importers.launchers import take_off_launchers
 from tunekit.recipes.importers.shell import Call, read_script
 from tunekit.recipes.importers.source import KeyEntry, Origin, typed_word
@@ -43,12 +43,7 @@ def read_keys(path: Path) -> tuple[tuple[KeyEntry, ...], dict[str, int]]:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        return read_text(path).removeprefix("\ufeff")
-    except OSError as error:
-        raise TunekitError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise TunekitError(f"{path}: not UTF-8 text", "save it as UTF-8") from error
+    return settings_text(path).removeprefix("\ufeff")
 
 
 def _sources(text: str, path: Path | None, folder: Path) -> list[Origin]:

@@ -98,14 +98,6 @@ def _targets(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
         trainer.put_targets(draft, entry)
 
 
-def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
-    """ms-swift trains no biases, or all."""
-    if entry.value in ("none", "all"):
-        draft.put(entry, lora_bias=entry.value)
-    else:
-        draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
-
-
 def _q_lora(draft: Draft, entry: KeyEntry, values: Mapping[str, Any]) -> None:
     """LoRA over weights of 4 or 8 bits."""
     if entry.value:
@@ -200,7 +192,6 @@ FUNCTIONS: Functions = {
         _use_lora,
         _lora,
         _targets,
-        _bias,
         _q_lora,
         _bits,
         _saved,

@@ -162,8 +162,26 @@ def _variable(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
+    """ms-swift trains no biases, or all."""
+    if entry.value in ("none", "all"):
+        draft.put(entry, lora_bias=entry.value)
+    else:
+        draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
+
+
 FUNCTIONS: Functions = {"fsdp": put_fsdp} | named(
-    _warmup, _adafactor, _precision, _resume, _trackers, _deepspeed, _fsdp_config, _hub_token, _environment, _attention
+    _warmup,
+    _adafactor,
+    _precision,
+    _resume,
+    _trackers,
+    _deepspeed,
+    _fsdp_config,
+    _hub_token,
+    _environment,
+    _attention,
+    _bias,
 )
 """Those that the rows of ``trainer.toml`` name."""
 

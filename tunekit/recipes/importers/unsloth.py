@@ -123,14 +123,6 @@ def _targets(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     trainer.put_targets(draft, entry)
 
 
-def _bias(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
-    """ms-swift trains no biases, or all."""
-    if entry.value in ("none", "all"):
-        draft.put(entry, lora_bias=entry.value)
-    else:
-        draft.leave(entry, LOST, f"ms-swift trains no biases, or all: not {entry.value}")
-
-
 def _vision(draft: Draft, entry: KeyEntry, _values: Mapping[str, Any]) -> None:
     """Adapters in the ViT and what joins it to the language model."""
     draft.put(entry, freeze_vit=not entry.value, freeze_aligner=not entry.value)
@@ -214,7 +206,6 @@ FUNCTIONS: Functions = {
         _precision,
         _checkpointing,
         _targets,
-        _bias,
         _vision,
         _language,
         _vllm,
