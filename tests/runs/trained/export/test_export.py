@@ -69,7 +69,9 @@ def converter(folder, text=CONVERTER):
 @pytest.fixture
 def wished(monkeypatch, tmp_path):
     """Export the run ``kit`` with a worker that answers so; ms-swift's merge is replaced by a folder."""
-    make_run()
+    make_run(dataset=["data/mine.jsonl"], cwd=tmp_path / "there")
+    (tmp_path / "there/data").mkdir(parents=True)
+    (tmp_path / "there/data/mine.jsonl").write_text('{"query": "Hi", "response": "Ho"}\n', encoding="utf-8")
 
     def merged(_job, scratch, name):
         folder = scratch / name
@@ -104,6 +106,7 @@ def test_a_merged_folder_says_what_it_is_and_keeps_what_names_files_of_this_mach
     assert record["parity"] == {"prompts": 2, "tokens": 40, "top1": 0.99, "kl": 0.001, "base": 1.0}
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert "base_model: Qwen/Qwen2.5-7B" in card
+    assert "- mine.jsonl, SHA-256 " in card
     assert str(tmp_path) not in card + json.dumps(record)
 
 
@@ -128,7 +131,7 @@ def test_what_lost_the_training_is_not_kept(wished, tmp_path):
     with pytest.raises(TunekitError, match="the training was lost") as raised:
         wished(worker=worker)
     assert raised.value.code == Exit.TRAINING_FAILED
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "there"]
 
 
 def test_eight_bits_that_are_farther_than_expected_are_warned_of(wished, tmp_path, capsys):

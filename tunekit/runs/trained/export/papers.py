@@ -120,7 +120,7 @@ def card_of(made: Made) -> str:
         *[f"- {tag}" for tag in ("ms-swift", "tunekit", *([plan.stage.name] if plan else []))],
         "---",
     ]
-    body = [f"# {made.name}", "", _what_it_is(made), "", *_training(plan)]
+    body = [f"# {made.name}", "", _what_it_is(made), "", *_training(made)]
     body += ["## Prompt format", "", _prompt_words(made), ""]
     if made.parity:
         body += ["## How near it is to the trained model", "", f"{made.parity.in_words()}.", ""]
@@ -135,7 +135,8 @@ def _what_it_is(made: Made) -> str:
     return f"Fine-tuned from {base} with ms-swift and tunekit{how}."
 
 
-def _training(plan: Plan | None) -> list[str]:
+def _training(made: Made) -> list[str]:
+    plan = made.target.plan
     if plan is None:
         return []
     rows = [(name, plan.get(name)) for name in TOLD_SETTINGS]
@@ -149,18 +150,18 @@ def _training(plan: Plan | None) -> list[str]:
         "| setting | value |",
         "|---|---|",
         *table,
-        *_data(plan),
+        *_data(plan, made.target.cwd),
     ]
 
 
-def _data(plan: Plan) -> list[str]:
-    """The data by name and digest: what a reader can compare, and no path."""
+def _data(plan: Plan, cwd: Path) -> list[str]:
+    """The data by name and digest: what a reader can compare, and no path. Relative names begin in `cwd`."""
     names = plan.get("dataset")
     found = []
     for name in names if isinstance(names, list) else []:
-        path = Path(str(name))
+        path = cwd / str(name)
         digest = f", SHA-256 {digest_of(path)[:16]}…" if path.is_file() else ""
-        found.append(f"- {path.name if digest or path.is_absolute() else name}{digest}")
+        found.append(f"- {path.name if digest or Path(str(name)).is_absolute() else name}{digest}")
     return ["", "Data:", "", *found, ""] if found else [""]
 
 
