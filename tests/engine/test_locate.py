@@ -10,18 +10,22 @@ import pytest
 from tunekit.engine import locate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment without any package."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An environment without any package; what was found in it is forgotten with it."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     for name in (*locate.OPTIONAL_PACKAGES, "flash_attn", "flash_attn_interface", "transformers"):
         monkeypatch.delitem(sys.modules, name, raising=False)  # another test may have imported it
-    for known in (locate.find_package, locate.installed_flash):
+    remembered = (locate.find_package, locate.installed_flash, locate.find_engine)
+    for known in remembered:
         known.cache_clear()
-    return tmp_path
+    yield tmp_path
+    for known in remembered:
+        known.cache_clear()
 
 
 def install(site: Path, distribution: str, *files: str) -> None:
