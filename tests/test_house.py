@@ -100,18 +100,17 @@ STAGE_WORDS = {
     ("tunekit.engine.flags", "sft"): "a command of ms-swift, with the module and class of its arguments",
     ("tunekit.engine.flags", "pt"): "the same",
     ("tunekit.recipes.importers.llamafactory_model", "pt"): "LLaMA-Factory's stage, in which it packs by itself",
-    (
-        "tunekit.recipes.importers.llamafactory_training",
-        "dpo",
-    ): "LLaMA-Factory's stage, of which some losses are stages",
-    ("tunekit.recipes.importers.llamafactory_training", "orpo"): "a loss of LLaMA-Factory's",
-    ("tunekit.recipes.importers.llamafactory_training", "simpo"): "the same",
+    ("tunekit.recipes.importers.llamafactory_stage", "dpo"): "LLaMA-Factory's stage, of which some losses are stages",
+    ("tunekit.recipes.importers.llamafactory_stage", "orpo"): "a loss of LLaMA-Factory's",
+    ("tunekit.recipes.importers.llamafactory_stage", "simpo"): "the same",
     ("tunekit.recipes.importers.recognition", "rm"): "the program of a shell",
     ("tunekit.cli.runs", "rm"): "what deletes runs",
     ("tunekit.cli.tried", "rm"): "the same, without its group",
+    ("tunekit.recipes.importers.swift_before", "sft"): "a command of older ms-swift",
+    ("tunekit.recipes.importers.swift_before", "pt"): "the same",
     **{
-        ("tunekit.recipes.importers.swift_before", word): "a command of older ms-swift, or its kind of RLHF"
-        for word in ("sft", "pt", "dpo", "cpo", "simpo")
+        ("tunekit.recipes.importers.swift_before_training", word): "a kind of RLHF of older ms-swift"
+        for word in ("dpo", "cpo", "simpo")
     },
 }
 """Where a word that is a stage's name means something else."""

@@ -7,7 +7,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.recipes.importers.llamafactory import LLAMAFACTORY
-from tunekit.recipes.importers.llamafactory_data import count_rows
+from tunekit.recipes.importers.llamafactory_info import count_rows
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, translate_source

@@ -10,7 +10,8 @@ from tunekit.errors import TunekitError
 from tunekit.recipes.importers.recognition import import_file
 from tunekit.recipes.importers.source import KeyEntry, Origin
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, UNKNOWN, translate_source
-from tunekit.recipes.importers.trl import TRL, trainer_of
+from tunekit.recipes.importers.trl import TRL
+from tunekit.recipes.importers.trl_trainer import trainer_of
 
 EXAMPLES = Path(__file__).with_name("examples")
 LEAST = {"model_name_or_path": "Qwen/Qwen2.5-0.5B", "dataset_name": "acme/x"}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
+from tunekit.recipes.importers import llamafactory_after as after
 from tunekit.recipes.importers import llamafactory_data as data
 from tunekit.recipes.importers import llamafactory_model as model
+from tunekit.recipes.importers import llamafactory_stage as stages
+from tunekit.recipes.importers import llamafactory_template as templates
 from tunekit.recipes.importers import llamafactory_training as training
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.carried import carry_environment
@@ -60,7 +63,7 @@ def _begin_training(draft: Draft, stage: str, values: Mapping[str, Any]) -> None
     tuning = str(values.get("finetuning_type") or "lora")
     if tuning in NOT_TRAINED:
         raise TunekitError(f"finetuning_type: {NOT_TRAINED[tuning]}", "lora and full are in both tools")
-    kind = training.kind_of(stage, values)
+    kind = stages.kind_of(stage, values)
     draft.command = STAGES[kind].command if kind in STAGES else USUAL
     if kind in STAGES and draft.command != kind:
         draft.flags["rlhf_type"] = [kind]
@@ -96,7 +99,8 @@ def _finish(draft: Draft) -> None:
         draft.warnings.append("a method of LLaMA-Factory is lost: look with `tunekit fit` whether the run fits without")
 
 
-FUNCTIONS = {**training.FUNCTIONS, **model.FUNCTIONS, **data.FUNCTIONS}
+PARTS = (stages, training, model, templates, data, after)
+FUNCTIONS = {name: function for part in PARTS for name, function in part.FUNCTIONS.items()}
 
 LLAMAFACTORY = Dialect(
     name="llamafactory",

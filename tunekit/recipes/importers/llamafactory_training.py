@@ -1,4 +1,4 @@
-"""LLaMA-Factory: stages, methods, losses, optimizers and what belongs to the trainer."""
+"""LLaMA-Factory: LoRA's numbers, optimizers and what belongs to the trainer; keys that switch something on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from tunekit.recipes.importers.carried import keep_secret
 from tunekit.recipes.importers.launchers import count_of
 from tunekit.recipes.importers.source import KeyEntry
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAINS, strategy_word
-from tunekit.stages import REWARD_MODEL, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     Values = Mapping[str, Any]
 
-LOSSES = ("sigmoid", "hinge", "ipo")
-"""Kinds of ``pref_loss`` that ms-swift takes as a loss of its stage."""
-LOST_LOSSES = {"kto_pair": "TRL has no such loss any more"}
 SECRETS = {
     "swanlab_api_key": "SWANLAB_API_KEY",
     "swanlab_lark_secret": "SWANLAB_LARK_SECRET",
@@ -39,23 +35,21 @@ APOLLO = {
 """Keys of APOLLO, with their names among the ``optim_args`` of transformers and what LLaMA-Factory takes by itself."""
 GALORE = {"galore_rank": 16, "galore_update_proj_gap": 200, "galore_scale": 2.0}
 ZERO = re.compile(r"(?:^|/)ds_z(0|2|3)(?:_(offload))?_config\.json$")
+OFF = "it is off"
+SWITCHES: Mapping[str, tuple[dict[str, Any], str]] = {
+    "use_unsloth": ({"tuner_backend": "unsloth"}, OFF),
+    "use_muon": ({"optimizer": "muon"}, OFF),
+    "adafactor": ({"optim": "adafactor"}, OFF),
+    "disable_gradient_checkpointing": ({"gradient_checkpointing": False}, "on in both"),
+    "disable_shuffling": (
+        {"train_dataloader_shuffle": False, "dataset_shuffle": False},
+        "rows are shuffled in both",
+    ),
+    "train_on_prompt": ({"loss_scale": "all"}, OFF),
+    "mask_history": ({"loss_scale": "last_round"}, OFF),
+}
+"""Keys that are true or false: the flags where one is true, and why it needs none where it is not."""
 NOT_HERE = "it is not this command's"
-
-
-def kind_of(stage: str, values: Values) -> str:
-    """The stage of tunekit that a stage and its loss are."""
-    loss = str(values.get("pref_loss") or "")
-    return loss if stage == PAIRS and loss in OWN_STAGE else stage
-
-
-PAIRS = "dpo"
-OWN_STAGE = ("orpo", "simpo")
-"""Losses of `PAIRS` in LLaMA-Factory that are stages of their own."""
-
-
-def answers_itself(draft: Draft) -> bool:
-    """Whether a training makes answers that a reward model scores: then the keys of generation are about it."""
-    return draft.flags.get("rlhf_type", [""])[0] in SCORED
 
 
 def visible_gpus(env: Mapping[str, str]) -> int | None:
@@ -72,30 +66,17 @@ def finish_training(draft: Draft) -> None:
         del draft.flags["warmup_ratio" if steps != ["0"] else "warmup_steps"]
 
 
-def _stage(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    kinds = draft.flags.get("rlhf_type", [])
-    word = str(entry.value)
-    if draft.command not in TRAINS:
-        draft.leave(entry, ELSEWHERE, f"nothing is trained: swift {draft.command}", f"swift {draft.command}")
-    elif word in LOST_LOSSES:
-        draft.leave(entry, LOST, LOST_LOSSES[word])
-    elif entry.key == "pref_loss" and kinds == [PAIRS] and word in LOSSES:
-        draft.put(entry, loss_type=word)
-    elif kinds:
-        draft.put(entry, rlhf_type=kinds[0])
-    elif entry.key == "pref_loss":
-        draft.leave(entry, DEFAULT, "it is about pairs alone")
-    else:
-        draft.put(entry, f"the command: swift {draft.command}")
-
-
-def _whether(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    draft.leave(entry, ELSEWHERE, f"the command says it: swift {draft.command}", f"swift {draft.command}")
-
-
 def _lora_alpha(draft: Draft, entry: KeyEntry, values: Values) -> None:
     alpha = entry.value or 2 * _whole(values.get("lora_rank"), 8)
     draft.put(entry, "" if entry.value else "twice the rank", lora_alpha=alpha)
+
+
+def _switch(draft: Draft, entry: KeyEntry, _: Values) -> None:
+    flags, otherwise = SWITCHES[entry.key]
+    if entry.value is True:
+        draft.put(entry, **flags)
+    else:
+        draft.leave(entry, DEFAULT, otherwise)
 
 
 def _whole(value: Any, otherwise: int) -> int:
@@ -125,67 +106,6 @@ def _pissa(draft: Draft, entry: KeyEntry, values: Values) -> None:
     draft.put(entry, init_weights="pissa" if rounds < 0 else f"pissa_niter_{rounds}")
 
 
-def _beta(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    if "rlhf_type" in draft.flags and draft.flags["rlhf_type"][0] not in WITHOUT_BETA:
-        draft.put(entry, beta=entry.value)
-    else:
-        draft.leave(entry, DEFAULT, "it is about preferences alone")
-
-
-SCORED = tuple(name for name, stage in STAGES.items() if stage.scored_by == "model")
-WITHOUT_BETA = (*SCORED, *(name for name, stage in STAGES.items() if stage.gives == REWARD_MODEL))
-FTX = {"dpo": "rpo_alpha", "simpo": "cpo_alpha"}
-"""The flag that adds the loss of the chosen answer, by the kind of RLHF; the others have none."""
-
-
-def _ftx(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    kind = "".join(draft.flags.get("rlhf_type", ()))
-    if kind in FTX and (entry.value or kind != PAIRS):
-        why = "ms-swift averages that loss over tokens, LLaMA-Factory over samples" if entry.value else ""
-        draft.put(entry, why, **{FTX[kind]: entry.value})
-    elif entry.value and kind:
-        draft.leave(entry, LOST, f"{kind} of ms-swift has no additional loss of the chosen answer")
-    else:
-        draft.leave(entry, DEFAULT, "it asks for nothing")
-
-
-def _bco(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    weight = entry.value if isinstance(entry.value, (int, float)) else 0
-    if not weight:
-        draft.leave(entry, DEFAULT, "it asks for nothing")
-        return
-    share = float(weight) / (1 + float(weight))
-    shares = [round(1 - share, 6), round(share, 6)]
-    draft.put(entry, "the two losses are weighted to 1", loss_type=["sigmoid", "bco_pair"], loss_weights=shares)
-
-
-def _reference(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    if draft.flags.get("tuner_type") == ["lora"]:
-        draft.leave(entry, LOST, "with LoRA ms-swift compares with the base model alone")
-    else:
-        draft.put(entry, ref_model=entry.value)
-
-
-def _reference_adapters(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    draft.put(entry, ref_adapters=listed(entry.value))
-
-
-def _reward(draft: Draft, entry: KeyEntry, values: Values) -> None:
-    kind = str(values.get("reward_model_type") or "lora")
-    if kind == "full":
-        if entry.key == "reward_model":
-            draft.put(entry, reward_model=entry.value)
-        else:
-            draft.leave(entry, DEFAULT, "a whole model scores")
-        return
-    what = "a service on the net" if kind == "api" else "an adapter with a value head of LLaMA-Factory's own"
-    why = f"the reward model is {what}, which ms-swift cannot read: train one with tunekit rm"
-    draft.leave(entry, LOST, why)
-    refusal = f"{entry.key}: {why}"
-    if values.get("reward_model") and entry.key == "reward_model" and answers_itself(draft):
-        draft.refused.append(refusal)
-
-
 def _galore(draft: Draft, entry: KeyEntry, values: Values) -> None:
     own = {"galore_update_proj_gap": "galore_update_interval"}
     more = {flag: value for flag, value in GALORE.items() if own.get(flag, flag) not in values}
@@ -203,7 +123,7 @@ def _galore_part(draft: Draft, entry: KeyEntry, _: Values) -> None:
 
 def _apollo(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
-        draft.leave(entry, DEFAULT, "it is off")
+        draft.leave(entry, DEFAULT, OFF)
         return
     modules = listed(values.get("apollo_target") or "all")
     draft.put(
@@ -233,25 +153,11 @@ def _apollo_words(values: Values) -> str:
 
 def _refused_optimizer(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value is not True:
-        draft.leave(entry, DEFAULT, "it is off")
+        draft.leave(entry, DEFAULT, OFF)
         return
     why = "ms-swift has no BAdam: whole weights would take the memory of all optimizer states; see tunekit fit"
     draft.leave(entry, LOST, why)
     draft.refused.append(f"{entry.key}: {why}")
-
-
-def _muon(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    if entry.value is True:
-        draft.put(entry, optimizer="muon")
-    else:
-        draft.leave(entry, DEFAULT, "it is off")
-
-
-def _adafactor(draft: Draft, entry: KeyEntry, _: Values) -> None:
-    if entry.value is True:
-        draft.put(entry, optim="adafactor")
-    else:
-        draft.leave(entry, DEFAULT, "it is off")
 
 
 def _warmup(draft: Draft, entry: KeyEntry, values: Values) -> None:
@@ -291,7 +197,7 @@ def _output(draft: Draft, entry: KeyEntry, values: Values) -> None:
 
 def _swanlab(draft: Draft, entry: KeyEntry, values: Values) -> None:
     if entry.value is not True:
-        draft.leave(entry, DEFAULT, "it is off")
+        draft.leave(entry, DEFAULT, OFF)
         return
     others = [name for name in listed(values.get("report_to") or "none") if name not in {"none", "swanlab"}]
     more = {} if "swanlab_project" in values else {"swanlab_project": "llamafactory"}
@@ -336,12 +242,12 @@ def _fsdp(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value:
         draft.put(entry, "ms-swift shards with FSDP2; what the file says beyond that is not carried", fsdp="fsdp2")
     else:
-        draft.leave(entry, DEFAULT, "it is off")
+        draft.leave(entry, DEFAULT, OFF)
 
 
 def _resume(draft: Draft, entry: KeyEntry, _: Values) -> None:
     if entry.value in (None, False, "false"):
-        draft.leave(entry, DEFAULT, "it is off")
+        draft.leave(entry, DEFAULT, OFF)
     else:
         why = (
             "ms-swift cannot go on with a checkpoint of another tool; its weights can be given as --adapters or --model"
@@ -361,25 +267,16 @@ def _master(draft: Draft, entry: KeyEntry, _: Values) -> None:
 
 
 FUNCTIONS = {
-    "stage": _stage,
-    "whether": _whether,
+    "switch": _switch,
     "lora_alpha": _lora_alpha,
     "modules": _modules,
     "saved_modules": _saved_modules,
     "pissa": _pissa,
-    "beta": _beta,
-    "ftx": _ftx,
-    "bco": _bco,
-    "reference": _reference,
-    "reference_adapters": _reference_adapters,
-    "reward": _reward,
     "galore": _galore,
     "galore_part": _galore_part,
     "apollo": _apollo,
     "apollo_part": _apollo_part,
     "refused_optimizer": _refused_optimizer,
-    "muon": _muon,
-    "adafactor": _adafactor,
     "warmup": _warmup,
     "evaluation": _evaluation,
     "eval_batch": _eval_batch,

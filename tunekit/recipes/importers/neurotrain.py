@@ -1,4 +1,4 @@
-"""NeuroTrain's TOML: a model, a list of stages, rows for each kind of stage; ``train_llm.py`` runs them in turn."""
+"""NeuroTrain's TOML, a stage at a time: the model, LoRA, rows and rewards; ``train_llm.py`` reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tunekit.errors import TunekitError
 from tunekit.recipes.importers import trainer
 from tunekit.recipes.importers.columns import CONVERSATIONS, NamedRows, put_rows
 from tunekit.recipes.importers.grpo import function_place, say_of_rewards
-from tunekit.recipes.importers.source import KeyEntry
+from tunekit.recipes.importers.neurotrain_stages import STAGES, is_datasets, is_stages, stages_in
 from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import default_entry, named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
@@ -18,15 +18,12 @@ from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRAN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.recipes.importers.source import Origin
+    from tunekit.recipes.importers.source import KeyEntry, Origin
     from tunekit.recipes.importers.trainer import Functions
     from tunekit.recipes.importers.translation import Draft
 
 TITLE = "NeuroTrain"
 RULES = rules_in("trainer", "neurotrain")
-
-STAGES = {"pretrain": "pt", "sft": "sft", "dpo": "rlhf", "ppo": "rlhf", "grpo": "rlhf", "rm": "rlhf", "kto": "rlhf"}
-"""Kinds of stages, and the command of ms-swift."""
 FIELDS = {
     "prompt_field": "query",
     "response_field": "response",
@@ -50,8 +47,6 @@ RESPONSES = {
 }
 """Columns that ms-swift takes for a question and for an answer."""
 KNOWN = {"query": QUERIES, "response": RESPONSES, "images": {"image", "images"}, "system": {"system"}}
-BEHIND = ("deepspeed", "resume")
-"""Flags of the call, which count over the keys of a stage."""
 TYPES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "half": "float16"}
 
 
@@ -62,72 +57,9 @@ def _likeness(source: Origin) -> int:
     if source.program:
         return 0
     tables = source.values()
-    found = 50 * _is_stages(tables.get("stages")) + 30 * isinstance(tables.get("model"), dict)
-    found += 30 * _is_datasets(tables.get("datasets")) + 15 * ({"task_name", "wandb_entity"} & set(tables) != set())
+    found = 50 * is_stages(tables.get("stages")) + 30 * isinstance(tables.get("model"), dict)
+    found += 30 * is_datasets(tables.get("datasets")) + 15 * ({"task_name", "wandb_entity"} & set(tables) != set())
     return min(95, found)
-
-
-def _is_stages(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(it, dict) and "stage_type" in it for it in value)
-
-
-def _is_datasets(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(it, dict) for it in value.values())
-
-
-def stages_in(source: Origin) -> list[Origin]:
-    """One source a stage: what holds for all, its own keys, and the rows for its kind."""
-    values = source.values()
-    tables = values.get("datasets")
-    datasets: dict[str, Any] = tables if isinstance(tables, dict) and _is_datasets(tables) else {}
-    listed = values.get("stages")
-    stages: list[dict[str, Any]] = listed if isinstance(listed, list) and _is_stages(listed) else [_stage_of(datasets)]
-    shared = [entry for entry in source.entries if entry.key not in ("stages", "datasets")]
-    found, used = [], set()
-    for number, stage in enumerate(stages):
-        name = _rows_for(stage, values, datasets)
-        used.add(name)
-        goes_on = {"load_from": ""} if number else {}
-        keys = (goes_on | stage).items()
-        own = [KeyEntry(key, value, source.lines.get(f"stages.{number}.{key}")) for key, value in keys]
-        rows = [KeyEntry("datasets", {name: datasets[name]}, _line(source, "datasets"))] if name else []
-        before = [entry for entry in shared if entry.key not in BEHIND]
-        behind = [entry for entry in shared if entry.key in BEHIND and _is_for(entry, number, stages)]
-        found.append(replace(source, entries=(*before, *own, *rows, *behind)))
-    spare = {name: rows for name, rows in datasets.items() if name not in used}
-    if spare:
-        entries = tuple(
-            KeyEntry(f"unused.{name}.{key}", value) for name, rows in spare.items() for key, value in rows.items()
-        )
-        found[0] = replace(found[0], entries=(*found[0].entries, *entries))
-    return found
-
-
-def _line(source: Origin, key: str) -> int | None:
-    return next((entry.line for entry in source.entries if entry.key == key), None)
-
-
-def _is_for(entry: KeyEntry, number: int, stages: list[dict[str, Any]]) -> bool:
-    """Whether a flag of the call is for this stage: a checkpoint is of the stage whose name is in its path."""
-    if entry.key != "resume":
-        return True
-    named_so = [place for place, stage in enumerate(stages) if f"/{stage.get('stage_name')}/" in str(entry.value)]
-    return number == (named_so or [0])[0]
-
-
-def _stage_of(datasets: Mapping[str, Any]) -> dict[str, Any]:
-    """The stage that a file without any speaks of."""
-    kinds = [name.removeprefix("vlm_") for name in datasets]
-    return {"stage_type": next((kind for kind in kinds if kind in STAGES), "sft")}
-
-
-def _rows_for(stage: Mapping[str, Any], values: Mapping[str, Any], datasets: Mapping[str, Any]) -> str:
-    """The name of the rows for a stage; empty where there are none."""
-    model = values.get("model")
-    sees = isinstance(model, dict) and model.get("model_type") == "vlm"
-    kind = str(stage.get("stage_type"))
-    names = [str(stage.get("stage_name")), *([f"vlm_{kind}", kind] if sees else [kind, f"vlm_{kind}"])]
-    return next((name for name in names if name in datasets), "")
 
 
 def _begin(draft: Draft) -> None:
@@ -357,5 +289,4 @@ FUNCTIONS: Functions = {
         _unused,
     ),
 }
-
 NEUROTRAIN = Dialect("neurotrain", TITLE, RULES, _likeness, FUNCTIONS, _begin, _finish, stages_in)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
-from tunekit.recipes.importers import trainer, trl
+from tunekit.recipes.importers import trainer, trl, trl_trainer
 from tunekit.recipes.importers.table import rules_in
 from tunekit.recipes.importers.trainer import named
 from tunekit.recipes.importers.translation import DEFAULT, ELSEWHERE, LOST, TRANSLATED, Dialect
@@ -62,7 +62,7 @@ def script_in(source: Origin) -> list[Origin]:
         line = f" line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise TunekitError(f"{source.path or 'standard input'}{line}: not a Python script") from error
     kind = trainers[-1].removeprefix("Unsloth").removesuffix("Trainer").lower() if trainers else "sft"
-    program = ("trl", kind if kind in trl.KINDS else "sft")
+    program = ("trl", kind if kind in trl_trainer.KINDS else "sft")
     return [replace(source, program=program, entries=tuple(entries))]
 
 
