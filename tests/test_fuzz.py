@@ -28,9 +28,11 @@ from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.planner import Facts, make_plan
 from tunekit.plan.predict import peak_of
 from tunekit.plan.presets.shelf import Library
-from tunekit.plan.request import Said, Words, gather_words, read_request, user_words
+from tunekit.plan.request import read_request
+from tunekit.plan.said import Said, Words, gather_words
 from tunekit.plan.settings import COMMAND_LINE
 from tunekit.plan.settings_file import read_settings, with_file
+from tunekit.plan.user_words import user_words
 from tunekit.recipes.reader import read_recipe
 from tunekit.runs.checkpoints import complete, newest, whole
 from tunekit.runs.folder import RunFolder, RunState

@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenized import make_tokenized
 
-from tunekit.data.convert import Conversion, Share, convert_rows
+from tunekit.data.cells import columns_named
+from tunekit.data.conversion import Conversion
+from tunekit.data.convert import Share, convert_rows
 from tunekit.data.findings import ERROR
 from tunekit.data.lengths import Question, measure_rows
-from tunekit.data.normal import SHAPES_BY_NAME, columns_named, target_named
+from tunekit.data.stage_rows import SHAPES_BY_NAME, target_named
 from tunekit.data.survey import check_dataset
 from tunekit.errors import Exit, TunekitError
 from tunekit.stages import STAGES
@@ -100,7 +102,8 @@ def test_a_killed_program_leaves_no_file_of_that_name(tmp_path):
     numbered(tmp_path / "a.jsonl", 200_000)
     code = """
     from pathlib import Path
-    from tunekit.data.convert import Conversion, convert_rows
+    from tunekit.data.conversion import Conversion
+    from tunekit.data.convert import convert_rows
     convert_rows(Conversion((Path("a.jsonl"),), Path("out.jsonl"), "sft"), lambda *_: print("rows", flush=True))
     """
     program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, cwd=tmp_path)
@@ -241,7 +244,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     code = """
     import re, sys
     from pathlib import Path
-    from tunekit.data.convert import Conversion, convert_rows
+    from tunekit.data.conversion import Conversion
+    from tunekit.data.convert import convert_rows
     convert_rows(Conversion((Path(sys.argv[1]),), Path(sys.argv[2]), "sft", split=0.1, most=10**6, at_random=True))
     print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
     """

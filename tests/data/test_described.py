@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.data.convert import Conversion, convert_rows
+from tunekit.data.conversion import Conversion
+from tunekit.data.convert import convert_rows
 from tunekit.data.described import files_named
 from tunekit.errors import Exit, TunekitError
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunekit.data.cells import ROLES_OF_COLUMNS
 from tunekit.data.check import row_problem
-from tunekit.data.normal import ROLES_OF_COLUMNS, SHAPES_BY_NAME, NormalRow, normal_row, stage_rows
+from tunekit.data.normal import NormalRow, normal_row
+from tunekit.data.stage_rows import SHAPES_BY_NAME, stage_rows
 from tunekit.data.turns import ShapelessRow
 
 Q, A, W = "What is AI?", "A field.", "No idea."

@@ -23,7 +23,8 @@ from tunekit.plan.options import (
     options_of,
     spelled,
 )
-from tunekit.plan.request import Said, user_words
+from tunekit.plan.said import Said
+from tunekit.plan.user_words import user_words
 from tunekit.recipes.reader import OWN, read_recipe
 
 RUN = ("--model", "Qwen2.5-7B", "--dataset", "d.jsonl", "--gpus", "80GB", "--preset", "7b")

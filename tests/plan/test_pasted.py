@@ -4,7 +4,7 @@ import pytest
 
 from tunekit.errors import TunekitError
 from tunekit.plan.pasted import in_todays_names
-from tunekit.plan.request import Said, gather_words
+from tunekit.plan.said import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE, Source
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tunekit.errors import Exit
-from tunekit.plan.request import Said, gather_words
+from tunekit.plan.said import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE
 from tunekit.runs import prepare
 

@@ -37,7 +37,7 @@ def check_command(
     from tunekit.cli.show.check import show_check
     from tunekit.cli.show.conversion import ConversionBar
     from tunekit.data.mend import mend_files
-    from tunekit.data.normal import target_named
+    from tunekit.data.stage_rows import target_named
     from tunekit.data.survey import check_dataset
     from tunekit.runs.long import long_rows
 

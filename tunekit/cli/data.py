@@ -16,7 +16,7 @@ from tunekit.errors import Exit, TunekitError, counted
 from tunekit.plan.options import PREVIEW, STATS
 
 if TYPE_CHECKING:
-    from tunekit.plan.request import Words
+    from tunekit.plan.said import Words
 
 HELP = "Look at a dataset before it is trained on: check, preview, stats; and change it: convert, augment."
 HOW, WHICH, WHERE = "How the copies differ", "Which rows", "Where"
@@ -112,9 +112,11 @@ def convert_command(
     With --split, OUT.val.jsonl is for --val-dataset. Pictures within Parquet files become files in OUT.images.
     """
     from tunekit.cli.show.conversion import ConversionBar, show_conversion
-    from tunekit.data.convert import Conversion, convert_rows
+    from tunekit.data.cells import columns_named
+    from tunekit.data.conversion import Conversion
+    from tunekit.data.convert import convert_rows
     from tunekit.data.described import files_named
-    from tunekit.data.normal import columns_named, target_named
+    from tunekit.data.stage_rows import target_named
 
     described = dict(files_named(files, registry))
     asked = Conversion(

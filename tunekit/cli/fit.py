@@ -10,7 +10,7 @@ from tunekit.errors import Exit, TunekitError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.plan.request import Words
+    from tunekit.plan.said import Words
 
 HELP = """Tell the peak memory of a run before it starts: fits, tight, or does not fit (exit code 3).
 

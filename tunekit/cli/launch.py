@@ -12,7 +12,8 @@ from tunekit.runs.queue import as_node, check_launcher, cluster_job, place_of_ma
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tunekit.plan.request import Request, Words
+    from tunekit.plan.request import Request
+    from tunekit.plan.said import Words
     from tunekit.runs.folder import Run, RunFolder
     from tunekit.runs.prepare import Surroundings
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from tunekit.errors import TunekitError
-    from tunekit.plan.request import Request, Words
+    from tunekit.plan.request import Request
+    from tunekit.plan.said import Words
     from tunekit.runs.folder import Run, RunFolder
     from tunekit.runs.report import Report, Screen
     from tunekit.runs.start import Onward, Show

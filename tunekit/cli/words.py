@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.files import path_of
 from tunekit.plan.options import SWITCH, WORDS, options_of
-from tunekit.plan.request import Said, gather_words
+from tunekit.plan.said import Said, gather_words
 from tunekit.plan.settings import COMMAND_LINE
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from tunekit.plan.request import Words
+    from tunekit.plan.said import Words
 
     Run: TypeAlias = Callable[[str, Words, Mapping[str, Any]], int]
     """What a command of the table does: with its name, all that was typed, and its own options by name; exit code."""

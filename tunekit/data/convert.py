@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import hashlib
 import json
-import os
 import random
-import shutil
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from fcntl import LOCK_EX, LOCK_NB, flock
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from tunekit.data.conversion import Converted, Left
 from tunekit.data.described import roles_of_columns, row_as_described
 from tunekit.data.entry import Entry, doubled_key
-from tunekit.data.files import shown
 from tunekit.data.findings import ERROR, LEVELS
 from tunekit.data.judge import Judge, row_encoder
 from tunekit.data.mend import left_line
-from tunekit.data.normal import SHAPES_BY_NAME, NormalRow, columns_dropped, normal_row, stage_rows
+from tunekit.data.normal import NormalRow, normal_row
+from tunekit.data.out_files import OutFiles, json_line
 from tunekit.data.pictures import INLINE
 from tunekit.data.read import look_into
 from tunekit.data.registry import NamedDataset
+from tunekit.data.stage_rows import SHAPES_BY_NAME, columns_dropped, stage_rows
 from tunekit.data.turns import ShapelessRow
 from tunekit.errors import Exit, TunekitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
+    from tunekit.data.conversion import Conversion
     from tunekit.data.read import RowFile
 
     Watch = Callable[[int, int, int], None]
-
-ENDINGS: Mapping[bytes, str] = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
-"""How the bytes of a picture begin, and what its file is called."""
 
 WATCH_EVERY = 500
 """Rows between two reports of progress."""
@@ -51,90 +42,6 @@ NOT_DESCRIBED = NamedDataset("")
 
 STRATA = ("source", "dataset", "dataset_name")
 """Columns that say where a row comes from: each value gives its share of a split, as each file does."""
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What is converted, and how.
-
-    Attributes:
-        target: a stage or a task, of `tunekit.data.normal.SHAPES_BY_NAME`.
-        columns: which column is which, where its name does not say.
-        image_root: where relative paths of pictures begin; empty for the current folder.
-        ratio: of the rows of each file, those that are taken, 0 to 1, evenly spread.
-        most: rows of each file, at the most; the first ones, or `at_random` any.
-        split: of what is written, the share that is kept for validation, 0 to 1.
-        seed: the same one chooses the same rows.
-        described: what a table of datasets says of some of the files, which is stronger than what is said for all.
-    """
-
-    files: tuple[Path, ...]
-    out: Path
-    target: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    image_root: str = ""
-    ratio: float = 1.0
-    most: int | None = None
-    at_random: bool = False
-    split: float = 0.0
-    seed: int = 42
-    described: Mapping[Path, NamedDataset] = field(default_factory=dict)
-
-    def beside(self, word: str) -> Path:
-        """The file that stands beside `out`: ``out.val.jsonl``."""
-        return self.out.with_name(f"{self.out.stem}.{word}{self.out.suffix}")
-
-    @property
-    def pictures(self) -> Path:
-        """The folder for pictures that were no files."""
-        return self.out.with_name(f"{self.out.stem}.images")
-
-    def check(self) -> None:
-        """Raise TunekitError where it cannot be done, before anything is read."""
-        if not 0 < self.ratio <= 1:
-            raise TunekitError(f"--data-ratio takes a share above 0, 1 at the most, not {self.ratio:g}")
-        if not 0 <= self.split < 1:
-            raise TunekitError(f"--split takes a share from 0 to below 1, not {self.split:g}", "--split 0.1")
-        if self.most is not None and self.most < 1:
-            raise TunekitError(f"--max-samples must be 1 or more, not {self.most}")
-        if self.at_random and self.most is None:
-            raise TunekitError("--random says which rows --max-samples takes", "--max-samples 1000 --random")
-        if self.out.suffix != ".jsonl":
-            raise TunekitError(f"--out {self.out}: JSON lines are written", f"--out {self.out.with_suffix('.jsonl')}")
-        if not self.out.parent.is_dir():
-            raise TunekitError(f"--out {self.out}: the folder {self.out.parent} does not exist")
-        for path in (self.out, self.beside("val"), self.beside("left"), self.pictures):
-            if path.exists():
-                raise TunekitError(f"{path} exists already", "take another name, or delete it")
-
-
-@dataclass
-class Left:
-    """Rows that could not be converted for one reason: why the first could not, where it stands, and how many."""
-
-    why: str
-    first: str
-    number: int = 0
-
-
-@dataclass
-class Converted:
-    """What came of it: rows that were read, that were written, and that were kept for validation.
-
-    Attributes:
-        left: rows that could not be converted, by what is alike of the reasons; they stand in ``out.left.jsonl``.
-        unused: rows that were not chosen.
-        shapes: what the rows were.
-        dropped: columns that nothing reads, and how many rows had them.
-    """
-
-    rows: int = 0
-    written: int = 0
-    validation: int = 0
-    left: dict[str, Left] = field(default_factory=dict)
-    unused: int = 0
-    shapes: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
 
 
 class Share:
@@ -175,7 +82,7 @@ def convert_rows(asked: Conversion, watch: Watch = lambda *_: None) -> Converted
 def _convert(asked: Conversion, watch: Watch) -> Converted:
     done = Converted()
     sources = [look_into(path) for path in asked.files]
-    with _Out(asked) as out:
+    with OutFiles(asked) as out:
         read = _Reading(asked, out, done, sum(path.stat().st_size for path in asked.files), watch)
         for source in sources:
             read.dataset = asked.described.get(source.path, NOT_DESCRIBED)
@@ -216,7 +123,7 @@ class _Strata:
 class _Reading:
     """The rows of files, made into rows of a stage."""
 
-    def __init__(self, asked: Conversion, out: _Out, done: Converted, size: int, watch: Watch) -> None:
+    def __init__(self, asked: Conversion, out: OutFiles, done: Converted, size: int, watch: Watch) -> None:
         self._asked, self._out, self._done, self._size, self._watch = asked, out, done, size, watch
         self._bytes, self._judge = 0, Judge(SHAPES_BY_NAME[asked.target], asked.target)
         self.dataset = NOT_DESCRIBED
@@ -313,101 +220,3 @@ class _Reading:
 def _stratum(entry: Entry) -> str:
     found = [(entry.row or {}).get(name) for name in STRATA]
     return next((value[:80] for value in found if isinstance(value, str)), "")
-
-
-def json_line(row: dict[str, Any]) -> bytes:
-    """A row as a line of JSON. Raises ShapelessRow where it holds what JSON cannot say: NaN, bytes, half characters."""
-    try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain_value).encode()
-    except ShapelessRow:
-        raise
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ShapelessRow(f"it cannot be written as JSON: {shown(error, 120)}") from None
-
-
-def _plain_value(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray)):
-        raise ShapelessRow("it holds bytes, which JSON cannot say")
-    return str(value)
-
-
-class _Out:
-    """The files that are written: under other names until all are complete."""
-
-    def __init__(self, asked: Conversion) -> None:
-        self._asked, self._mark = asked, os.urandom(4).hex()
-        self._sweep()
-        self._files: dict[str, IO[bytes]] = {}
-        self._stack = ExitStack()
-        self._folder = self._hidden(asked.pictures)
-
-    def __enter__(self) -> _Out:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        for word in self._files:
-            self._hidden(self._place(word)).unlink(missing_ok=True)
-        self._hidden(self._place("pool")).unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def write(self, word: str, lines: list[bytes]) -> None:
-        """Add lines to a file: the one for training (empty), ``val`` or ``left``."""
-        if word not in self._files:
-            self._files[word] = self._opened(word, "xb")
-        for line in lines:
-            self._files[word].write(line + b"\n")
-
-    def aside(self) -> IO[bytes]:
-        """A file to write to and read again, which nobody sees."""
-        file = self._opened("pool", "w+b")
-        self._hidden(self._place("pool")).unlink()
-        return file
-
-    def picture(self, content: bytes) -> str:
-        """Keep a picture; gives the path that it will have. The same one is kept once."""
-        ending = next((ending for start, ending in ENDINGS.items() if content.startswith(start)), ".png")
-        name = f"{hashlib.sha256(content).hexdigest()[:24]}{ending}"
-        self._folder.mkdir(exist_ok=True)
-        path = self._folder / name
-        if not path.exists():
-            path.write_bytes(content)
-        return str(self._asked.pictures / name)
-
-    def now(self, path: Any) -> Any:
-        """Where a picture is that will have that path."""
-        kept = isinstance(path, str) and Path(path).parent == self._asked.pictures
-        return str(self._folder / Path(path).name) if kept else path
-
-    def publish(self) -> None:
-        """Let all files appear, the one for training last."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        self._stack.close()
-        if self._folder.is_dir():
-            self._folder.rename(self._asked.pictures)
-        for word in sorted(self._files, reverse=True):
-            self._hidden(self._place(word)).replace(self._place(word))
-
-    def _opened(self, word: str, mode: str) -> IO[bytes]:
-        file = self._stack.enter_context(cast("IO[bytes]", self._hidden(self._place(word)).open(mode)))
-        with contextlib.suppress(OSError):  # a disk that knows no locks
-            flock(file, LOCK_EX | LOCK_NB)
-        return file
-
-    def _sweep(self) -> None:
-        """Delete what a conversion to the same file has left that was killed: nobody holds its lock."""
-        for word in ("", "val", "left", "pool"):
-            name = self._place(word).name
-            for path in self._asked.out.parent.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}"):
-                with contextlib.suppress(OSError), path.open("r+b") as file:
-                    flock(file, LOCK_EX | LOCK_NB)
-                    path.unlink()
-                    shutil.rmtree(self._asked.pictures.with_name(f".{self._asked.pictures.name}{path.suffix}"), True)
-
-    def _place(self, word: str) -> Path:
-        return self._asked.beside(word) if word else self._asked.out
-
-    def _hidden(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.{self._mark}")

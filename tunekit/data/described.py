@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.normal import ROLES_OF_COLUMNS, role_of_column
+from tunekit.data.cells import ROLES_OF_COLUMNS, role_of_column
 from tunekit.data.registry import TAGS, find_datasets
 from tunekit.data.survey import paths_of_rows
 from tunekit.errors import Exit, TunekitError

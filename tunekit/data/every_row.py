@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tunekit.data.convert import json_line
 from tunekit.data.lengths import QUIET, Question, Unmeasured, check_measurable
+from tunekit.data.out_files import json_line
 from tunekit.data.turns import ShapelessRow
 from tunekit.stages import STAGES
 from tunekit.worker import Worker, WorkerFailed

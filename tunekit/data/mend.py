@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.entry import Entry, doubled_key
 from tunekit.data.findings import BAD, FORM
 from tunekit.data.judge import row_encoder
-from tunekit.data.normal import normal_row, stage_rows
+from tunekit.data.normal import normal_row
 from tunekit.data.read import LINES
+from tunekit.data.stage_rows import stage_rows
 from tunekit.data.survey import SHAPELESS, DatasetCheck
 from tunekit.data.suspicious import repaired
 from tunekit.errors import TunekitError

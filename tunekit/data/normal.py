@@ -1,4 +1,4 @@
-"""One normal form of a row, from every shape that files of rows come in; and from it the row of any stage."""
+"""One normal form of a row, from every shape that files of rows come in."""
 
 from __future__ import annotations
 
@@ -7,78 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tunekit.data.check import row_problem
-from tunekit.data.rows import ANSWER, MESSAGES, QUESTION, SYSTEM, messages_in
-from tunekit.data.turns import MARKS, Media, ShapelessRow, Turn, conversation_in
-from tunekit.errors import TunekitError, did_you_mean
-from tunekit.stages import STAGES, TASKS, Shape
+from tunekit.data.cells import Cells
+from tunekit.data.rows import messages_in
+from tunekit.data.turns import MARKS, Media, ShapelessRow, Turn, before_answer, conversation_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-ROLES_OF_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "messages": (*MESSAGES, "dialogue", "dialog"),
-    "system": (*SYSTEM, "system_message"),
-    "prompt": ("prompt", *(name for name in QUESTION if name not in ("prompt", "input")), "input"),
-    "input": ("input", "context"),
-    "response": tuple(name for name in ANSWER if name not in ("text", "content")),
-    "chosen": ("chosen", "chosen_response", "preferred", "accepted"),
-    "rejected": ("rejected_messages", "rejected_response", "rejected", "dispreferred"),
-    "history": ("history",),
-    "text": ("text", "content"),
-    "label": ("label", "kto_tag", "labels"),
-    "positive": ("positive_messages", "positive", "positives", "pos", "sentence2", "document", "passage"),
-    "negative": ("negative_messages", "negative", "negatives", "neg", "hard_negatives"),
-    "anchor": ("anchor", "sentence1", "sentence"),
-    "images": ("images", "image", "image_path", "image_paths", "img_path"),
-    "videos": ("videos", "video"),
-    "audios": ("audios", "audio"),
-    "tools": ("tools", "functions"),
-    "completions": ("completions",),
-}
-"""What a column can be, and what it is called: the first name that a row has is taken. ``--map`` names another."""
-
-RANKS: dict[str, list[tuple[str, int]]] = {}
-"""What each name can mean, and how well it says so."""
-for _role, _names in ROLES_OF_COLUMNS.items():
-    for _rank, _word in enumerate(_names):
-        RANKS.setdefault(_word, []).append((_role, _rank))
-
-KNOWN_TO_SWIFT = ("channel", "margin", "objects", "chat_template_kwargs")
-"""Columns beside the conversation that ms-swift 4.6 keeps (dataset/preprocessor/core.py, standard_keys)."""
-
-SHAPES_BY_NAME: Mapping[str, Shape] = {
-    **{stage.name: stage.rows for stage in STAGES.values()},
-    **{task: shape for task, shape in TASKS.items() if shape},
-}
-"""What ``--to`` takes: stages, and tasks whose rows are known."""
-
-
-def target_named(word: str) -> str:
-    """The stage or task that ``--to`` names, by whatever name. Raises TunekitError where there is none."""
-    known = {alias: stage.name for stage in STAGES.values() for alias in stage.aliases}
-    name = known.get(word, word)
-    if name not in SHAPES_BY_NAME:
-        hint = did_you_mean(word, SHAPES_BY_NAME)
-        raise TunekitError(f"--to takes {', '.join(SHAPES_BY_NAME)}, not {word}", hint)
-    return name
-
-
-def role_of_column(name: str) -> str:
-    """What a column of that name is, of `ROLES_OF_COLUMNS`; empty where the name says nothing."""
-    return name if name in ROLES_OF_COLUMNS else next((role for role, _ in RANKS.get(name, ())), "")
-
-
-def columns_named(text: str) -> dict[str, str]:
-    """What ``--map prompt=instruction,response=output`` says. Raises TunekitError where it says nothing."""
-    found: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        role, _, column = (word.strip() for word in part.partition("="))
-        if not column or not role_of_column(role):
-            hint = f"prompt=COLUMN; it may be {', '.join(ROLES_OF_COLUMNS)}"
-            raise TunekitError(f"--map {part}: {role or part} is nothing that a column can be", hint)
-        found[role_of_column(role)] = column
-    return found
 
 
 @dataclass(frozen=True)
@@ -112,7 +46,7 @@ def normal_row(row: Mapping[str, Any], columns: Mapping[str, str] | None = None)
 
     Raises ShapelessRow, with the reason, where it has no shape that is known.
     """
-    cells = _Cells(row, columns or {})
+    cells = Cells(row, columns or {})
     name, read = next(((name, read) for name, suits, read in READERS if suits(cells)), ("", None))
     if read is None:
         named = ", ".join(map(str, row)) or "no columns"
@@ -129,69 +63,6 @@ def normal_row(row: Mapping[str, Any], columns: Mapping[str, str] | None = None)
     tools = cells.take("tools")
     text = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False) if tools else ""
     return NormalRow(name, messages, media=media, tools=text, extra=cells.left, **more)
-
-
-class _Cells:
-    """The columns of a row by what they are; what was taken is gone."""
-
-    def __init__(self, row: Mapping[str, Any], columns: Mapping[str, str]) -> None:
-        self.left: dict[str, Any] = dict(row)
-        self._named = {role: _dug(self.left, column) for role, column in columns.items()}
-        self._names = _names_by_role(self.left)
-        self.media: Media = {kind: _listed(self.take(kind)) for kind in MARKS}
-
-    def has(self, *roles: str) -> bool:
-        """Whether there is something of each."""
-        return all(self._name(role) is not None or self._named.get(role) is not None for role in roles)
-
-    def take(self, role: str) -> Any:
-        """What is of a role; None where there is nothing."""
-        named = self._named.pop(role, None)
-        if named is not None:
-            return named
-        name = self._name(role)
-        return None if name is None else self.left.pop(name)
-
-    def called(self, role: str) -> str:
-        """The column of a role; empty where there is none."""
-        return self._name(role) or ""
-
-    def add(self, more: Mapping[str, Any]) -> None:
-        """Columns that stood within another one."""
-        self.left.update(more)
-        self._names = _names_by_role(self.left)
-
-    def _name(self, role: str) -> str | None:
-        for name in self._names.get(role, ()):
-            if name in self.left and self.left[name] not in (None, "", []):
-                return name
-        return None
-
-
-def _names_by_role(row: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The columns of a row that can be of each role, the best name first."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for name in row:
-        for role, rank in RANKS.get(name.lower(), ()):
-            found.setdefault(role, []).append((rank, name))
-    return {role: [name for _, name in sorted(ranked)] for role, ranked in found.items()}
-
-
-def _dug(left: dict[str, Any], column: str) -> Any:
-    """A column that the user named, taken out; ``data.question`` is one within another."""
-    if column in left:
-        return left.pop(column)
-    value: Any = left
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _listed(value: Any) -> list[Any]:
-    if value in (None, ""):
-        return []
-    found = messages_in(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
-    return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
 def _place(turns: list[Turn] | None, media: Media) -> None:
@@ -223,19 +94,19 @@ def _is_messages(value: Any) -> bool:
     return isinstance(found, dict) or (isinstance(found, list) and bool(found) and isinstance(found[0], dict))
 
 
-def _turns_of(cells: _Cells, value: Any, role: str) -> list[Turn]:
+def _turns_of(cells: Cells, value: Any, role: str) -> list[Turn]:
     """A cell as turns: messages, or a text that `role` says."""
     return conversation_in(value, cells.media) if _is_messages(value) else [{"role": role, "content": _text_of(value)}]
 
 
-def _asked(cells: _Cells) -> list[Turn]:
+def _asked(cells: Cells) -> list[Turn]:
     """The turns before the answer: history, and the question with its input."""
     turns: list[Turn] = []
     for pair in messages_in(cells.take("history")) or []:
         question, answer = (*pair, None)[:2] if isinstance(pair, (list, tuple)) and pair else (pair, None)
         turns += [{"role": "user", "content": str(question)}] if question else []
         turns += [{"role": "assistant", "content": str(answer)}] if answer else []
-    joins = cells.called("prompt").lower() in ("instruction", "prompt") or "prompt" in cells._named  # noqa: SLF001
+    joins = cells.called("prompt").lower() in ("instruction", "prompt") or cells.named("prompt")
     prompt = cells.take("prompt")
     if prompt is None:
         return turns
@@ -246,7 +117,7 @@ def _asked(cells: _Cells) -> list[Turn]:
     return [*turns, {"role": "user", "content": "\n".join(words)}]
 
 
-def _conversation(cells: _Cells) -> Made:
+def _conversation(cells: Cells) -> Made:
     messages = conversation_in(cells.take("messages"), cells.media)
     if cells.has("chosen", "rejected"):  # LLaMA-Factory: the answers stand beside what leads to them
         chosen, rejected = (_turns_of(cells, cells.take(role), "assistant") for role in ("chosen", "rejected"))
@@ -255,18 +126,18 @@ def _conversation(cells: _Cells) -> Made:
         column = cells.called("rejected")
         worse = _turns_of(cells, cells.take("rejected"), "assistant")
         whole = column == "rejected_messages" or worse[0]["role"] != "assistant"
-        return messages, {"rejected": worse if whole else [*_before_answer(messages), *worse]}
+        return messages, {"rejected": worse if whole else [*before_answer(messages), *worse]}
     return messages, {}
 
 
-def _preferences(cells: _Cells) -> Made:
+def _preferences(cells: Cells) -> Made:
     asked = _asked(cells)
     better = "chosen" if cells.has("chosen") else "response"  # as ms-swift's own rows call it
     chosen, rejected = (_answer(cells, cells.take(role)) for role in (better, "rejected"))
     return _pair(asked, chosen, rejected)
 
 
-def _answer(cells: _Cells, value: Any) -> list[Turn]:
+def _answer(cells: Cells, value: Any) -> list[Turn]:
     """An answer as turns; of a written dialogue (Anthropic's hh-rlhf) all of them."""
     parts = re.split(r"(?:^|\n\n)(Human|Assistant):", value) if isinstance(value, str) else []
     if len(parts) < 5 or parts[0].strip():
@@ -286,7 +157,7 @@ def _pair(asked: list[Turn], chosen: list[Turn], rejected: list[Turn]) -> Made:
     return first, {"rejected": second}
 
 
-def _better_and_worse(cells: _Cells) -> Made:
+def _better_and_worse(cells: Cells) -> Made:
     """VLFeedback: several answers with ratings; the best and the worst are a pair."""
     completions = messages_in(cells.take("completions"))
     if isinstance(completions, dict):
@@ -318,7 +189,7 @@ def _rating(completion: Any) -> float:
     return sum(numbers) / len(numbers)
 
 
-def _near(cells: _Cells) -> Made:
+def _near(cells: Cells) -> Made:
     if cells.has("messages"):
         anchor = conversation_in(cells.take("messages"), cells.media)
     else:
@@ -328,7 +199,7 @@ def _near(cells: _Cells) -> Made:
     return anchor, found
 
 
-def _texts_near(cells: _Cells, value: Any) -> list[list[Turn]]:
+def _texts_near(cells: Cells, value: Any) -> list[list[Turn]]:
     several = messages_in(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
     if several is None:
         return []
@@ -339,14 +210,14 @@ def _texts_near(cells: _Cells, value: Any) -> list[list[Turn]]:
     return [_turns_of(cells, several, "user")]
 
 
-def _question_and_answer(cells: _Cells) -> Made:
+def _question_and_answer(cells: Cells) -> Made:
     asked = _asked(cells)
     by_text = cells.has("text") and not cells.has("response")
     answer = cells.take("text") if by_text else _solved(cells)
     return (asked if answer is None else asked + _turns_of(cells, answer, "assistant")), {}
 
 
-def _solved(cells: _Cells) -> Any:
+def _solved(cells: Cells) -> Any:
     """The answer; a solution is one, and stays beside it for a reward to compare with."""
     column = cells.called("response")
     kept = cells.left.get(column)
@@ -356,13 +227,13 @@ def _solved(cells: _Cells) -> Any:
     return answer
 
 
-def _plain(cells: _Cells) -> Made:
+def _plain(cells: Cells) -> Made:
     label = cells.take("label")
     role = "assistant" if label is None else "user"
     return [{"role": role, "content": _text_of(cells.take("text"))}], {"label": label}
 
 
-def _inner_json(cells: _Cells) -> bool:
+def _inner_json(cells: Cells) -> bool:
     """RLHF-V keeps question, chosen and rejected as JSON in the column ``text``."""
     text = cells.left.get("text")
     inner = messages_in(text) if isinstance(text, str) and text.lstrip()[:1] == "{" else None
@@ -373,7 +244,7 @@ def _inner_json(cells: _Cells) -> bool:
     return True
 
 
-READERS: tuple[tuple[str, Callable[[_Cells], bool], Callable[[_Cells], Made]], ...] = (
+READERS: tuple[tuple[str, Callable[[Cells], bool], Callable[[Cells], Made]], ...] = (
     ("rlhfv", _inner_json, _preferences),
     ("vlfeedback", lambda cells: cells.has("completions", "prompt"), _better_and_worse),
     ("conversation with near ones", lambda cells: cells.has("messages", "positive"), _near),
@@ -386,95 +257,3 @@ READERS: tuple[tuple[str, Callable[[_Cells], bool], Callable[[_Cells], Made]], .
     ("answer", lambda cells: cells.has("response"), _question_and_answer),
 )
 """Shapes, told by what a row has: the first that suits is read."""
-
-
-# --- rows of a stage
-
-
-def stage_rows(row: NormalRow, target: str) -> list[dict[str, Any]]:
-    """The rows that a stage or a task (a key of `SHAPES_BY_NAME`) makes of one: two where a pair is marked for KTO.
-
-    Raises ShapelessRow, with the reason, where the row has not what they need.
-    """
-    shape = SHAPES_BY_NAME[target]
-    made = [_beside(row, found, shape, target) for found in _rows_of(row, shape, target)]
-    for found in made:
-        problem = row_problem(found, shape, target)
-        if problem:
-            raise ShapelessRow(problem)
-    return made
-
-
-def _rows_of(row: NormalRow, shape: Shape, target: str) -> list[dict[str, Any]]:
-    if shape.pairs:
-        return [_paired(row, target)]
-    if shape.labelled:
-        return _marked(row, target)
-    if shape.classed:
-        return [{"messages": _before_answer(row.messages) or row.messages, "label": _class_of(row.label)}]
-    if shape.near:
-        near = {f"{name}_messages": found for name, found in (("positive", row.positive), ("negative", row.negative))}
-        return [{"messages": row.messages, **{name: found for name, found in near.items() if found}}]
-    if not shape.answered:
-        return [_prompt(row)]
-    if row.label is False:
-        raise ShapelessRow(f"its answer is marked as bad, and {target} would learn it")
-    if shape.asked and not any(turn["role"] == "user" for turn in row.messages) and not row.media:
-        raise ShapelessRow(f"it asks nothing: {target} would learn to answer an empty question")
-    return [{"messages": row.messages}]
-
-
-def _paired(row: NormalRow, target: str) -> dict[str, Any]:
-    if row.rejected is None:
-        raise ShapelessRow(f"{target} needs a rejected answer in every row")
-    same = row.messages[:-1] == row.rejected[:-1] and row.rejected[-1]["role"] == "assistant"
-    worse = {"rejected_response": row.rejected[-1]["content"]} if same else {"rejected_messages": row.rejected}
-    return {"messages": row.messages, **worse}
-
-
-def _marked(row: NormalRow, target: str) -> list[dict[str, Any]]:
-    if row.rejected is not None:
-        return [{"messages": row.messages, "label": True}, {"messages": row.rejected, "label": False}]
-    word = str(row.label).strip().lower()
-    if word not in GOOD:
-        raise ShapelessRow(f"{target} needs a label that says whether the answer is good, not {word[:40]}")
-    return [{"messages": row.messages, "label": GOOD[word]}]
-
-
-GOOD: Mapping[str, bool] = {
-    **dict.fromkeys(("true", "1", "1.0", "good", "yes", "chosen"), True),
-    **dict.fromkeys(("false", "0", "0.0", "-1", "bad", "no", "rejected"), False),
-}
-"""What marks an answer as good or bad."""
-
-
-def _class_of(label: Any) -> Any:
-    return int(label) if isinstance(label, str) and label.strip().isdigit() else label
-
-
-def _prompt(row: NormalRow) -> dict[str, Any]:
-    """The question; the answer that was there stays beside it, for a reward to compare with."""
-    asked = _before_answer(row.messages)
-    if not any(turn["role"] == "user" for turn in asked):
-        raise ShapelessRow("it asks nothing")
-    answer = row.messages[-1]["content"] if len(asked) < len(row.messages) else None
-    return {"messages": asked, **({} if answer is None else {"solution": answer})}
-
-
-def _before_answer(messages: list[Turn]) -> list[Turn]:
-    return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
-
-
-def _beside(row: NormalRow, made: dict[str, Any], shape: Shape, target: str) -> dict[str, Any]:
-    """A row with what stands beside its conversation: a reward gets every column, others what ms-swift reads."""
-    rewarded = not shape.answered and target in STAGES
-    known = KNOWN_TO_SWIFT if not rewarded else tuple(row.extra)
-    label = {"label": row.label} if rewarded and row.label is not None else {}
-    extra = {name: row.extra[name] for name in known if row.extra.get(name) is not None}
-    tools = {"tools": row.tools} if row.tools else {}
-    return {**made, **tools, **row.media, **label, **extra}
-
-
-def columns_dropped(row: NormalRow, made: Mapping[str, Any]) -> list[str]:
-    """Columns of a row of which nothing is in what was made of it."""
-    return [name for name, value in row.extra.items() if name not in made and value != row.messages[-1]["content"]]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tunekit.data.convert import json_line
 from tunekit.data.lengths import QUIET, Question, check_tokenizer
+from tunekit.data.out_files import json_line
 from tunekit.data.read import look_into
 from tunekit.data.survey import paths_of_rows
 from tunekit.errors import Exit, TunekitError

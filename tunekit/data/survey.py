@@ -16,8 +16,9 @@ from tunekit.data.files import local_file
 from tunekit.data.findings import ERROR, FORM, REPEATED, SHARED, Finding, Findings
 from tunekit.data.judge import Judge
 from tunekit.data.look import TOO_MANY
-from tunekit.data.normal import SHAPES_BY_NAME, normal_row
+from tunekit.data.normal import normal_row
 from tunekit.data.read import files_in, look_into
+from tunekit.data.stage_rows import SHAPES_BY_NAME
 from tunekit.data.turns import ShapelessRow
 from tunekit.errors import Exit, TunekitError
 from tunekit.files import path_of

@@ -165,5 +165,10 @@ def _results_in_order(messages: list[Any]) -> list[Any]:
     return found
 
 
+def before_answer(messages: list[Turn]) -> list[Turn]:
+    """The conversation without the answer that it ends with; as it is where it ends with none."""
+    return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+
+
 def _as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

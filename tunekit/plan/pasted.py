@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.renamed import Renamed
-    from tunekit.plan.request import Said, Words
+    from tunekit.plan.said import Said, Words
 
 
 def in_todays_names(words: Words, flags: FlagTable) -> Words:

@@ -5,40 +5,23 @@ The places are the command line or the ``[[stage]]`` of a recipe, ``config.toml`
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tunekit.errors import TunekitError, Wrong, did_you_mean
-from tunekit.files import line_of, read_toml, shortened, whole_of
+from tunekit.errors import TunekitError, Wrong
 from tunekit.plan import secrets
-from tunekit.plan.options import (
-    ACCUMULATION,
-    ALL,
-    FOR_ONE_RUN,
-    MICRO,
-    OPTIONS,
-    RESERVED,
-    TRAIN,
-    WHOLE,
-    WORDS,
-    canonical,
-)
-from tunekit.plan.renamed import renamed_hint
-from tunekit.plan.settings import COMMAND_LINE, UNSET, Setting, Source
+from tunekit.plan.options import ACCUMULATION, MICRO, OPTIONS, RESERVED, WHOLE
+from tunekit.plan.said import whole_taken, words_taken
+from tunekit.plan.settings import UNSET, Setting, Source
 from tunekit.plan.strategies import Tuning
 from tunekit.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from tunekit.plan.flags import FlagTable
+    from tunekit.plan.said import Said, Words
     from tunekit.stages import Stage
-
-PREFIX = "TUNEKIT_"
-NOT_SETTINGS = ("CONFIG", "CACHE", "DEBUG", "MOVED", "RUN_MARK", "VENV", "TEST_MODEL", "FUNCTION_SECONDS")
-"""``TUNEKIT_*`` variables that are about tunekit itself."""
 
 DEFAULT_ATTEMPTS = 5
 
@@ -46,45 +29,6 @@ RLHF_TYPE = "rlhf_type"
 
 OF_TRACKERS = ("project", "group", "entity")
 """Options that say where trackers keep a run."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one place says of one option or flag.
-
-    Attributes:
-        name: as it was written, with ``_``.
-        words: the words behind it; none for a switch.
-        where: file and line, or the variable; empty on the command line.
-        source: where it comes from, if that is not the source of the `Words` that it is of.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    where: str = ""
-    source: Source | None = None
-
-    @property
-    def label(self) -> str:
-        """How an error calls it: ``--micro-batch``, or ``config.toml line 3: micro_batch``."""
-        if self.where:
-            return f"{self.where}: {self.name}"
-        return OPTIONS[self.name].spelled if self.name in OPTIONS else f"--{self.name}"
-
-
-@dataclass(frozen=True)
-class Words:
-    """All that one place says, by the one name of each option or flag (`tunekit.plan.options.canonical`).
-
-    Attributes:
-        notes: what was made of it since it was written, for people.
-        env: variables that it sets.
-    """
-
-    source: Source = COMMAND_LINE
-    said: Mapping[str, Said] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,98 +86,6 @@ class Request:
     prices: Mapping[str, float] = field(default_factory=dict)
     tracked: Mapping[str, Setting] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-
-
-def gather_words(source: Source, said: Iterable[Said]) -> Words:
-    """What one place says. Raises TunekitError where two names in it mean the same."""
-    found: dict[str, Said] = {}
-    for one in said:
-        key = canonical(one.name)
-        if key in found:
-            _refuse_both(found[key], one)
-        found[key] = one
-    return Words(source, found)
-
-
-def _refuse_both(first: Said, second: Said) -> None:
-    if first.name == second.name:
-        raise TunekitError(f"{second.label} is given twice", "drop one of them")
-    if first.name in OPTIONS and second.name in OPTIONS:
-        whole, part = sorted((first.name, second.name), key=len)
-        for_all = f"{OPTIONS[whole].spelled} is for all parts"
-        hint = for_all if part.startswith(whole) else f"both set --{canonical(whole)}"
-        raise TunekitError(f"{first.label} and {second.label} exclude each other", hint)
-    raise TunekitError(f"{first.label} and {second.label} are the same", "give one of them")
-
-
-def user_words(flags: FlagTable, environ: Mapping[str, str], config: Path) -> tuple[Words, Words]:
-    """``[defaults]`` of the user's ``config.toml``, and the variables ``TUNEKIT_*``: the weaker one first.
-
-    Raises TunekitError where a name is neither an option for all runs nor a flag.
-    """
-    places = (
-        gather_words(Source("config", config.name), _of_config(config) if config.is_file() else ()),
-        gather_words(Source("environment"), _of_environment(flags, environ)),
-    )
-    for place in places:
-        for said in place.said.values():
-            _check_for_all(said, flags)
-    return places
-
-
-def _of_config(config: Path) -> list[Said]:
-    table, text = read_toml(config)
-    for key in table:
-        if key != "defaults":
-            unknown = f"{config} line {line_of(text, key)}: {key} is unknown"
-            raise TunekitError(unknown, "settings stand under [defaults]")
-    section = table.get("defaults", {})
-    if not isinstance(section, dict):
-        raise TunekitError(f"{config} line {line_of(text, 'defaults')}: defaults must be a table", "write [defaults]")
-    return [
-        Said(name, words_of_value(value, f"{where}: {name}"), where)
-        for name, value in section.items()
-        for where in [f"{config} line {line_of(text, name, 'defaults')}"]
-    ]
-
-
-def words_of_value(value: Any, label: str) -> tuple[str, ...]:
-    """A value of a TOML file as the words of a command line; a table is JSON. Raises TunekitError, as `label` says."""
-    items = value if isinstance(value, list) else [value]
-    items = [json.dumps(item) if isinstance(item, dict) else item for item in items]
-    if not all(isinstance(item, (str, int, float, bool)) for item in items):
-        raise TunekitError(f"{label} must be a text, number, true/false or a list")
-    return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
-
-
-def _of_environment(flags: FlagTable, environ: Mapping[str, str]) -> list[Said]:
-    found = []
-    for variable, value in sorted(environ.items()):
-        name = variable.removeprefix(PREFIX)
-        if not value or name == variable or name in NOT_SETTINGS:
-            continue
-        key = name.lower()
-        several = key in OPTIONS and OPTIONS[key].kind == WORDS
-        flag = flags.by_command["rlhf"].get(canonical(key))
-        words = value.split() if several or (flag and flag.kind == "list") else [value]
-        found.append(Said(key, tuple(words), f"environment variable {variable}"))
-    return found
-
-
-def _check_for_all(said: Said, flags: FlagTable) -> None:
-    """Raise TunekitError where something cannot be set for all runs."""
-    option = OPTIONS.get(said.name)
-    if option and TRAIN in option.commands:
-        if option.reach < ALL:
-            raise TunekitError(f"{said.label} cannot be set for all runs", f"say it for each: {option.spelled}")
-        return
-    if said.name in FOR_ONE_RUN:
-        raise TunekitError(f"{said.label} cannot be set for all runs", FOR_ONE_RUN[said.name])
-    known = flags.by_command["rlhf"]
-    if said.name not in known and said.name not in RESERVED:
-        everywhere = [name for name, option in OPTIONS.items() if option.reach == ALL]
-        hint = renamed_hint(said.name) or did_you_mean(said.name, [*everywhere, *known])
-        raise TunekitError(f"{said.label} is neither an option of tunekit nor a flag of ms-swift", hint)
 
 
 def stage_named(command: str, words: Words, flags: FlagTable) -> Stage:
@@ -350,25 +202,6 @@ def _prices(said: Said) -> dict[str, float]:
     from tunekit.speed.price import read_prices  # by the few runs that name one
 
     return read_prices(" ".join(said.words), said.label)
-
-
-def words_taken(said: Said) -> tuple[str, ...]:
-    """The words of an option. Raises TunekitError where it does not take them."""
-    choices = OPTIONS[said.name].choices or tuple(OPTIONS[said.name].means or ())
-    for word in said.words:
-        if choices and word not in choices:
-            hint = did_you_mean(word, choices) or renamed_hint(said.name)
-            raise TunekitError(f"{said.label} takes {', '.join(choices)}, not {word}", hint)
-    return said.words
-
-
-def whole_taken(said: Said) -> int:
-    """The whole number of an option. Raises TunekitError where it is none."""
-    word = " ".join(said.words)
-    try:
-        return whole_of(word)
-    except ValueError:
-        raise TunekitError(f"{said.label} takes a whole number, not {shortened(word)}") from None
 
 
 def _settings(words: Words, stage: Stage, flags: FlagTable, wrong: Wrong) -> dict[str, Setting]:

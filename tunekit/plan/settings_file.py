@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import TunekitError
 from tunekit.files import parse_json, read_toml, settings_text
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN
-from tunekit.plan.request import Said, Words, gather_words
+from tunekit.plan.said import Said, Words, gather_words
 from tunekit.plan.secrets import is_secret
 from tunekit.plan.settings import UNSET, Source
 from tunekit.plan.variables import CARRIED, PLANNED

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tunekit.errors import TunekitError
 from tunekit.files import path_of
 from tunekit.plan.plan import in_order
-from tunekit.plan.request import Said
+from tunekit.plan.said import Said
 from tunekit.plan.settings import Setting, Source, Value, text
 from tunekit.recipes.schema import BASE, Part
 from tunekit.runs.checkpoints import is_adapter

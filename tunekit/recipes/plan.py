@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError
 from tunekit.plan.options import canonical
-from tunekit.plan.request import Words, read_request
+from tunekit.plan.request import read_request
+from tunekit.plan.said import Words
 from tunekit.plan.settings import Source
 from tunekit.recipes.chain import Result, Step, decide_start, result_in, result_of, reward_words, started_from
 from tunekit.recipes.schema import BASE

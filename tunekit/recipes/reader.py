@@ -9,7 +9,7 @@ from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import line_of, path_of, read_toml
 from tunekit.plan.options import OPTIONS, RECIPE, TRAIN, canonical
 from tunekit.plan.renamed import renamed_hint
-from tunekit.plan.request import Said, words_of_value
+from tunekit.plan.said import Said, words_of_value
 from tunekit.plan.secrets import is_secret, redact
 from tunekit.plan.settings import text
 from tunekit.plan.variables import CARRIED, PLANNED

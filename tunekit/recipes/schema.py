@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tunekit.plan.request import Said
+    from tunekit.plan.said import Said
     from tunekit.stages import Stage
 
 BASE = "base"

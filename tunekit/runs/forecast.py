@@ -22,7 +22,8 @@ from tunekit.plan.measured import question_of, rows_in_words, rows_measured
 from tunekit.plan.pace import work_of
 from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.predict import corrected, largest_that_fits, spec_of
-from tunekit.plan.request import Said, Words, read_request, whole_taken
+from tunekit.plan.request import read_request
+from tunekit.plan.said import Said, Words, whole_taken
 from tunekit.plan.schedule import schedule_of
 from tunekit.runs.data import schedule_for
 from tunekit.runs.fetch import find_config

@@ -12,7 +12,7 @@ from tunekit.data.findings import LONG, ROW
 from tunekit.data.lengths import Unmeasured
 from tunekit.plan.measured import question_of
 from tunekit.plan.planner import make_plan
-from tunekit.plan.request import Said, Words
+from tunekit.plan.said import Said, Words
 from tunekit.runs.prepare import gather_facts, look_around, request_of
 from tunekit.stages import STAGES, USUAL
 

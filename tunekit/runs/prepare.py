@@ -25,9 +25,10 @@ from tunekit.plan.models.source import source_of
 from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.planner import Facts, default_name, make_plan
 from tunekit.plan.presets.shelf import Library
-from tunekit.plan.request import Request, read_request, stage_named, user_words
+from tunekit.plan.request import Request, read_request, stage_named
 from tunekit.plan.savings import LIGER_MODELS
 from tunekit.plan.schedule import schedule_of
+from tunekit.plan.user_words import user_words
 from tunekit.runs.columns import with_columns
 from tunekit.runs.data import data_notes, row_bytes, schedule_for, schedule_notes, shape_of
 from tunekit.runs.datasets import name_datasets
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from tunekit.plan.flags import FlagTable
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
-    from tunekit.plan.request import Words
+    from tunekit.plan.said import Words
     from tunekit.plan.schedule import Schedule
     from tunekit.plan.settings import Value
     from tunekit.speed.duration import Duration

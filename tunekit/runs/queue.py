@@ -30,7 +30,8 @@ from tunekit.runs.stopping import seconds_to_save
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tunekit.plan.request import Request, Words
+    from tunekit.plan.request import Request
+    from tunekit.plan.said import Words
     from tunekit.runs.folder import Run, RunState
     from tunekit.runs.report import Screen
     from tunekit.runs.start import Show

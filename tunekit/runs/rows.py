@@ -11,7 +11,8 @@ from tunekit.data.preview import preview_row
 from tunekit.data.stats import bins_of, longer_than
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.plan.measured import question_of, rows_measured
-from tunekit.plan.request import Said, read_request, whole_taken
+from tunekit.plan.request import read_request
+from tunekit.plan.said import Said, whole_taken
 from tunekit.plan.schedule import schedule_of, steps_in_words
 from tunekit.runs.preflight import check_data
 from tunekit.runs.prepare import gather_facts, look_around, prepare
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tunekit.data.stats import Bin
     from tunekit.plan.measured import Measured
     from tunekit.plan.plan import Plan
-    from tunekit.plan.request import Words
+    from tunekit.plan.said import Words
     from tunekit.plan.schedule import Schedule
 
 SAMPLE, SECONDS = 2000, 1800

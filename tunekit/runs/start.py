@@ -16,7 +16,8 @@ from tunekit.errors import TunekitError
 from tunekit.files import read_object
 from tunekit.plan.models.find import resolve
 from tunekit.plan.options import spelled
-from tunekit.plan.request import Said, attempts_taken, words_taken
+from tunekit.plan.request import attempts_taken
+from tunekit.plan.said import Said, words_taken
 from tunekit.plan.settings import COMMAND_LINE
 from tunekit.runs import preflight
 from tunekit.runs.attempts import engine_or_fail, run_attempts

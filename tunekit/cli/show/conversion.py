@@ -11,7 +11,7 @@ from tunekit.console import columns, say, tolerant_stderr
 from tunekit.errors import counted
 
 if TYPE_CHECKING:
-    from tunekit.data.convert import Conversion, Converted
+    from tunekit.data.conversion import Conversion, Converted
 
 WIDTH = 30
 SHOWN = 5
