@@ -27,15 +27,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from measure import oom, table  # noqa: E402
-from measure.rows import CAP_GIB, ROWS, TINY_ROWS  # noqa: E402
-from measure.running import measure  # noqa: E402
+from measure.rows import ROWS, TINY_ROWS  # noqa: E402
+from measure.running import environment, measure  # noqa: E402
+from measure.warm import WarmEngines  # noqa: E402
 
 from tunekit.engine.locate import find_engine  # noqa: E402
 from tunekit.hardware import Gpu, detect  # noqa: E402
 
 if TYPE_CHECKING:
     from measure.rows import Row
-    from measure.running import Outcome
+    from measure.running import Outcome, Runner
 
 LIBRARIES = (
     "torch",
@@ -46,13 +47,18 @@ LIBRARIES = (
     "bitsandbytes",
     "liger-kernel",
     "flash-attn",
+    "flash-attn-4",
     "ms-swift",
 )
 NOTHING_TO_MEASURE = 3
 FIRST = 4
 """Rows before the out-of-memory."""
-START_UP, A_BILLION = 25.0, 2.0
-"""Seconds that a row is expected to take: a start, and more for each billion of weights."""
+START_UP, A_BILLION = 8.0, 1.0
+"""Seconds that a row is expected to take: its data and its model, and more for each billion of weights."""
+AHEAD = max(1, min(4, (os.cpu_count() or 1) // 3))
+"""Processes that have ms-swift imported before their turn comes."""
+ONE_OOM = 100.0
+"""... and an out-of-memory with all its attempts, each of which imports ms-swift."""
 
 
 class Clock:
@@ -116,7 +122,8 @@ def show(rows: list[Row], done: set[str], card: Gpu | None) -> None:
         told = row.estimate
         state = "measured" if row.id in done else skipped(row, card)
         print(f"{row.id:{wide}}  {told.allocated_gib if told else float('nan'):13.2f}  {state}".rstrip())
-    print(f"and after {min(FIRST, len(rows))} rows {oom.NAME}: tunekit sft with PyTorch held to {CAP_GIB:g} GiB")
+    for case in oom.CASES:
+        print(f"{case.name}: tunekit sft with PyTorch held to {case.cap_gib:g} GiB")
 
 
 def line(outcome: Outcome, row: Row) -> str:
@@ -132,23 +139,38 @@ def line(outcome: Outcome, row: Row) -> str:
 
 
 class Session:
-    """One call of this program: the rows, the file, the time."""
+    """One call of this program: the rows, the file, the time.
 
-    def __init__(self, output: Path, work: Path, card: Gpu | None, clock: Clock, *, expandable: bool = True) -> None:
-        self.output, self.work, self.card, self.clock, self.expandable = output, work, card, clock, expandable
+    Args:
+        start: what runs ms-swift.
+        alone: whether nothing else uses the card meanwhile.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        work: Path,
+        start: Runner,
+        card: Gpu | None,
+        clock: Clock,
+        *,
+        expandable: bool = True,
+        alone: bool = True,
+    ) -> None:
+        self.output, self.work, self.start, self.card = output, work, start, card
+        self.clock, self.expandable, self.alone = clock, expandable, alone
         self.failed = output.with_suffix(".failed.jsonl")
-        self.text = output.with_name(f"{output.stem}-{oom.NAME}.txt")
         self.date = dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
         self.versions = versions()
         self.failures = 0
 
-    def run(self, rows: list[Row], *, with_oom: bool) -> None:
+    def run(self, rows: list[Row], cases: list[oom.Case]) -> None:
         """Measure what is not in the file yet, as far as the time goes."""
         done = {item["id"] for item in table.read(self.output)} | failed_before(self.failed)
         for row in rows[:FIRST]:
             self.consider(row, done)
-        if with_oom:
-            self.out_of_memory(done)
+        for case in cases:
+            self.out_of_memory(case, done)
         for row in rows[FIRST:]:
             self.consider(row, done)
 
@@ -164,40 +186,40 @@ class Session:
 
     def row(self, row: Row) -> None:
         """Measure one row and write it down."""
-        engine = find_engine()
-        assert engine is not None  # main looked
         print(row.id, end=" … ", flush=True)
-        outcome = measure(row, self.work, engine.program, self.card, self.clock.left)
+        outcome = measure(row, self.work, self.start, self.card, self.clock.left)
         print(line(outcome, row), flush=True)
         if outcome.out_of_time:  # says nothing about the row: the next call measures it
             return
         if outcome.record is not None:
             self.clock.learn(guess(row), outcome.seconds)
             name = self.card.name if self.card else "CPU"
-            table.add(self.output, table.record(row, outcome, name, self.versions, self.date))
+            seen = replace(outcome, alone=self.alone)
+            table.add(self.output, table.record(row, seen, name, self.versions, self.date))
         else:
             self.failure(row.id, outcome.reason, outcome.log)
 
-    def out_of_memory(self, done: set[str]) -> None:
-        """Take the real out-of-memory, unless its text is there."""
-        if self.text.is_file() or oom.NAME in done:
-            print(f"{oom.NAME}: done before", flush=True)
+    def out_of_memory(self, case: oom.Case, done: set[str]) -> None:
+        """Take a real out-of-memory, unless its text is there."""
+        kept = self.output.with_name(f"{self.output.stem}-{case.name}.txt")
+        if kept.is_file() or case.name in done:
+            print(f"{case.name}: done before", flush=True)
             return
-        if not self.clock.enough_for(4 * START_UP):
-            print(f"{oom.NAME}: no time left", flush=True)
+        if not self.clock.enough_for(ONE_OOM):
+            print(f"{case.name}: no time left", flush=True)
             return
-        print(f"{oom.NAME}: tunekit sft, PyTorch held to {CAP_GIB:g} GiB …", end=" ", flush=True)
-        told = oom.take(self.work, self.card, self.clock.left, expandable=self.expandable)
+        print(f"{case.name}: tunekit sft, PyTorch held to {case.cap_gib:g} GiB …", end=" ", flush=True)
+        told = oom.take(case, self.work, self.card, self.clock.left, expandable=self.expandable)
         outcomes = " → ".join(attempt["outcome"] for attempt in told.attempts)
         why = f": {told.reason}" if told.reason else ""
         print(f"{outcomes or 'no attempt'}{why} ({told.seconds:.0f} s)", flush=True)
         if told.reason == oom.CUT:  # the next call begins it anew
             return
         if told.text.strip():
-            self.text.parent.mkdir(parents=True, exist_ok=True)
-            self.text.write_text(told.text, encoding="utf-8")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(told.text, encoding="utf-8")
         if told.reason and self.card:
-            self.failure(oom.NAME, told.reason, told.text)
+            self.failure(case.name, told.reason, told.text)
 
     def failure(self, name: str, reason: str, log: str) -> None:
         """Write down why there are no numbers."""
@@ -237,8 +259,15 @@ def main(argv: list[str] | None = None) -> int:
         print('hint:  pip install "tunekit[train,qlora,liger]"', file=sys.stderr)
         return 2
     print(f"{card.name if card else 'CPU'}: {len(rows)} rows to {output}", flush=True)
-    session = Session(output, work, card, Clock(asked.minutes), expandable=not asked.fixed_segments)
-    session.run(rows, with_oom=asked.only in oom.NAME)
+    cases = [case for case in oom.CASES if asked.only in case.name]
+    work.mkdir(parents=True, exist_ok=True)
+    engines = WarmEngines(environment(work, card), AHEAD, len(rows))
+    clock, expandable = Clock(asked.minutes), not asked.fixed_segments
+    try:
+        session = Session(output, work, engines.run, card, clock, expandable=expandable, alone=not asked.beside)
+        session.run(rows, cases)
+    finally:
+        engines.close()
     lines = [item for item in table.read(output) if item["allocated_gib"]]
     for method in ("estimate", "trace") if asked.trace else ("estimate",):
         if lines and card:
@@ -257,6 +286,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fixed-segments", action="store_true", help="without expandable segments, where the driver has none"
     )
+    parser.add_argument("--beside", action="store_true", help="something else uses the card: no speed is written down")
     parser.add_argument("--output", metavar="FILE", help="default: benchmarks/gpu-CARD-DATE.csv")
     parser.add_argument("--work", metavar="DIR", help="where models, data and logs go; may be deleted afterwards")
     return parser

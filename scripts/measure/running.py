@@ -11,16 +11,17 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from measure.material import make_model, make_rows
 from measure.rows import shape
 
 from tunekit.engine.failures import classify
+from tunekit.engine.locate import installed_flash
 from tunekit.memory.spec import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from measure.rows import Row
 
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
 
 PLUGIN = Path(__file__).with_name("peak_plugin.py")
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, ADDED_UP = 3, 2
+STEPS, ADDED_UP = 5, 2
 """Optimizer steps, and micro-batches in each: the states of the optimizer are there from the second step on, and the
-second micro-batch of a step finds the gradients of the first."""
+second micro-batch of a step finds the gradients of the first. What follows `WARM_UP` steps tells the speed."""
+WARM_UP = 2
 LONGEST = 300.0
 """Seconds after which a row is given up."""
-ATTENTION = {"flash": "flash_attn"}
-"""ms-swift's names, where they are others than a prediction's."""
+FLASH = {"flash_attn": "flash_attn", "flash_attn_3": "flash_attention_3", "flash_attn_4": "flash_attention_4"}
+"""ms-swift's name of flash attention, by the package that is here."""
+
+Runner: TypeAlias = "Callable[[list[str], Mapping[str, str], Path, Path, float], int | None]"
+"""Runs ``swift WORDS`` with variables in a folder, into a log, for so many seconds at most: `WarmEngines.run`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Outcome:
         reason: why there is no record; ``""`` where there is one.
         out_of_time: it was ended because no time was left, which says nothing about the row.
         log: the end of what ms-swift printed.
+        alone: whether nothing else used the card: else there is no speed, and a process only where one is listed.
     """
 
     seconds: float
@@ -55,11 +61,17 @@ class Outcome:
     reason: str = ""
     out_of_time: bool = False
     log: str = ""
+    alone: bool = True
 
     def gib(self, name: str) -> float | None:
         """The peak of training: ``allocated`` or ``reserved``."""
         sizes = [step[name] for step in self.record["steps"] if step[name] is not None] if self.record else []
         return max(sizes) / GIB if sizes else None
+
+    def tokens_per_second(self, tokens: int) -> float | None:
+        """Of steps of so many tokens, those after `WARM_UP`, without the time that reading and logging take."""
+        took = [step["seconds"] for step in self.record["steps"]][WARM_UP:] if self.record and self.alone else []
+        return tokens * len(took) / sum(took) if took and all(took) else None
 
     @property
     def process_gib(self) -> float | None:
@@ -71,8 +83,15 @@ class Outcome:
         if own:
             return int(own[0][1]) / 1024
         used = self.record["card_used_mib"]
-        known = bool(used) and used[0][0].isdigit() and self.before is not None
+        known = self.alone and bool(used) and used[0][0].isdigit() and self.before is not None
         return (int(used[0][0]) - (self.before or 0)) / 1024 if known else None
+
+
+def attention(kind: str) -> str:
+    """ms-swift's name of a prediction's kind of attention."""
+    if kind != "flash":
+        return kind
+    return next((FLASH[package] for package in FLASH if package in installed_flash()), "flash_attn")
 
 
 def command(row: Row, model: Path, data: Path, output: Path, device: str) -> list[str]:
@@ -80,12 +99,12 @@ def command(row: Row, model: Path, data: Path, output: Path, device: str) -> lis
     flags: dict[str, Any] = {
         "model": model,
         "model_type": shape(row.model)["model_type"],
-        "template": "chatml",
+        "template": "qwen2_5_vl" if row.side else "chatml",
         "dataset": data,
         "split_dataset_ratio": 0,
         "tuner_type": "full" if row.tuner == "full" else "lora",
         "torch_dtype": "bfloat16",
-        "attn_impl": ATTENTION.get(row.attn, row.attn),
+        "attn_impl": attention(row.attn),
         "max_length": row.seq_len,
         "per_device_train_batch_size": row.micro_batch,
         "gradient_accumulation_steps": ADDED_UP,
@@ -93,6 +112,7 @@ def command(row: Row, model: Path, data: Path, output: Path, device: str) -> lis
         "gradient_checkpointing": row.checkpointing,
         "optim": row.optimizer,
         "train_dataloader_shuffle": False,
+        "lazy_tokenize": False,
         "dataset_num_proc": 1,
         "dataloader_num_workers": 0,
         "logging_steps": 1,
@@ -105,7 +125,12 @@ def command(row: Row, model: Path, data: Path, output: Path, device: str) -> lis
         "callbacks": "tunekit_peak",
     }
     optional: dict[str, tuple[bool, Any]] = {
-        "rlhf_type": (row.stage == "dpo", "dpo"),
+        "rlhf_type": (row.stage != "sft", row.stage),
+        "reward_funcs": (row.stage == "grpo", "format"),
+        "num_generations": (row.stage == "grpo", row.micro_batch),
+        "max_completion_length": (row.stage == "grpo", row.answer),
+        "freeze_vit": (row.tower, False),
+        "freeze_aligner": (row.tower, False),
         "lora_rank": (row.tuner != "full", row.lora_rank),
         "lora_dropout": (row.tuner != "full", 0.05),
         "target_modules": (row.tuner != "full", "all-linear"),
@@ -116,7 +141,7 @@ def command(row: Row, model: Path, data: Path, output: Path, device: str) -> lis
         "use_cpu": (device == "cpu", True),
     }
     flags |= {name: value for name, (used, value) in optional.items() if used}
-    words = ["rlhf" if row.stage == "dpo" else "sft"]
+    words = ["sft" if row.stage == "sft" else "rlhf"]
     for name, value in flags.items():
         words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return words
@@ -151,13 +176,13 @@ def material(row: Row, work: Path) -> tuple[Path, Path]:
     return model, make_rows(place / "data.jsonl", row, row.micro_batch * ADDED_UP * STEPS)
 
 
-def measure(row: Row, work: Path, program: tuple[str, ...], card: Gpu | None, seconds: float | None) -> Outcome:
+def measure(row: Row, work: Path, start: Runner, card: Gpu | None, seconds: float | None) -> Outcome:
     """Train a row and return its peaks.
 
     Args:
         row: what to train.
         work: a folder for all that is made.
-        program: the words that start ms-swift.
+        start: what runs ms-swift.
         card: the GPU; None trains on the CPU, and no peak is known.
         seconds: that are left; None for no limit but `LONGEST`.
     """
@@ -166,12 +191,12 @@ def measure(row: Row, work: Path, program: tuple[str, ...], card: Gpu | None, se
     found = place / "peak.json"
     found.unlink(missing_ok=True)
     model, data = material(row, work)
-    words = [*program, *command(row, model, data, place / "output", "cuda" if card else "cpu")]
+    words = command(row, model, data, place / "output", "cuda" if card else "cpu")
     before = used_mib(card) if card else None
     env = environment(work, card, expandable=row.expandable, PEAK_FILE=str(found))
     limit = LONGEST if seconds is None else min(LONGEST, seconds - (time.monotonic() - began))
     log = place / "swift.log"
-    status = run(words, env, place, log, limit)
+    status = start(words, env, place, log, limit)
     took = time.monotonic() - began
     text = log.read_text(encoding="utf-8", errors="replace")
     if status is None:
@@ -190,6 +215,8 @@ def refusal(row: Row, status: int, log: str, found: Path) -> str:
     if status != 0:
         failure = classify(status, log)
         return f"{failure.kind.title}: {failure.evidence}"
+    if row.stage == "grpo":  # its answers are written as it goes
+        return "" if found.is_file() else "the plugin wrote nothing"
     seen = re.search(r"Dataset Token Length: .*?min=([\d.]+), max=([\d.]+), size=(\d+)", log)
     wanted = (row.seq_len - row.uneven, row.seq_len)
     if not seen or (float(seen[1]), float(seen[2])) != wanted:

@@ -27,6 +27,8 @@ COLUMNS = (
     *("gpus", "zero_stage", "expandable_segments", "card", "allocated_gib", "reserved_gib", "process_gib"),
     *("versions", "date"),
 )
+GPU_COLUMNS = (*COLUMNS, "tokens_per_second")
+"""Of what is measured here: published rows say a speed seldom, and have a file of their own for it."""
 MEASURED = ("allocated", "reserved", "process")
 SOURCE = "scripts/measure-memory"
 METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": lambda spec: trace(spec, 300)}
@@ -34,7 +36,7 @@ METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace
 
 def record(row: Row, outcome: Outcome, card: str, versions: str, date: str) -> dict[str, str]:
     """A measured row as the words of the file; what is not known is empty."""
-    spec = row.spec
+    spec, speed = row.spec, outcome.tokens_per_second(row.tokens)
     numbers = {
         "allocated_gib": outcome.gib("allocated"),
         "reserved_gib": outcome.gib("reserved"),
@@ -52,8 +54,9 @@ def record(row: Row, outcome: Outcome, card: str, versions: str, date: str) -> d
         "card": card,
         "versions": versions,
         "date": date,
+        "tokens_per_second": None if speed is None else f"{speed:.0f}",
     }
-    return {name: _word(values[name]) for name in COLUMNS}
+    return {name: _word(values[name]) for name in GPU_COLUMNS}
 
 
 def _word(value: Any) -> str:
@@ -102,7 +105,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def add(path: Path, line: Mapping[str, str]) -> None:
     """Append a line; the file is never half written."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, GPU_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows([*read(path), line])
     write_atomically(path, text.getvalue())

@@ -50,7 +50,7 @@ def ended(**more) -> running.Outcome:
     """A row that was measured: what the plugin writes on a GPU."""
     record = {
         "pid": 7,
-        "steps": [{"allocated": size * GIB, "reserved": (size + 1) * GIB} for size in (3, 5, 5)],
+        "steps": [{"allocated": size * GIB, "reserved": (size + 1) * GIB, "seconds": 0.5} for size in (3, 5, 5)],
         "processes_mib": [["7", "7168"], ["9", "512"]],
         "card_used_mib": [["9216"]],
     }
@@ -160,7 +160,7 @@ def test_a_container_that_shows_no_process_is_asked_for_the_card():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_a_line_of_the_file_says_the_whole_configuration(row):
     line = table.record(row, ended(), "NVIDIA H200", "torch 2", "2026-01-01")
-    assert tuple(line) == table.COLUMNS
+    assert tuple(line) == table.GPU_COLUMNS
     back = table.spec_of(line)
     for name in set(Spec.__dataclass_fields__) - {"loss_share"}:
         assert getattr(back, name) == getattr(row.spec, name), name
@@ -195,9 +195,27 @@ class Fake:
         self.rows: list[str] = []
         self.outcomes = outcomes
 
-    def __call__(self, row, work, program, card, seconds) -> running.Outcome:
+    def __call__(self, row, work, start, card, seconds) -> running.Outcome:
         self.rows.append(row.id)
         return self.outcomes.get(row.model, ended())
+
+
+class NoEngines:
+    """Stands in for processes that stand ready."""
+
+    def __init__(self, env, ahead, runs) -> None:
+        assert env["HF_HUB_OFFLINE"] == "1"
+        assert ahead >= 1
+        assert runs >= 0
+
+    def run(self, *_: object) -> None:
+        raise AssertionError("a row is measured by `Fake`")
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+OOMS = list(oom.CASES)
 
 
 @pytest.fixture
@@ -206,61 +224,63 @@ def session(tmp_path, monkeypatch):
 
     def make(fake: Fake, minutes: float = 0) -> measure_memory.Session:
         monkeypatch.setattr(measure_memory, "measure", fake)
-        monkeypatch.setattr(measure_memory, "find_engine", lambda: types.SimpleNamespace(program=("swift",)))
+        monkeypatch.setattr(measure_memory, "find_engine", object)
+        monkeypatch.setattr(measure_memory, "WarmEngines", NoEngines)
         monkeypatch.setattr(measure_memory, "skipped", lambda row, card: "")
         told = oom.Told([{"outcome": "gpu-memory"}, {"outcome": "done"}], TELLING, "", 50.0)
-        monkeypatch.setattr(oom, "take", lambda work, card, seconds, *, expandable: told)
-        return measure_memory.Session(tmp_path / "gpu.csv", tmp_path, H200, measure_memory.Clock(minutes))
+        monkeypatch.setattr(oom, "take", lambda case, work, card, seconds, *, expandable: told)
+        clock = measure_memory.Clock(minutes)
+        return measure_memory.Session(tmp_path / "gpu.csv", tmp_path, NoEngines.run, H200, clock)
 
     return make
 
 
 def test_a_second_call_goes_on_where_the_first_ended(session, capsys):
     first, second = Fake(), Fake()
-    session(first).run(list(ROWS[:2]), with_oom=False)
-    session(second).run(list(ROWS[:4]), with_oom=True)
+    session(first).run(list(ROWS[:2]), [])
+    session(second).run(list(ROWS[:4]), OOMS)
     assert first.rows == [row.id for row in ROWS[:2]]
     assert second.rows == [row.id for row in ROWS[2:4]]
     assert f"{ROWS[0].id}: done before" in capsys.readouterr().out
     third = Fake()
-    session(third).run(list(ROWS[:4]), with_oom=True)
+    session(third).run(list(ROWS[:4]), OOMS)
     assert third.rows == []
-    assert f"{oom.NAME}: done before" in capsys.readouterr().out
+    assert f"{OOMS[0].name}: done before" in capsys.readouterr().out
 
 
 def test_a_row_that_fails_is_written_down_and_the_rest_goes_on(session, tmp_path):
     row = next(row for row in ROWS if row.model.startswith("meta"))
     fake = Fake(**{row.model: running.Outcome(9.0, reason="Out of GPU memory in training: …", log=TELLING)})
     now = session(fake)
-    now.run([ROWS[0], row, ROWS[1]], with_oom=False)
+    now.run([ROWS[0], row, ROWS[1]], [])
     assert [line["id"] for line in table.read(now.output)] == [ROWS[0].id, ROWS[1].id]
     told = json.loads(now.failed.read_text())
     assert (told["id"], told["reason"]) == (row.id, "Out of GPU memory in training: …")
     assert "/opt" not in told["log"]
     assert now.failures == 1
     again = Fake()
-    session(again).run([row], with_oom=False)
+    session(again).run([row], [])
     assert again.rows == []
 
 
 def test_a_row_that_the_budget_cut_is_measured_by_the_next_call(session):
     cut = session(Fake(**{ROWS[0].model: running.Outcome(9.0, reason="not done after 9 s", out_of_time=True)}))
-    cut.run([ROWS[0]], with_oom=False)
+    cut.run([ROWS[0]], [])
     assert cut.failures == 0
     assert not cut.failed.exists()
     again = Fake()
-    session(again).run([ROWS[0]], with_oom=False)
+    session(again).run([ROWS[0]], [])
     assert again.rows == [ROWS[0].id]
 
 
-def test_an_out_of_memory_that_the_budget_cut_is_taken_anew(session, monkeypatch):
+def test_an_out_of_memory_that_the_budget_cut_is_taken_anew(session, monkeypatch, tmp_path):
     now = session(Fake())
     monkeypatch.setattr(oom, "take", lambda *_, **__: oom.Told([{"outcome": "gpu-memory"}], TELLING, oom.CUT, 9.0))
-    now.out_of_memory(set())
-    assert not now.text.exists()
+    now.out_of_memory(OOMS[0], set())
+    assert not list(tmp_path.glob("*.txt"))
     assert now.failures == 0
     monkeypatch.setattr(oom, "take", lambda *_, **__: oom.Told([{"outcome": "done"}], "\n", "it fitted", 9.0))
-    now.out_of_memory(set())
+    now.out_of_memory(OOMS[0], set())
     assert json.loads(now.failed.read_text())["reason"] == "it fitted"
 
 
@@ -277,19 +297,18 @@ def test_a_torch_without_cuda_is_no_measurement(seen, tmp_path, monkeypatch):
         (work / row.id).mkdir()
         return work, work
 
-    monkeypatch.setattr(running, "run", trained)
     monkeypatch.setattr(running, "material", placed)
     monkeypatch.setattr(running, "used_mib", lambda card: 1024.0)
-    outcome = running.measure(row, tmp_path, ("swift",), H200, None)
+    outcome = running.measure(row, tmp_path, trained, H200, None)
     assert outcome.reason == ("" if seen else "torch does not see the GPU")
     assert outcome.gib("allocated") == (5 if seen else None)
 
 
 def test_no_row_is_started_that_the_budget_has_no_time_for(session, capsys):
     fake = Fake()
-    session(fake, minutes=0.01).run(list(ROWS), with_oom=True)
+    session(fake, minutes=0.01).run(list(ROWS), OOMS)
     assert fake.rows == []
-    assert capsys.readouterr().out.count("no time left") == len(ROWS) + 1
+    assert capsys.readouterr().out.count("no time left") == len(ROWS) + len(OOMS)
 
 
 def test_slow_rows_make_the_clock_careful():
@@ -303,11 +322,12 @@ def test_slow_rows_make_the_clock_careful():
 
 def test_what_does_not_fit_the_card_or_lacks_a_package_is_left_out(monkeypatch):
     small = Gpu("T4", 14.9, 14.9, (7, 5), "0")
-    monkeypatch.setattr("measure.rows.find_package", lambda name: None if name == "flash_attn" else Path())
+    monkeypatch.setattr("measure.rows.find_package", lambda _: Path())
+    monkeypatch.setattr("measure.rows.installed_flash", frozenset)
     assert measure_memory.skipped(ROWS[0], small) == "about 18 GiB, the card has 15"
     assert measure_memory.skipped(ROWS[0], H200) == ""
     flash = next(row for row in ROWS if row.attn == "flash")
-    assert measure_memory.skipped(flash, H200) == "flash_attn not installed"
+    assert measure_memory.skipped(flash, H200) == "flash attention not installed"
 
 
 def test_without_a_gpu_there_is_nothing_to_measure(monkeypatch, capsys):
@@ -317,7 +337,7 @@ def test_without_a_gpu_there_is_nothing_to_measure(monkeypatch, capsys):
     assert measure_memory.main(["--list"]) == 0
     told = capsys.readouterr().out
     assert all(row.id in told for row in ROWS)
-    assert oom.NAME in told
+    assert all(case.name in told for case in OOMS)
     assert max(map(len, told.splitlines())) <= 110
 
 
@@ -329,8 +349,8 @@ def test_with_a_gpu_the_errors_are_told_at_the_end(session, tmp_path, monkeypatc
     assert measure_memory.main(words) == 0
     told = capsys.readouterr().out
     assert fake.rows == [row.id for row in ROWS]
-    assert "gpu-memory → done (50 s)" in told
-    assert (tmp_path / f"out-{oom.NAME}.txt").read_text() == TELLING
+    assert told.count("gpu-memory → done (50 s)") == len(OOMS)
+    assert all((tmp_path / f"out-{case.name}.txt").read_text() == TELLING for case in OOMS)
     assert f"process: {len(ROWS)} rows, mean error" in told
     assert measure_memory.main([*words, "--fixed-segments", "--only", "flash"]) == 0
     assert set(fake.rows[len(ROWS) :]) == {f"{row.id}-fixed" for row in ROWS if "flash" in row.id}
@@ -425,7 +445,11 @@ class Cuda:
 def test_the_plugin_bounds_the_allocator_when_it_is_imported(there, gib, shares, monkeypatch):
     cuda = Cuda(there=there)
     callbacks = types.SimpleNamespace(TrainerCallback=object, callbacks_map={})
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    monkeypatch.setitem(
+        sys.modules,
+        "torch",
+        types.SimpleNamespace(cuda=cuda, nn=types.SimpleNamespace(Module=object), no_grad=lambda: lambda made: made),
+    )
     monkeypatch.setitem(sys.modules, "swift", types.SimpleNamespace(callbacks=callbacks))
     monkeypatch.setitem(sys.modules, "swift.callbacks", callbacks)
     monkeypatch.delenv("PEAK_CAP_GIB", raising=False)
@@ -442,7 +466,7 @@ def test_the_plugin_bounds_the_allocator_when_it_is_imported(there, gib, shares,
 
 @pytest.mark.engine
 def test_the_same_path_runs_on_a_cpu(tmp_path):
-    """The real ms-swift takes the plugin, finds rows of the wanted length and trains on the zeros."""
+    """The real ms-swift takes the plugin, finds rows of the wanted length and trains on them."""
     words = [sys.executable, ROOT / "scripts/measure_memory.py", "--device", "cpu", "--work", tmp_path]
     words += ["--only", TINY_ROWS[0].id, "--minutes", "0", "--output", tmp_path / "cpu.csv"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -453,4 +477,6 @@ def test_the_same_path_runs_on_a_cpu(tmp_path):
     assert "ms-swift 4." in line["versions"]
     record = json.loads((tmp_path / TINY_ROWS[0].id / "peak.json").read_text())
     assert record["step"] == len(record["steps"]) == running.STEPS
-    assert record["steps"][0] == {"allocated": None, "reserved": None}
+    first = record["steps"][0]
+    assert (first["allocated"], first["reserved"]) == (None, None)
+    assert first["seconds"] > 0
