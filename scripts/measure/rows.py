@@ -22,8 +22,8 @@ ENDING = 2
 
 TINY, TINY_VL = "tiny", "tiny-vl"
 """Shapes that train on a CPU in a second, to run the same path without a GPU."""
-VL3 = "Qwen/Qwen2.5-VL-3B, whole"
-"""With its tower; tunekit's list has the text part alone."""
+VL3 = "Qwen/Qwen2.5-VL-3B"
+"""With its tower: tunekit's list has the text part alone."""
 
 
 def qwen_vl(

@@ -69,9 +69,9 @@ class Outcome:
         return max(sizes) / GIB if sizes else None
 
     def tokens_per_second(self, tokens: int) -> float | None:
-        """Of steps of so many tokens, those after `WARM_UP`, without the time that reading and logging take."""
+        """Where a micro-batch has so many: of the steps after `WARM_UP`, without what reading and logging take."""
         took = [step["seconds"] for step in self.record["steps"]][WARM_UP:] if self.record and self.alone else []
-        return tokens * len(took) / sum(took) if took and all(took) else None
+        return ADDED_UP * tokens * len(took) / sum(took) if took and all(took) else None
 
     @property
     def process_gib(self) -> float | None:

@@ -27,7 +27,7 @@ COLUMNS = (
     *("gpus", "zero_stage", "expandable_segments", "card", "allocated_gib", "reserved_gib", "process_gib"),
     *("versions", "date"),
 )
-GPU_COLUMNS = (*COLUMNS, "tokens_per_second")
+GPU_COLUMNS = (*COLUMNS, "tokens_per_second", "image_side", "tower")
 """Of what is measured here: published rows say a speed seldom, and have a file of their own for it."""
 MEASURED = ("allocated", "reserved", "process")
 SOURCE = "scripts/measure-memory"
@@ -55,6 +55,8 @@ def record(row: Row, outcome: Outcome, card: str, versions: str, date: str) -> d
         "versions": versions,
         "date": date,
         "tokens_per_second": None if speed is None else f"{speed:.0f}",
+        "image_side": row.side or None,
+        "tower": row.tower,
     }
     return {name: _word(values[name]) for name in GPU_COLUMNS}
 

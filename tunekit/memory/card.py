@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
-CONTEXT: Mapping[tuple[int, int] | None, int] = {(7, 5): 147_718_144}
+CONTEXT: Mapping[tuple[int, int] | None, int] = {(7, 5): 147_718_144, (9, 0): 758 * MIB}
 """Bytes of the CUDA context beside PyTorch's allocator, by compute capability, where somebody measured a training
-process: 140.875 MiB on a Tesla T4 with PyTorch 2.9 (fitcheck-llm 0.3.1, data/measurements)."""
+process: 140.875 MiB on a Tesla T4 with PyTorch 2.9 (fitcheck-llm 0.3.1, data/measurements), 758 MiB on an H100 with
+PyTorch 2.11, CUDA 13.0 and driver 580 (benchmarks/gpu-h100-80gb-hbm3-2026-11-25.csv: the same in 19 of 21 rows)."""
 
 CONTEXT_ASSUMED = 600 * MIB
 """... elsewhere: an assumption, on the safe side. A process that has only begun to use CUDA, and loaded no kernel, was
