@@ -85,6 +85,11 @@ CASES = {
         "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. "
         "port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use\n",
     ),
+    "a package of flash attention that is there in part": (
+        Kind.PACKAGE,
+        1,
+        traceback(*TRAINING, error="ModuleNotFoundError: No module named 'cutlass.cute'"),
+    ),
     "CUDA, training": (Kind.GPU_MEMORY, 1, traceback(*TRAINING)),
     "CUDA, training, and what ms-swift prints afterwards": (Kind.GPU_MEMORY, 1, traceback(*TRAINING) + ENDING),
     "CUDA, old class": (

@@ -23,6 +23,7 @@ class Kind(Enum):
     PORT = "port"
     NETWORK = "network"
     DATA = "data"
+    PACKAGE = "package"
     USAGE = "usage"
     UNKNOWN = "unknown"
 
@@ -55,6 +56,7 @@ TITLES = {
     Kind.PORT: "The port where the processes meet was taken",
     Kind.NETWORK: "The network or a hub did not answer",
     Kind.DATA: "The dataset cannot be used",
+    Kind.PACKAGE: "A package is missing, or does not fit the others",
     Kind.USAGE: "ms-swift refused its arguments",
     Kind.UNKNOWN: "Training failed",
 }
@@ -66,6 +68,8 @@ REMEDIES = {
     Kind.DISK: "make room, then go on with tunekit resume; --save_total_limit 2 keeps fewer checkpoints, "
     '--save_only_model true smaller ones (they cannot be resumed). "File too large" is a limit of the shell: ulimit -f',
     Kind.PORT: "another program has it: try again, or give another one with MASTER_PORT",
+    Kind.PACKAGE: "install it into the environment that ms-swift is in; tunekit doctor --deep tries each package; "
+    "where flash attention is the broken one, --attn_impl sdpa --packing false does without",
     Kind.NETWORK: "for a model or dataset: --use_hf true (Hugging Face instead of ModelScope), a mirror "
     "(HF_ENDPOINT=https://hf-mirror.com), or a folder on this machine; for a tracker: --report-to none",
 }
@@ -156,6 +160,7 @@ PATTERNS = tuple(
             False,
             rf"{NET}(?:DistNetworkError|RuntimeError|OSError): .*(?:EADDRINUSE|[Aa]ddress already in use)",
         ),
+        (Kind.PACKAGE, False, r"^(?:ModuleNotFoundError: No module named|ImportError:) .*"),
         (Kind.USAGE, False, r"^ValueError: remaining_argv: .*"),
         (Kind.USAGE, False, r"^\S+: error: argument --.*"),
         (
