@@ -4,6 +4,7 @@
 
 The rows of benchmarks/speed.csv are published ones, each with its source; the constants of tunekit/speed were fitted to
 the first table's. Rows that are no supervised training as ms-swift runs it, or whose stack is in doubt, stand apart.
+benchmarks/gpu-*.csv are runs of ms-swift itself that scripts/measure-memory took; nothing was fitted to them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from measure.table import read, spec_of  # noqa: E402
+
+from tunekit.runs.forecast import pace_of  # noqa: E402
 from tunekit.speed.cards import rates_of  # noqa: E402
 from tunekit.speed.duration import ROUGHLY  # noqa: E402
 from tunekit.speed.estimate import step_time  # noqa: E402
@@ -102,6 +106,9 @@ def ratio(row: dict[str, str]) -> float:
     return step_time(work_in(row), rates_of(row["gpu"])).tokens_per_second / float(row["tok_s_gpu"])
 
 
+HEAD = ("| rows | n | median | p90 | worst | within × 1.5 | in the range |", "| --- " * 7 + "|")
+
+
 def line_of(name: str, ratios: list[float]) -> str:
     """The errors of some rows as a line of a table."""
     errors = sorted(abs(found - 1) for found in ratios)
@@ -115,10 +122,9 @@ def line_of(name: str, ratios: list[float]) -> str:
 
 def tables(rows: list[dict[str, str]]) -> list[str]:
     """Errors of all rows, by class, by card and by method; then of those that stand apart."""
-    head = "| rows | n | median | p90 | worst | within × 1.5 | in the range |", "| --- " * 7 + "|"
     usable = [row for row in rows if not apart(row)]
     odd = [row for row in rows if apart(row)]
-    lines: list[str] = [*head]
+    lines: list[str] = [*HEAD]
     for title, some in (("all", usable), ("apart", odd)):
         if not some:
             continue
@@ -131,6 +137,21 @@ def tables(rows: list[dict[str, str]]) -> list[str]:
     return lines
 
 
+def own_tables() -> list[str]:
+    """What ms-swift did on our cards, row by row, and the errors of all."""
+    lines, ratios = ["| row | card | tokens/s | said | range |", "| --- " * 5 + "|"], []
+    for path in sorted(TABLE.parent.glob("gpu-*.csv")):
+        for row in read(path):
+            if not row["tokens_per_second"] or row["image_side"]:
+                continue
+            told = pace_of(spec_of(row), row["card"])
+            measured = float(row["tokens_per_second"])
+            ratios.append(told["tokens_per_second"] / measured)
+            inside = "in" if told["low"] <= measured <= told["high"] else "out"
+            lines.append(f"| {row['id']} | {row['card']} | {measured:,.0f} | {ratios[-1] - 1:+.0%} | {inside} |")
+    return [*HEAD, line_of("**ms-swift, measured here**", ratios), "", *lines] if ratios else []
+
+
 def rows_in(path: Path) -> list[dict[str, str]]:
     """The rows of a table."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -141,6 +162,8 @@ def main(paths: list[str]) -> None:
     """Print the tables; those of the repository's own rows also go to the page."""
     for path in [Path(word) for word in paths] or [TABLE]:
         lines = tables(rows_in(path))
+        if path == TABLE:
+            lines = [*own_tables(), "", *lines]
         print(f"{path.name}\n" + "\n".join(lines))
         if path == TABLE and PAGE.is_file():
             before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
