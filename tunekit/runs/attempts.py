@@ -27,6 +27,7 @@ from tunekit.runs.report import Report
 from tunekit.runs.starter import HERE
 from tunekit.runs.stopping import STOP_FILE, saving_plan, seconds_to_save
 from tunekit.runs.supervisor import Ended, StopRequest, supervise
+from tunekit.runs.unusual import PaceWatch
 
 if TYPE_CHECKING:
     import signal
@@ -122,6 +123,7 @@ class _Runner:
         self._starts = starter.starts_before(state)
         self._began = False
         self._unreadable: set[str] = set()
+        self._pace = PaceWatch({}, ())
 
     def run(self) -> Report:
         self._count_the_lost()
@@ -157,9 +159,8 @@ class _Runner:
         with contextlib.suppress(OSError):  # ms-swift makes it too, where it draws
             (folder.output / "images").mkdir(parents=True, exist_ok=True)
         stopped_by = self._stop.received[0] if self._stop.received else None
-        return Report(
-            state.status, state, failure, progress, rows, verdict, neutral.line if neutral else "", stopped_by
-        )
+        left = neutral.line if neutral else ""
+        return Report(state.status, state, failure, progress, rows, verdict, left, stopped_by, self._pace.reasons)
 
     def _count_the_lost(self) -> None:
         """Add the attempts that left a folder and no outcome: tunekit was killed in them, or the machine died."""
@@ -274,12 +275,14 @@ class _Runner:
     def _watched(self, started: Started, log: Path, progress: Progress, tail: LogTail, *, saving: bool) -> Ended:
         """Run a command to its end; show on the way what it says and logs."""
         watch, phases = Watch(self._state.plan), Phases()
+        hardware = self._state.plan.hardware
+        self._pace = PaceWatch(self._state.said, [gpu.device for gpu in hardware.gpus if not hardware.described])
 
         def look() -> None:
             for entry in tail.new():
                 progress.take(entry)
                 phases.end()
-                if warnings := watch.look(progress, log):
+                if warnings := [*watch.look(progress, log), *self._pace.look(progress)]:
                     self._screen.say(warnings)
             self._screen.progress(progress, phases)
 

@@ -44,6 +44,7 @@ class Report:
         verdict: what was learned; None where the run did not come to its end.
         left: a neutral change that was not tried, because it had started often enough or was not to retry.
         stopped_by: the signal that asked to stop it; None where none did.
+        slow: what seemed to slow it down, where it was slower than said.
     """
 
     status: str
@@ -54,6 +55,7 @@ class Report:
     verdict: Verdict | None
     left: str = ""
     stopped_by: signal.Signals | None = None
+    slow: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> Exit:

@@ -17,6 +17,7 @@ from tunekit.errors import counted
 from tunekit.runs.checkpoints import best_checkpoint, newest, step
 from tunekit.runs.folder import RUNS
 from tunekit.runs.outcome import Ending, Verdict, results
+from tunekit.runs.unusual import AFTER, USUAL_REASONS
 
 if TYPE_CHECKING:
     from tunekit.runs.folder import RunFolder
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 COLOURS = {Ending.LEARNED: "green", Ending.UNKNOWN: "yellow", Ending.NOTHING: "red", Ending.DIVERGED: "red"}
 """Green is what was learned."""
-
-
-SLOWER = (
-    "Usual reasons: another program on the GPU, a power limit or heat (nvidia-smi -q -d PERFORMANCE), a slow host with "
-    "short rows, rows far longer than the sample."
-)
 
 
 def show_end(folder: RunFolder, report: Report) -> int:
@@ -87,7 +82,8 @@ def _show_pace(report: Report) -> None:
     """What may be the reason where a run that went through in one attempt took longer than the most that was said."""
     most = report.state.said.get("high")
     if most and len(report.state.attempts) == 1 and report.seconds > most:
-        show_line("Slower", f"than {roughly(most)}, the most that was said. {SLOWER}", "yellow")
+        why = f"Seen after {AFTER} steps: {'; '.join(report.slow)}." if report.slow else USUAL_REASONS
+        show_line("Slower", f"than {roughly(most)}, the most that was said. {why}", "yellow")
 
 
 def _results(report: Report) -> str:
