@@ -1,0 +1,191 @@
+"""The board as a web application: who may ask, and which page answers. It reads runs, and nothing can be written."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, planned
+from tunekit.cli.show.board import Frame, list_page
+from tunekit.cli.show.board_planner import planner_answer, planner_page
+from tunekit.cli.show.board_run import compare_page, run_page
+from tunekit.cli.show.page import beside_page
+from tunekit.cli.show.page_figure import LOOKS
+from tunekit.cli.show.page_words import LANGUAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from tunekit.runs.scan import Scan
+
+NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""What a browser may call this machine; by any other name somebody else's page is asking (DNS rebinding)."""
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+LONGEST_QUERY = 8192
+
+ASSETS = {"page.css": "text/css", "board.css": "text/css", "page.js": "text/javascript", "board.js": "text/javascript"}
+
+
+class Guard:
+    """Lets through who reads, asks this machine by its own name and has the token, in the address or as a cookie."""
+
+    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
+        self._app, self._token = app, token
+        self.cookie = f"tunekit-board-{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let the application do it; whatever is no request of HTTP gets no answer."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        answer = self._refusal(request) or self._entry(request)
+        if answer is None:
+            await self._app(scope, receive, send)
+        else:
+            answer.headers.update(HEADERS)
+            await answer(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("this page can only be read\n", 405, {"Allow": "GET, HEAD"})
+        host = request.headers.get("host", "")
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name.lower() not in NAMES:
+            return PlainTextResponse("tunekit board answers 127.0.0.1 and localhost alone\n", 421)
+        if len(request.url.query) > LONGEST_QUERY:
+            return PlainTextResponse("the address is too long\n", 414)
+        given = [request.cookies.get(self.cookie, ""), request.query_params.get("token", "")]
+        if not any(secrets.compare_digest(word.encode(), self._token.encode()) for word in given):
+            return PlainTextResponse("open the address that tunekit board printed: it holds a token\n", 403)
+        return None
+
+    def _entry(self, request: Request) -> Response | None:
+        """What the address with the token leads to: the same without it, which by then is a cookie.
+
+        The page goes on by itself, and is not sent on: a cookie that is strict is not taken along from elsewhere.
+        """
+        if "token" not in request.query_params:
+            return None
+        page = '<!doctype html><html lang="en"><title>tunekit</title><meta http-equiv="refresh" content="0;url=/">'
+        answer = HTMLResponse(f"{page}\n")
+        answer.set_cookie(self.cookie, self._token, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+class Board:
+    """The pages, made of a scan of runs. Each is a function of its address alone."""
+
+    def __init__(self, scan: Scan, language: str) -> None:
+        self._scan, self._language = scan, language
+        self._assets = {name: beside_page(name) for name in ASSETS}
+
+    def app(self) -> Starlette:
+        """The application, without its guard."""
+        routes = [
+            Route("/", self.runs),
+            Route("/run/{key:path}", self.run),
+            Route("/compare", self.compare),
+            Route("/plan", self.plan),
+            Route("/{name:path}", self.other),
+        ]
+        return Starlette(routes=routes)
+
+    def frame(self, request: Request) -> Frame:
+        """What stands around a page, in the language that was asked for last."""
+        asked = request.query_params.get("lang", "") or request.cookies.get("tunekit-board-lang", "")
+        language = asked if asked in LANGUAGES else self._language
+        return Frame(language, request.url.path, parse_qsl(request.url.query))
+
+    def answer(self, request: Request, page: str, status: int = 200) -> Response:
+        """A page, or that it is the one which the browser has."""
+        tag = f'"{hashlib.sha256(page.encode()).hexdigest()[:32]}"'
+        same = status == 200 and request.headers.get("if-none-match") == tag
+        answer = Response(status_code=304) if same else HTMLResponse(page, status)
+        answer.headers.update({**HEADERS, "ETag": tag})
+        chosen = request.query_params.get("lang", "")
+        if chosen in LANGUAGES:
+            answer.set_cookie("tunekit-board-lang", chosen, httponly=True, samesite="strict", path="/")
+        return answer
+
+    def runs(self, request: Request) -> Response:
+        """The list."""
+        found = self._scan.history()
+        keys = {id(run): self._scan.key(run) for run in found.runs}
+        return self.answer(request, list_page(self.frame(request), found, keys))
+
+    def run(self, request: Request) -> Response:
+        """What its report says, how it is doing, and the end of its log."""
+        frame, key = self.frame(request), request.path_params["key"]
+        found = self._scan.named(key)
+        if found is None:
+            return self.answer(request, frame.sorry(frame.word("no such run", key)), 404)
+        return self.answer(request, run_page(frame, found))
+
+    def compare(self, request: Request) -> Response:
+        """Several runs."""
+        frame = self.frame(request)
+        keys = list(dict.fromkeys(request.query_params.getlist("run")))
+        if not 2 <= len(keys) <= len(LOOKS):
+            said = frame.word("too few") if len(keys) < 2 else frame.word("too many", len(LOOKS))
+            return self.answer(request, frame.sorry(said), 400)
+        found = [(key, self._scan.named(key)) for key in keys]
+        runs = [run for _, run in found if run is not None]
+        if len(runs) < len(found):
+            lost = next(key for key, run in found if run is None)
+            return self.answer(request, frame.sorry(frame.word("no such run", lost)), 404)
+        return self.answer(request, compare_page(frame, runs))
+
+    def plan(self, request: Request) -> Response:
+        """The planner: the form as it was sent, and its answer."""
+        frame, query = self.frame(request), dict(request.query_params)
+        begun = query if any(name in query for name in FIELDS) else {"model": "Qwen2.5-7B", "card": "a100-40gb"}
+        asked = asked_of({"count": "1", "stage": PLAINLY_ASKED[0], **begun})
+        made = planned(asked)
+        answer = planner_answer(frame, asked.fields, made.run, made.error, asked.command)
+        return self.answer(request, planner_page(frame, asked.fields, self.lists(), answer))
+
+    def lists(self) -> dict[str, list[str]]:
+        """What the form offers: stages, presets, and the models and datasets of earlier runs."""
+        from tunekit.runs.prepare import look_around
+
+        plans = [run.state.plan for run in self._scan.history().runs]
+        return {
+            "stages": list(PLAINLY_ASKED),
+            "presets": look_around().shelf.names(),
+            "models": list(dict.fromkeys(plan.model.id for plan in plans)),
+            "datasets": list(dict.fromkeys(name for plan in plans for name in plan.words("dataset"))),
+        }
+
+    def other(self, request: Request) -> Response:
+        """The style sheets and scripts; anything else is not there."""
+        name = request.path_params["name"]
+        if name in ASSETS:
+            return Response(self._assets[name], media_type=ASSETS[name], headers=dict(HEADERS))
+        frame = self.frame(request)
+        return self.answer(request, frame.sorry(frame.word("no such page")), 404)
+
+
+def guarded(scan: Scan, language: str, token: str, port: int) -> Any:
+    """The application that the board serves."""
+    return Guard(Board(scan, language).app(), token, port)
