@@ -60,6 +60,6 @@ def has_screen() -> bool:
 
 
 def show_in_browser(url: str, port: int) -> None:
-    """Open `url` in the user's browser, where this machine has a screen; a browser of a terminal would be in the way."""
+    """Open `url` in a browser, where this machine has a screen; one of a terminal would be in the way."""
     if has_screen():
         webbrowser.open(door_to(url, port).as_uri())

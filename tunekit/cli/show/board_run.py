@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tunekit.cli.show.board import OFTEN, SELDOM, progress_bar, status_of
 from tunekit.cli.show.board_words import BOARD_WORDS, board_word
 from tunekit.cli.show.page_curves import curves_together
-from tunekit.cli.show.page_html import cells_in_table, safe
+from tunekit.cli.show.page_html import cells_in_table, safe, scrolled
 from tunekit.cli.show.page_run import RunPage
 from tunekit.console import shown_plainly
 from tunekit.runs.comparison import facts_of, not_comparable, settings_apart
@@ -81,15 +81,11 @@ def compare_page(frame: Frame, runs: Sequence[PastRun]) -> str:
     body = (
         f'<p class="small back"><a href="/">{frame.word("runs")}</a> · {frame.word("compare")}</p><h1>{title}</h1>'
         f"<p class=lede>{lede}</p><h2>{frame.word('differs')}</h2>"
-        f"{_scrolled(frame.word('differs'), differs) if differs else ''}<p class=note>{frame.word('same', same)}</p>"
+        f"{scrolled(frame.word('differs'), differs) if differs else ''}<p class=note>{frame.word('same', same)}</p>"
         f"<h2>{frame.word('curves')}</h2>{curves_together(runs, frame.language)}"
-        f"<h2>{frame.word('went')}</h2>{_scrolled(frame.word('went'), went)}"
+        f"<h2>{frame.word('went')}</h2>{scrolled(frame.word('went'), went)}"
     )
     return frame.page(title, body)
-
-
-def _scrolled(title: str, table: str) -> str:
-    return f'<div class=scroll tabindex=0 role=region aria-label="{title}">{table}</div>'
 
 
 def _fact(frame: Frame, title: str) -> str:

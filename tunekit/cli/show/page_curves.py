@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tunekit.cli.show.page_figure import LOOKS, MOST, Figure, Series
-from tunekit.cli.show.page_html import cells_in_table, folded_part, safe
+from tunekit.cli.show.page_html import cells_in_table, folded_part, safe, scrolled
 from tunekit.cli.show.page_words import WORDS, word_of
 from tunekit.runs.attempts import MEMORY_OUTCOMES
 from tunekit.runs.curves import EVALUATED, MEMORY, NORM, RATE, SPEED, digits_of
@@ -141,7 +141,8 @@ def _values(run: PastRun, keys: Sequence[str], language: str) -> str:
     ]
     more = f"<p class=note>{safe(word_of(language, 'thinned', len(steps)))}</p>" if len(steps) > len(some) else ""
     table = cells_in_table(head, rows, numbers=True)
-    return folded_part(safe(word_of(language, "values")), table + more, key="values", kind="values")
+    title = safe(word_of(language, "values"))
+    return folded_part(title, scrolled(title, table) + more, key="values", kind="values")
 
 
 def curves_together(runs: Sequence[PastRun], language: str) -> str:

@@ -28,11 +28,15 @@ def cells_in_table(
     return f"<table{shown}>{f'<thead><tr>{heads}</tr></thead>' if head else ''}<tbody>{''.join(body)}</tbody></table>"
 
 
-def folded_part(title: str, body: str, *, key: str, opened: bool = False, kind: str = "") -> str:
-    """A part that is folded away. Its table can be scrolled with the keys of a keyboard, too."""
+def folded_part(title: str, body: str, *, key: str, kind: str = "") -> str:
+    """A part that is folded away."""
     shown = f' class="{kind}"' if kind else ""
-    region = f'<div class=scroll tabindex=0 role=region aria-label="{title}">{body}</div>'
-    return f'<details id="{key}"{shown}{" open" if opened else ""}><summary>{title}</summary>{region}</details>'
+    return f'<details id="{key}"{shown}><summary>{title}</summary>{body}</details>'
+
+
+def scrolled(title: str, table: str) -> str:
+    """A table that may be wider than the page: it can be scrolled with the keys of a keyboard, too."""
+    return f'<div class=scroll tabindex=0 role=region aria-label="{title}">{table}</div>'
 
 
 def copied_lines(lines: Iterable[tuple[str, str]]) -> str:

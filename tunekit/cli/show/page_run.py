@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import tunekit
 from tunekit.cli.show.page_curves import curve_keys, curves_of, outcome_of, title_of
-from tunekit.cli.show.page_html import cells_in_table, copied_block, copied_lines, folded_part, key_figures, safe
+from tunekit.cli.show.page_html import (
+    cells_in_table,
+    copied_block,
+    copied_lines,
+    folded_part,
+    key_figures,
+    safe,
+    scrolled,
+)
 from tunekit.cli.show.page_memory import memory_bar, memory_table
 from tunekit.cli.show.page_words import WORDS, time_in_language, word_of
 from tunekit.cli.show.screen import duration
@@ -141,9 +149,12 @@ class RunPage:
         attempts = f"<h3>{self.word('attempts')}</h3>{self.attempts()}" if self.run.state.attempts else ""
         changed = "".join(f"<li>{safe(line)}</li>" for line in (*plan.changed_lines(), *plan.warnings))
         changes = f"<h3>{self.word('changed')}</h3><ul>{changed}</ul>" if changed else ""
+        table, title = "", self.word("decided")
         decided = {flag: row for flag, row in plan.settings.items() if row.why and row.source.kind not in PLAIN_SOURCES}
-        table = f"<h3>{self.word('decided')}</h3><div class=scroll>{self.settings(decided)}</div>" if decided else ""
-        every = folded_part(self.word("settings"), self.settings(plan.settings), key="settings")
+        if decided:
+            table = f"<h3>{title}</h3>{scrolled(title, self.settings(decided))}"
+        every = scrolled(self.word("settings"), self.settings(plan.settings))
+        every = folded_part(self.word("settings"), every, key="settings")
         return attempts + changes + table + every
 
     def attempts(self) -> str:
@@ -210,11 +221,12 @@ class RunPage:
         with contextlib.suppress(OSError, ValueError):
             script = (run.folder.path / "command.sh").read_text(encoding="utf-8").strip()
         command = folded_part(self.word("reproduce"), copied_block(script, self.word("reproduce")), key="command")
+        title = self.word("environment")
         return (
             (command if script else "")
-            + folded_part(self.word("data"), cells_in_table([], data), key="data")
+            + folded_part(self.word("data"), scrolled(self.word("data"), cells_in_table([], data)), key="data")
             + self.memory()
-            + folded_part(self.word("environment"), cells_in_table([], where), key="environment")
+            + folded_part(title, scrolled(title, cells_in_table([], where)), key="environment")
         )
 
     def parts(self) -> Iterator[tuple[str, str]]:
