@@ -19,7 +19,9 @@ pytest.importorskip("httpx", reason="starlette's test client needs it")
 
 from starlette.testclient import TestClient
 
-from tunekit.cli.board_app import ASSETS, guarded
+from tunekit.cli import board_app
+from tunekit.cli.board_app import ASSETS, ListRows, guarded
+from tunekit.cli.show.board import Frame
 from tunekit.cli.show.board_words import BOARD_WORDS
 from tunekit.cli.show.page_words import LANGUAGES, WORDS
 from tunekit.runs.curves import digits_of, drawn
@@ -260,6 +262,33 @@ def test_no_word_is_missing_in_either_language() -> None:
         assert english
         assert chinese
         assert english.count("{") == chinese.count("{"), key
+
+
+def test_a_list_is_shown_before_all_logs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        ran(name)
+    scan = Scan()
+    rows, frame, runs = ListRows(scan), Frame("en", "/"), scan.history().runs
+    none, all_read = rows.rows(frame, runs, 0)
+    assert (len(none), all_read) == (3, False)
+    assert "loss" not in "".join(none)
+    some, all_read = rows.rows(frame, runs, 1e9)
+    assert all_read
+    assert all(">loss</span> 0.1" in row for row in some)
+    assert not any("logged" in vars(run) for run in runs)
+    monkeypatch.setattr(board_app, "list_row", lambda *_: pytest.fail("drawn again"))
+    assert rows.rows(frame, runs, 0) == (some, True)
+
+
+def test_a_page_that_cannot_be_made_says_so_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ran("kit")
+    client = stranger(raise_server_exceptions=False)
+    client.get(f"/?token={TOKEN}")
+    with mock.patch.object(board_app, "run_page", side_effect=ValueError("odd")):
+        answer = client.get("/run/kit")
+    assert answer.status_code == 500
+    assert "could not be made" in answer.text
+    assert capsys.readouterr().err.splitlines() == ["error: /run/kit: ValueError: odd"]
 
 
 # --- the command

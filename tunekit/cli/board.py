@@ -54,8 +54,7 @@ def _serve_board(scan: Scan, language: str, port: int | None, *, opens: bool) ->
     with listen_on(port) as listening:
         number, token = port_of(listening), secrets.token_urlsafe(24)
         url = f"http://{HERE}:{number}/?token={token}"
-        app = guarded(scan, language, token, number)
-        scan.history()  # the first page is then as quick as any
+        app = guarded(scan, language, token, number, ahead=True)
         print(url, flush=True)
         say("Ctrl-C ends it. The address holds a token: who has it sees your runs.")
         if "SSH_CONNECTION" in os.environ:
@@ -63,8 +62,8 @@ def _serve_board(scan: Scan, language: str, port: int | None, *, opens: bool) ->
             say(f"From your own machine: {way}, then the same address")
         if opens:
             show_in_browser(url, number)
-        # A log of requests would show the token.
-        config = uvicorn.Config(app, lifespan="off", ws="none", log_level="warning", access_log=False)
+        # A log of requests would show the token, and of a fault the application tells in a line.
+        config = uvicorn.Config(app, lifespan="off", ws="none", log_level="critical", access_log=False)
         config.timeout_graceful_shutdown = 1
         try:
             uvicorn.Server(config).run(sockets=[listening])

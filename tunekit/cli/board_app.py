@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -13,18 +15,21 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, planned
-from tunekit.cli.show.board import Frame, list_page
+from tunekit.cli.show.board import Frame, list_page, list_row, unread_row
 from tunekit.cli.show.board_planner import planner_answer, planner_page
 from tunekit.cli.show.board_run import compare_page, run_page
 from tunekit.cli.show.page import beside_page
 from tunekit.cli.show.page_figure import LOOKS
 from tunekit.cli.show.page_words import LANGUAGES
+from tunekit.console import say
+from tunekit.runs.scan import let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from tunekit.runs.history import PastRun
     from tunekit.runs.scan import Scan
 
 NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -43,6 +48,9 @@ HEADERS: Mapping[str, str] = {
 }
 
 LONGEST_QUERY = 8192
+
+PATIENCE = 0.1
+"""Seconds in which a page of the list reads runs that it does not know yet."""
 
 ASSETS = {"page.css": "text/css", "board.css": "text/css", "page.js": "text/javascript", "board.js": "text/javascript"}
 
@@ -93,11 +101,41 @@ class Guard:
         return answer
 
 
+class ListRows:
+    """The rows of the list, each drawn once; one is drawn anew where its run has changed or goes on."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._drawn: dict[tuple[str, str], tuple[PastRun, str]] = {}
+
+    def rows(self, frame: Frame, runs: Sequence[PastRun], seconds: float = PATIENCE) -> tuple[list[str], bool]:
+        """A row a run, and whether all were read: of those that are not in `seconds`, only the name is told."""
+        end, all_read, found = time.monotonic() + seconds, True, []
+        for run in runs:
+            key = self._scan.key(run)
+            before = self._drawn.get((key, frame.language))
+            if before and before[0] is run and not run.alive:
+                found.append(before[1])
+            elif time.monotonic() < end:
+                found.append(self._draw(frame, run, key))
+            else:
+                found.append(unread_row(frame, run, key))
+                all_read = False
+        return found, all_read
+
+    def _draw(self, frame: Frame, run: PastRun, key: str) -> str:
+        row = list_row(frame, run, key)
+        if not run.alive:
+            self._drawn[key, frame.language] = run, row
+            let_go(run)
+        return row
+
+
 class Board:
     """The pages, made of a scan of runs. Each is a function of its address alone."""
 
     def __init__(self, scan: Scan, language: str) -> None:
-        self._scan, self._language = scan, language
+        self._scan, self._language, self._rows = scan, language, ListRows(scan)
         self._assets = {name: beside_page(name) for name in ASSETS}
 
     def app(self) -> Starlette:
@@ -109,7 +147,17 @@ class Board:
             Route("/plan", self.plan),
             Route("/{name:path}", self.other),
         ]
-        return Starlette(routes=routes)
+        return Starlette(routes=routes, exception_handlers={Exception: self.fault})
+
+    def fault(self, request: Request, error: Exception) -> Response:
+        """What a page says that cannot be made; the terminal has the reason in a line."""
+        say(f"error: {request.url.path}: {type(error).__name__}: {error}")
+        frame = self.frame(request)
+        return self.answer(request, frame.sorry(frame.word("fault")), 500)
+
+    def read_all(self) -> None:
+        """Draw the rows of all runs, however long that takes: then the list is quick."""
+        self._rows.rows(Frame(self._language, "/"), self._scan.history().runs, float("inf"))
 
     def frame(self, request: Request) -> Frame:
         """What stands around a page, in the language that was asked for last."""
@@ -130,9 +178,9 @@ class Board:
 
     def runs(self, request: Request) -> Response:
         """The list."""
-        found = self._scan.history()
-        keys = {id(run): self._scan.key(run) for run in found.runs}
-        return self.answer(request, list_page(self.frame(request), found, keys))
+        frame, found = self.frame(request), self._scan.history()
+        rows, all_read = self._rows.rows(frame, found.runs)
+        return self.answer(request, list_page(frame, found, rows, all_read=all_read))
 
     def run(self, request: Request) -> Response:
         """What its report says, how it is doing, and the end of its log."""
@@ -186,6 +234,9 @@ class Board:
         return self.answer(request, frame.sorry(frame.word("no such page")), 404)
 
 
-def guarded(scan: Scan, language: str, token: str, port: int) -> Any:
-    """The application that the board serves."""
-    return Guard(Board(scan, language).app(), token, port)
+def guarded(scan: Scan, language: str, token: str, port: int, *, ahead: bool = False) -> ASGIApp:
+    """The application that the board serves. `ahead`: runs are read from now on, beside the first requests."""
+    board = Board(scan, language)
+    if ahead:
+        threading.Thread(target=board.read_all, daemon=True).start()
+    return Guard(board.app(), token, port)

@@ -113,6 +113,11 @@ def log_end(run: PastRun, lines: int) -> list[str]:
     return [line for line in shown if line.strip()][-lines:]
 
 
+def let_go(run: PastRun) -> None:
+    """Forget the curves of a run; whoever asks for them reads them again. They are most of what a run takes."""
+    vars(run).pop("logged", None)
+
+
 def silent_for(run: PastRun) -> float:
     """Seconds since a run logged something; 0 where it has logged nothing yet."""
     try:

@@ -21,7 +21,7 @@ from tunekit.runs.history import FAILED, RUNNING
 from tunekit.runs.scan import seconds_to_go, silent_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from tunekit.errors import TunekitError
     from tunekit.runs.history import History, PastRun
@@ -91,15 +91,14 @@ def run_link(key: str) -> str:
     return f"/run/{quote(key)}"
 
 
-def list_page(frame: Frame, found: History, keys: Mapping[int, str]) -> str:
-    """All runs; `keys` gives the key of each by its `id`."""
+def list_page(frame: Frame, found: History, rows: Sequence[str], *, all_read: bool = True) -> str:
+    """All runs; `rows` are those of the table. While not all have been read the page asks again soon."""
     if not found.runs and not found.damaged:
         body = (
             f"<h1>{frame.word('no run yet')}</h1><p>{frame.word('will appear')}</p>"
             f'{copied_block(TRY, frame.word("command"))}<p><a href="/plan">{frame.word("planner")}</a></p>'
         )
         return frame.page(frame.word("no run yet"), f"<div class=empty>{body}</div>", every=SELDOM)
-    rows = "".join(list_row(frame, run, keys[id(run)]) for run in found.runs)
     heads = ("name", "shape", "status", "best", "time (said)", "GiB (said)", "when")
     named = "".join(
         f"<th scope=col role=columnheader{' class=num' if at > 2 else ''}>{frame.word(head)}</th>"
@@ -107,9 +106,9 @@ def list_page(frame: Frame, found: History, keys: Mapping[int, str]) -> str:
     )
     table = (
         f'<table class=runs role=table aria-label="{frame.word("runs")}"><thead role=rowgroup><tr role=row>'
-        f"<td role=cell></td>{named}</tr></thead><tbody role=rowgroup data-live=runs>{rows}</tbody></table>"
+        f"<td role=cell></td>{named}</tr></thead><tbody role=rowgroup data-live=runs>{''.join(rows)}</tbody></table>"
     )
-    alive = any(run.alive for run in found.runs)
+    soon = any(run.alive for run in found.runs) or not all_read
     search = (
         f'<input type=search id=filter hidden placeholder="{frame.word("filter")}" aria-label="{frame.word("filter")}">'
     )
@@ -122,7 +121,7 @@ def list_page(frame: Frame, found: History, keys: Mapping[int, str]) -> str:
         f'<div class=top><h1>{frame.word("runs")}</h1>{search}</div><form action="/compare">{table}'
         f"<p class=none id=nomatch hidden>{frame.word('no match')}</p>{_left_out(frame, found.damaged)}{tray}</form>"
     )
-    return frame.page(frame.word("runs"), body, every=OFTEN if alive else SELDOM)
+    return frame.page(frame.word("runs"), body, every=OFTEN if soon else SELDOM)
 
 
 def _left_out(frame: Frame, damaged: Sequence[TunekitError]) -> str:
@@ -132,10 +131,7 @@ def _left_out(frame: Frame, damaged: Sequence[TunekitError]) -> str:
 
 def list_row(frame: Frame, run: PastRun, key: str) -> str:
     """A run in the list."""
-    plan, result = run.state.plan, run.result
-    data = ", ".join(PurePath(name).name for name in plan.words("dataset"))
-    about = " · ".join(filter(None, (plan.stage.name, PurePath(plan.model.id).name, data)))
-    told = ""
+    result, told = run.result, ""
     if result:
         word = f"short {result.word}"
         shown = frame.word(word) if word in BOARD_WORDS else safe(result.word)
@@ -143,19 +139,35 @@ def list_row(frame: Frame, run: PastRun, key: str) -> str:
     said = run.state.said.get("seconds")
     times = frame.long(run.seconds) if run.seconds else ""
     times += f"<small>({frame.long(said)})</small>" if said else ""
-    memory = f"{run.memory_gib:.1f}" if run.memory_gib else ""
-    memory += f"<small>({run.memory_said:.1f})</small>" if run.memory_gib and run.memory_said else ""
-    status, words = status_of(frame, run), safe(f"{run.name} {about}".lower())
+    gib = run.memory_gib
+    memory = f"{gib:.1f}" if gib else ""
+    expected = run.memory_said if gib else None
+    memory += f"<small>({expected:.1f})</small>" if expected else ""
+    return _row_of(frame, run, key, (_spark(run), status_of(frame, run), told, times, memory))
+
+
+def unread_row(frame: Frame, run: PastRun, key: str) -> str:
+    """The same of a run whose log has not been read yet."""
+    return _row_of(frame, run, key, ("", "…", "", "", ""))
+
+
+def _row_of(frame: Frame, run: PastRun, key: str, told: tuple[str, str, str, str, str]) -> str:
+    """A row: curve, status, result, time and memory are HTML already."""
+    plan = run.state.plan
+    data = ", ".join(PurePath(name).name for name in plan.words("dataset"))
+    about = " · ".join(filter(None, (plan.stage.name, PurePath(plan.model.id).name, data)))
+    curve, status, result, times, memory = told
     cells = "".join(
         f'<td role=cell class="num{kind}">{cell or "–"}</td>'
-        for cell, kind in ((told, ""), (times, " t"), (memory, " w"), (_when(run.state.created), " w"))
+        for cell, kind in ((result, ""), (times, " t"), (memory, " w"), (_when(run.state.created), " w"))
     )
     return (
         f'<tr role=row data-k="{safe(key)}" data-name="{safe(run.name)}" data-status="{safe(run.status)}" '
-        f'data-words="{words}"><td role=cell class=ck><input type=checkbox name=run value="{safe(key)}" '
+        f'data-words="{safe(f"{run.name} {about}".lower())}">'
+        f'<td role=cell class=ck><input type=checkbox name=run value="{safe(key)}" '
         f'aria-label="{frame.word("pick", run.name)}"></td><th scope=row role=rowheader>'
         f'<a href="{safe(run_link(key))}">{safe(run.name)}</a><small>{safe(about)}</small></th>'
-        f"<td role=cell class=sp>{_spark(run)}</td><td role=cell class=s>{status}</td>{cells}</tr>"
+        f"<td role=cell class=sp>{curve}</td><td role=cell class=s>{status}</td>{cells}</tr>"
     )
 
 

@@ -143,7 +143,7 @@ def _parts(frame: Frame, run: Run, error: TunekitError | None) -> str:
     most = frame.word("most", peak.largest_micro_batch) if peak.largest_micro_batch else frame.word("most none")
     hint = f" {safe(error.hint)}." if error and error.hint else ""
     table = memory_table(peak.prediction, frame.language)
-    return f"<p>{told}. {most}{hint}</p><h2>{frame.word('by parts')}</h2>{table}"
+    return f"<p>{told} {most}{hint}</p><h2>{frame.word('by parts')}</h2>{table}"
 
 
 CHANGED_FIELDS = {
