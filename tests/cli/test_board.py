@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from running import Started, call, make_run, until
+from running import SFT, Started, at_step, call, make_run, make_workplace, until
 
 pytest.importorskip("starlette", reason="the board's extra is not installed")
 pytest.importorskip("httpx", reason="starlette's test client needs it")
@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from tunekit.cli import board_app
 from tunekit.cli.board_app import ASSETS, ListRows, guarded
-from tunekit.cli.show.board import Frame
+from tunekit.cli.show.board import OFTEN, Frame
 from tunekit.cli.show.board_words import BOARD_WORDS
 from tunekit.cli.show.page_words import LANGUAGES, WORDS
 from tunekit.runs.curves import digits_of, drawn
@@ -262,6 +262,37 @@ def test_no_word_is_missing_in_either_language() -> None:
         assert english
         assert chinese
         assert english.count("{") == chinese.count("{"), key
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "said"),
+    [
+        ("done", "done", ">done · 2 attempts</td>"),
+        ("failed", "data", "data error</span> · 2 attempts"),
+        ("failed", "nccl", "nccl</span> · 2 attempts"),
+        ("interrupted", "interrupted", ">stopped at 20 · 2 attempts</td>"),
+        ("running", "lost", ">broken off at 20 · 2 attempts</td>"),
+    ],
+)
+def test_how_a_run_ended_is_said(status: str, outcome: str, said: str) -> None:
+    last = Attempt(2, outcome, 8, 4, None, 20, 1)
+    ran("kit", status=status, attempts=(replace(last, number=1, outcome="gpu-memory"), last))
+    assert said in guest().get("/").text
+
+
+def test_a_run_that_goes_on_says_how_long_yet_and_one_that_is_silent_for_how_long(place: Path) -> None:
+    make_workplace(place)
+    with Started(place, *SFT, fake={"steps": 5000, "pace": 0.02}):
+        until(lambda: at_step(place / "runs/try", 3), "step 3")
+        client = guest()
+        going = client.get("/run/try").text
+        assert 'class="live">step ' in going
+        assert "of 5,000" in going
+        assert "role=progressbar" in going
+        assert "tunekit runs logs -f try" in going
+        assert f'data-every="{OFTEN}"' in client.get("/").text
+        with mock.patch("tunekit.cli.show.board.silent_for", return_value=720.0):
+            assert "no step for 12 min 00 s" in client.get("/run/try").text
 
 
 def test_a_list_is_shown_before_all_logs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,13 @@ class Frame:
         """A word, escaped with what is put in."""
         return safe(board_word(self.language, key, *values))
 
+    def told(self, seconds: float) -> str:
+        """A time, to be put into a word."""
+        return time_in_language(self.language, duration(seconds))
+
     def long(self, seconds: float) -> str:
         """A time, escaped."""
-        return safe(time_in_language(self.language, duration(seconds)))
+        return safe(self.told(seconds))
 
     def page(self, title: str, body: str, *, every: int = 0) -> str:
         """A whole page; `title` is escaped already. `every` says after how many milliseconds it asks again."""
@@ -171,22 +175,22 @@ def _row_of(frame: Frame, run: PastRun, key: str, told: tuple[str, str, str, str
     )
 
 
-def status_of(frame: Frame, run: PastRun) -> str:
-    """What a run is doing or how it ended; a run that goes on has a bar, and how long it will take yet."""
+def status_of(frame: Frame, run: PastRun, *, wide: bool = False) -> str:
+    """What a run is doing or how it ended; one that goes on has a bar, and how long it will take yet."""
     logged = run.logged
     if run.status == RUNNING:
         if not logged.total:
             return f"<span class=live>{frame.word('starting')}</span>"
-        silent = silent_for(run)
+        silent, left = silent_for(run), seconds_to_go(run)
         stale = silent > max(60.0, STALE * (run.seconds_per_step or 0))
-        left = seconds_to_go(run)
-        more = frame.word("silent", time_in_language(frame.language, duration(silent))) if stale else ""
-        more = more or (frame.word("to go", time_in_language(frame.language, duration(left))) if left else "")
-        kind = "live stale" if stale else "live"
-        return (
-            f"<span class='{kind}'>{frame.word('at', f'{logged.step:,}', f'{logged.total:,}')}</span>"
-            f"{progress_bar(frame, logged.step, logged.total)}<small>{more}</small>"
+        more = (
+            frame.word("silent", frame.told(silent)) if stale else frame.word("to go", frame.told(left)) if left else ""
         )
+        doing = (
+            f'<span class="live{" stale" if stale else ""}">{frame.word("at", f"{logged.step:,}", f"{logged.total:,}")}'
+        )
+        bar = progress_bar(frame, logged.step, logged.total, wide=wide)
+        return f"{doing}</span> <small>{more}</small>{bar}" if wide else f"{doing}</span>{bar}<small>{more}</small>"
     attempts = run.state.attempts
     tries = f" · {frame.word('tries', len(attempts))}" if len(attempts) > 1 else ""
     if run.status == FAILED:
@@ -198,11 +202,11 @@ def status_of(frame: Frame, run: PastRun) -> str:
     return frame.word(f"is {run.status}", f"{logged.step:,}") + tries if f"is {run.status}" in BOARD_WORDS else run.told
 
 
-def progress_bar(frame: Frame, step: int, total: int) -> str:
+def progress_bar(frame: Frame, step: int, total: int, *, wide: bool) -> str:
     """How far a run is."""
     share = 100 * min(1.0, step / max(1, total))
     return (
-        f'<svg class=pg role=progressbar aria-label="{frame.word("step")}" aria-valuemin=0 aria-valuemax={total} '
+        f'<svg class="pg{" wide" if wide else ""}" role=progressbar aria-label="{frame.word("step")}" aria-valuemin=0 aria-valuemax={total} '
         f'aria-valuenow={step}><rect width="100%" height="4" rx="2"/>'
         f'<rect class=on width="{share:.1f}%" height="4" rx="2"/></svg>'
     )

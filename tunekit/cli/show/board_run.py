@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tunekit.cli.show.board import OFTEN, SELDOM, progress_bar, status_of
+from tunekit.cli.show.board import OFTEN, SELDOM, status_of
 from tunekit.cli.show.board_words import BOARD_WORDS, board_word
 from tunekit.cli.show.page_curves import curves_together
 from tunekit.cli.show.page_html import cells_in_table, safe, scrolled
@@ -34,13 +34,10 @@ COUNTED = ("step", "seconds", "seconds a step", "tokens/s", "peak GiB", "loss", 
 def run_page(frame: Frame, run: PastRun) -> str:
     """One run: what its report says, how it is doing, and the end of its log."""
     page = RunPage(run, frame.language)
-    logged = run.logged
-    doing = f"<p class=soft>{status_of(frame, run)}</p>" if run.alive else ""
-    if run.alive and logged.total:
-        doing += progress_bar(frame, logged.step, logged.total).replace("class=pg", 'class="pg wide"')
+    doing = f"<div class=doing>{status_of(frame, run, wide=True)}</div>" if run.alive else ""
     parts = [
         ("header", f'<p class="small back"><a href="/">{frame.word("runs")}</a></p>{page.header()}'),
-        ("answer", page.answer() + doing),
+        ("answer", doing + page.answer()),
         *((key, f"<h2>{page.word(key)}</h2>{html}") for key, html in page.parts()),
         ("log", _log(frame, run)),
     ]
