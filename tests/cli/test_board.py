@@ -291,7 +291,7 @@ def test_a_run_that_goes_on_says_how_long_yet_and_one_that_is_silent_for_how_lon
         assert "role=progressbar" in going
         assert "tunekit runs logs -f try" in going
         assert f'data-every="{OFTEN}"' in client.get("/").text
-        with mock.patch("tunekit.cli.show.board.silent_for", return_value=720.0):
+        with mock.patch("tunekit.cli.show.board_list.silent_for", return_value=720.0):
             assert "no step for 12 min 00 s" in client.get("/run/try").text
 
 

@@ -15,7 +15,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, planned
-from tunekit.cli.show.board import Frame, list_page, list_row, unread_row
+from tunekit.cli.show.board import Frame
+from tunekit.cli.show.board_list import list_page, list_row, unread_row
 from tunekit.cli.show.board_planner import planner_answer, planner_page
 from tunekit.cli.show.board_run import compare_page, run_page
 from tunekit.cli.show.page import beside_page

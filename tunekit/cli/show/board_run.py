@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tunekit.cli.show.board import OFTEN, SELDOM, status_of
+from tunekit.cli.show.board import OFTEN, SELDOM
+from tunekit.cli.show.board_list import status_of
 from tunekit.cli.show.board_words import BOARD_WORDS, board_word
 from tunekit.cli.show.page_curves import curves_together
 from tunekit.cli.show.page_html import cells_in_table, safe, scrolled
