@@ -15,7 +15,7 @@ import pytest
 from running import SFT, Started, at_step, call, make_run, make_workplace, until
 
 pytest.importorskip("starlette", reason="the board's extra is not installed")
-pytest.importorskip("httpx", reason="starlette's test client needs it")
+pytest.importorskip("httpx2", reason="starlette's test client needs it")
 
 from starlette.testclient import TestClient
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -73,8 +74,9 @@ def test_the_planner_says_what_the_dry_run_says(seed: int) -> None:
     plain = call(*typed[1:], "--dry-run")
     if not made.error:
         assert plain.out.strip() == command_for(made.run).shell().strip()
-    page = "".join(html for _, html in planner_answer(Frame("en", "/plan"), asked.fields, made.run, made.error, ""))
+    page = "".join(part for _, part in planner_answer(Frame("en", "/plan"), asked, made))
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert all(html.escape(line) in page for line in (*made.document["missing"], *made.run.plan.warnings))
     peak = made.run.plan.peak
     if peak:
         assert f"{made.document['memory']['process_gib']:.1f} of {peak.card_gib:.1f} GiB" in page or made.error

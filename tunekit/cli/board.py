@@ -64,7 +64,7 @@ def _serve_board(scan: Scan, language: str, port: int | None, *, opens: bool) ->
             show_in_browser(url, number)
         # A log of requests would show the token, and of a fault the application tells in a line.
         config = uvicorn.Config(app, lifespan="off", ws="none", log_level="critical", access_log=False)
-        config.timeout_graceful_shutdown = 1
+        config.timeout_graceful_shutdown, config.server_header = 1, False
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:

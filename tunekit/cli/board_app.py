@@ -211,7 +211,7 @@ class Board:
         begun = query if any(name in query for name in FIELDS) else {"model": "Qwen2.5-7B", "card": "a100-40gb"}
         asked = asked_of({"count": "1", "stage": PLAINLY_ASKED[0], **begun})
         made = planned(asked)
-        answer = planner_answer(frame, asked.fields, made.run, made.error, asked.command)
+        answer = planner_answer(frame, asked, made)
         return self.answer(request, planner_page(frame, asked.fields, self.lists(), answer))
 
     def lists(self) -> dict[str, list[str]]:

@@ -81,6 +81,11 @@ class Planned:
     document: Mapping[str, Any] | None = None
     error: TunekitError | None = None
 
+    @property
+    def missing(self) -> list[str]:
+        """What is not on this machine, so that a start would end at once."""
+        return list(self.document["missing"]) if self.document else []
+
 
 def asked_of(query: Mapping[str, str]) -> PlannerForm:
     """The fields of a form that was sent; those that it does not have are empty, and control signs are left out."""
@@ -90,7 +95,7 @@ def asked_of(query: Mapping[str, str]) -> PlannerForm:
 
 def planned(asked: PlannerForm) -> Planned:
     """The plan of ``tunekit STAGE … --dry-run`` for the same words; nothing is written or started."""
-    run = document = None
+    run = document = error = None
     try:
         words, _ = read_words(TRAIN, asked.words)
         around = look_around()

@@ -17,6 +17,7 @@ from tunekit.runs.script import command_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tunekit.cli.board_plan import Planned, PlannerForm
     from tunekit.cli.show.board import Frame
     from tunekit.errors import TunekitError
     from tunekit.runs.folder import Run
@@ -96,22 +97,22 @@ def _number(
     )
 
 
-def planner_answer(
-    frame: Frame, fields: Mapping[str, str], run: Run | None, error: TunekitError | None, command: str
-) -> list[tuple[str, str]]:
+def planner_answer(frame: Frame, asked: PlannerForm, made: Planned) -> list[tuple[str, str]]:
     """What a plan comes to, in sections: the verdict, parts, what helps, time, commands, notes."""
-    if run is None:
+    run, error = made.run, made.error
+    if run is None or made.document is None:
         said = [error.message, error.hint or ""] if error else []
         told = "".join(f"<p>{safe(line)}</p>" for line in said if line)
         return [("verdict", f"<p class=verdict><b class=warn>{frame.word('cannot plan')}</b></p>{told}")]
+    command = copied_block(asked.command, frame.word("command"))
     return [
         ("verdict", _verdict(frame, run)),
         ("parts", _parts(frame, run, error)),
-        ("helps", _helps(frame, fields, run)),
+        ("helps", _helps(frame, asked.fields, run)),
         ("time", _time(frame, run)),
-        ("command", f"<h2>{frame.word('command')}</h2>{copied_block(command, frame.word('command'))}"),
+        ("command", f"<h2>{frame.word('command')}</h2>{command}"),
         ("swift", _swift(frame, run)),
-        ("notes", _notes(frame, run)),
+        ("notes", _notes(frame, run, made.missing)),
     ]
 
 
@@ -186,7 +187,7 @@ def _swift(frame: Frame, run: Run) -> str:
     return folded_part(title, copied_block(command_for(run).shell(), title), key="swift")
 
 
-def _notes(frame: Frame, run: Run) -> str:
-    lines = [*run.plan.changed_lines(), *run.plan.warnings]
-    items = "".join(f"<li>{safe(line)}</li>" for line in lines)
+def _notes(frame: Frame, run: Run, missing: Sequence[str]) -> str:
+    items = "".join(f"<li class=bad>{safe(line)}</li>" for line in missing)
+    items += "".join(f"<li>{safe(line)}</li>" for line in (*run.plan.changed_lines(), *run.plan.warnings))
     return f"<h2>{frame.word('notes')}</h2><ul class=look>{items}</ul>" if items else ""
