@@ -14,11 +14,11 @@ from unittest import mock
 import pytest
 from running import call, environment, make_rows
 
-from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, planned
+from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, first_asked, planned
 from tunekit.cli.show.board import Frame
 from tunekit.cli.show.board_planner import planner_answer
 from tunekit.cli.show.page_memory import memory_parts
-from tunekit.hardware import CARDS
+from tunekit.hardware import CARDS, Gpu
 from tunekit.runs.script import command_for
 
 if TYPE_CHECKING:
@@ -107,3 +107,12 @@ def test_this_machine_and_several_cards() -> None:
     assert asked_of({"card": "h100", "count": "8"}).words == ["--gpus", "8xh100"]
     assert set(CHOICES["card"]) <= CARDS.keys()
     assert PLAINLY_ASKED[0] == "sft"
+
+
+def test_the_form_begins_with_this_machine_where_it_has_a_gpu() -> None:
+    with mock.patch("tunekit.hardware.detect", list):
+        assert first_asked() == {"model": "Qwen2.5-7B", "card": "a100-40gb", "count": "1"}
+    with mock.patch("tunekit.hardware.detect", return_value=[Gpu("L4", 22.5)]):
+        assert asked_of(first_asked()).command == "tunekit sft \\\n  --model Qwen2.5-7B"
+    with mock.patch.dict(os.environ, {"NPROC_PER_NODE": "many"}):
+        assert first_asked()["card"] == "a100-40gb"

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, planned
+from tunekit.cli.board_plan import FIELDS, PLAINLY_ASKED, asked_of, first_asked, planned
 from tunekit.cli.show.board import Frame
 from tunekit.cli.show.board_list import list_page, list_row, unread_row
 from tunekit.cli.show.board_planner import planner_answer, planner_page
@@ -208,8 +208,7 @@ class Board:
     def plan(self, request: Request) -> Response:
         """The planner: the form as it was sent, and its answer."""
         frame, query = self.frame(request), dict(request.query_params)
-        begun = query if any(name in query for name in FIELDS) else {"model": "Qwen2.5-7B", "card": "a100-40gb"}
-        asked = asked_of({"count": "1", "stage": PLAINLY_ASKED[0], **begun})
+        asked = asked_of(query if any(name in query for name in FIELDS) else first_asked())
         made = planned(asked)
         answer = planner_answer(frame, asked, made)
         return self.answer(request, planner_page(frame, asked.fields, self.lists(), answer))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FIELDS = ("stage", "model", "dataset", "preset", "tuner", "length", "micro", "card", "count")
 """Of the form, in the order of the command."""
 
+FIRST_MODEL = "Qwen2.5-7B"
+
 LONGEST_WORD = 500
 """Characters of a field."""
 
@@ -91,6 +93,15 @@ def asked_of(query: Mapping[str, str]) -> PlannerForm:
     """The fields of a form that was sent; those that it does not have are empty, and control signs are left out."""
     plain = {name: "".join(sign for sign in query.get(name, "") if sign.isprintable()).strip() for name in FIELDS}
     return PlannerForm({name: word[:LONGEST_WORD] for name, word in plain.items()})
+
+
+def first_asked() -> dict[str, str]:
+    """What the form holds before anything was chosen: this machine, or a card of 40 GB where it shows no GPU."""
+    try:
+        here = look_around().machine("", None).gpus
+    except TunekitError:  # a variable that cannot be read, which the plan then says
+        here = ()
+    return {"model": FIRST_MODEL} if here else {"model": FIRST_MODEL, "card": "a100-40gb", "count": "1"}
 
 
 def planned(asked: PlannerForm) -> Planned:

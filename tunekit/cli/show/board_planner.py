@@ -133,7 +133,8 @@ def _verdict(frame: Frame, run: Run) -> str:
 
 
 def _told(frame: Frame, seconds: float) -> str:
-    return time_in_language(frame.language, roughly(seconds))
+    """A time that is not broken at the end of a line."""
+    return time_in_language(frame.language, roughly(seconds)).replace(" ", "\u00a0")
 
 
 def _parts(frame: Frame, run: Run, error: TunekitError | None) -> str:

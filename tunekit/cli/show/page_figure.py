@@ -25,7 +25,7 @@ ZERO = ("learning_rate", "grad_norm", "train_speed(s/it)", "memory(GiB)")
 DOTS = 40
 """Points up to which each has a dot."""
 
-MOST = 400
+MOST = 300
 """Points of a curve that are drawn as they are; of more, the lowest and the highest of every few."""
 
 LOOKS = "abcdef"
