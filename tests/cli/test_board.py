@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
-from running import SFT, Started, at_step, call, make_run, make_workplace, until
+from running import SFT, Started, a_plan, at_step, call, make_run, make_workplace, until
 
 pytest.importorskip("starlette", reason="the board's extra is not installed")
 pytest.importorskip("httpx2", reason="starlette's test client needs it")
@@ -246,6 +246,17 @@ def test_runs_that_do_not_compare_are_said_to() -> None:
     ran("a", dataset=["one.jsonl"])
     ran("b", dataset=["two.jsonl"])
     assert "Their losses do not compare: another data." in guest().get("/compare?run=a&run=b").text
+
+
+def test_settings_that_are_the_same_are_counted() -> None:
+    ran("a", dataset=["one.jsonl"], lora_rank=8)
+    ran("b", dataset=["two.jsonl"], lora_rank=16)
+    ran("c", dataset=["one.jsonl"], lora_rank=8)
+    client, every = guest(), len(a_plan(dataset=["x"], lora_rank=8).settings)
+    assert f"Settings that differ: 1; the same: {every - 2}." in client.get("/compare?run=a&run=b").text
+    same = client.get("/compare?run=a&run=c").text
+    assert f"Settings that differ: 0; the same: {every}." in same
+    assert "No setting differs." in same
 
 
 def test_a_run_of_a_recipe_and_one_in_another_folder_are_found() -> None:

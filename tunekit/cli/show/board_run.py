@@ -58,8 +58,8 @@ def _log(frame: Frame, run: PastRun) -> str:
 def compare_page(frame: Frame, runs: Sequence[PastRun]) -> str:
     """Only what differs between runs, their curves on one axis, and what they came to."""
     apart, why = settings_apart(runs), not_comparable(runs)
-    plans = [run.state.plan.settings for run in runs]
-    same = len(set().union(*plans)) - len(apart)
+    first, *others = (run.state.plan.settings for run in runs)
+    same = sum(all(flag in other and other[flag].value == row.value for other in others) for flag, row in first.items())
     names = [safe(run.name) for run in runs]
     title = frame.word("and", runs[0].name, runs[1].name) if len(runs) == 2 else ", ".join(names)
     lede = frame.word("apart", len(apart), same)
@@ -71,7 +71,9 @@ def compare_page(frame: Frame, runs: Sequence[PastRun]) -> str:
     asked = [_row(frame, fact, facts) for fact in titles if fact not in COUNTED]
     settings += [row for row in asked if len(set(row[1:])) > 1]
     head = [frame.word("setting"), *names]
-    differs = cells_in_table(head, settings, kind="cmp", named=True) if settings else ""
+    differs = f"<p>{frame.word('nothing differs')}</p>"
+    if settings:
+        differs = scrolled(frame.word("differs"), cells_in_table(head, settings, kind="cmp", named=True))
     counted = [fact for fact in titles if fact in COUNTED and any(each.get(fact) is not None for each in facts)]
     came = [_row(frame, fact, facts, difference=len(runs) == 2) for fact in counted]
     heads = ["", *names, *([frame.word("difference")] if len(runs) == 2 else [])]
@@ -79,7 +81,7 @@ def compare_page(frame: Frame, runs: Sequence[PastRun]) -> str:
     body = (
         f'<p class="small back"><a href="/">{frame.word("runs")}</a> · {frame.word("compare")}</p><h1>{title}</h1>'
         f"<p class=lede>{lede}</p><h2>{frame.word('differs')}</h2>"
-        f"{scrolled(frame.word('differs'), differs) if differs else ''}<p class=note>{frame.word('same', same)}</p>"
+        f"{differs}<p class=note>{frame.word('same', same)}</p>"
         f"<h2>{frame.word('curves')}</h2>{curves_together(runs, frame.language)}"
         f"<h2>{frame.word('went')}</h2>{scrolled(frame.word('went'), went)}"
     )

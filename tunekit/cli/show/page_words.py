@@ -23,7 +23,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "from": ("from {0}", "从 {0} 继续"),
     "said": ("said {0}", "预计 {0}"),
     "of": ("of {0}", "共 {0}"),
-    "none dropped": ("none dropped", "无丢弃"),
     "step": ("step", "步"),
     "values": ("All values as a table", "以表格查看全部数值"),
     "thinned": (
