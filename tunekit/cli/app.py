@@ -93,6 +93,12 @@ def _report(name: str) -> Any:
     return _command(report.report_command, name)
 
 
+def _board(name: str) -> Any:
+    from tunekit.cli import board
+
+    return _command(board.board_command, name)
+
+
 def _data(name: str) -> Any:
     from tunekit.cli import data
 
@@ -168,6 +174,7 @@ COMMANDS: Mapping[str, Row] = {
     "doctor": Row(_doctor, KNOW, "Is this machine ready to train, and what mends it if not?"),
     "runs": Row(_runs, AFTER, "List runs, look at one, compare several, follow, stop and delete them."),
     "report": Row(_report, AFTER, "Write what a run was and came to as one HTML file."),
+    "board": Row(_board, AFTER, "Show runs as they go, compare them and plan, in a browser of this machine."),
     "chat": Row(_after, AFTER, "Talk with a trained model."),
     "merge": Row(_after, AFTER, "Merge an adapter into its model, for programs that need it whole."),
     "export": Row(_export, AFTER, "Give it the form that other programs use: merged, GGUF, Ollama, FP8, a hub."),

@@ -26,9 +26,7 @@ LOGS = (
     ("", "each attempt of a run keeps its own: runs/NAME/attempts/1/train.log"),
 )
 COMPARE = (("runs", "tunekit runs compare RUN RUN"), ("eval", "tunekit eval RUN scores each"))
-PAGES = (
-    ("", "tunekit has no pages to click on; swift web-ui has, and --report-to tensorboard or swanlab draws curves"),
-)
+PAGES = (("board", "tunekit board shows runs in a browser and plans one; swift web-ui has pages that start them"),)
 DATA = (
     ("data", "tunekit data --help"),
     ("augment", "rows are looked at before a run starts; tunekit augment copies pictures"),
@@ -65,7 +63,7 @@ TRIED = {
     **dict.fromkeys(("ls", "list", "runs", "status", "ps", "history", "show", "jobs"), RUNS),
     **dict.fromkeys(("logs", "log", "tail", "watch", "monitor", "plot", "curves", "report"), LOGS),
     **dict.fromkeys(("compare", "diff"), COMPARE),
-    **dict.fromkeys(("web", "web-ui", "webui", "ui", "gui", "app", "webchat", "board"), PAGES),
+    **dict.fromkeys(("web", "web-ui", "webui", "ui", "gui", "app", "webchat", "dashboard"), PAGES),
     **dict.fromkeys(("data", "dataset", "datasets", "preprocess", "validate", "prepare"), DATA),
     "import": IMPORT,
     **dict.fromkeys(("plan", "dry-run", "explain"), LOOK),

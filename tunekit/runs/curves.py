@@ -31,6 +31,7 @@ FEW = 60
 SHORTER = {
     "loss": "loss",
     "eval_loss": "eval",
+    "eval_rewards/accuracies": "acc",
     "rewards/accuracies": "acc",
     "rewards/margins": "margin",
     "reward": "reward",

@@ -140,32 +140,40 @@ def read_history(root: Path = RUNS) -> History:
     """All runs below a folder."""
     found: list[PastRun] = []
     damaged: list[TunekitError] = []
-    for path in sorted([*root.glob("*/run.json"), *root.glob("*/*/run.json")]):
-        of_recipe = path.parent.parent != root
-        if of_recipe and not (path.parents[1] / "recipe.json").is_file():
-            continue
+    for path in run_folders(root):
         try:
-            run = _past(RunFolder(path.parent))
+            found.append(replace(read_past(path), name=path.relative_to(root).as_posix()))
         except TunekitError as error:
             damaged.append(error)
-            continue
-        found.append(replace(run, name=path.parent.relative_to(root).as_posix()))
+    return as_history(found, damaged)
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders of all runs below a folder, those of a recipe's stages included."""
+    found = [path.parent for path in sorted([*root.glob("*/run.json"), *root.glob("*/*/run.json")])]
+    return [path for path in found if path.parent == root or (path.parent / "recipe.json").is_file()]
+
+
+def as_history(found: list[PastRun], damaged: list[TunekitError]) -> History:
+    """Runs in the order of a list."""
     newest: dict[str, str] = {}
     for run in found:
         newest[run.recipe] = max(newest.get(run.recipe, ""), run.state.created) if run.recipe else ""
-    found.sort(key=lambda run: run.state.created)
+    found = sorted(found, key=lambda run: run.state.created)
     found.sort(key=lambda run: newest[run.recipe] or run.state.created, reverse=True)
     return History(tuple(found), tuple(damaged))
 
 
 def past_run(word: str) -> PastRun:
     """The run of that name or folder. Raises TunekitError where there is none, or it is damaged."""
-    run = _past(find_run(word))
+    run = read_past(find_run(word).path)
     at_home = run.folder.path.resolve().is_relative_to(RUNS.resolve())
     return replace(run, name=run.folder.path.resolve().relative_to(RUNS.resolve()).as_posix()) if at_home else run
 
 
-def _past(folder: RunFolder) -> PastRun:
+def read_past(path: Path) -> PastRun:
+    """The run in a folder, named by its path. Raises TunekitError where it is damaged."""
+    folder = RunFolder(path)
     state = folder.load()
     around = folder.path.absolute().parent
     recipe = around.name if (around / "recipe.json").is_file() else ""

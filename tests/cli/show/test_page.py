@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from running import SFT, call, make_run, make_workplace, tunekit
 
-from tunekit.cli.show.page import REPORT, page_of
-from tunekit.cli.show.page_figure import Figure
+from tunekit.cli.show.page import REPORT, beside_page, page_of
+from tunekit.cli.show.page_figure import MOST, Figure, Series, thinned, with_extremes
 from tunekit.cli.show.page_words import LANGUAGES, WORDS
 from tunekit.runs.curves import digits_of, drawn
 from tunekit.runs.folder import Attempt
@@ -95,8 +97,12 @@ def test_a_page_is_whole_asks_for_nothing_and_its_numbers_are_the_runs(stage: st
     run = past_run("kit")
     text = page_of(run, language)
     page = Reader(text)
-    for tag, attrs in page.tags:
-        assert tag != "script"
+    script = beside_page("page.js")
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert f"<script>{script}</script>" in text
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    for _, attrs in page.tags:
         assert not {"src", "onclick", "onload", "style"} & attrs.keys()
         href = attrs.get("href") or "#"
         assert href.startswith(("#", "data:"))
@@ -114,9 +120,9 @@ def test_all_that_comes_from_data_is_escaped() -> None:
     ran(attempts=[lost, Attempt(2, "done", 4, 8, "checkpoint-20", 100, 0)], dataset=[f"{EVIL}.jsonl"])
     text = page_of(past_run("kit"))
     page = Reader(text)
-    assert "<script" not in text
+    assert text.count("<script") == 1
+    assert f"<script>{beside_page('page.js')}</script>" in text
     assert any(EVIL in words for words in page.words)
-    assert all(tag != "script" for tag, _ in page.tags)
 
 
 def test_what_an_out_of_memory_changed_stands_on_the_page() -> None:
@@ -147,16 +153,73 @@ def test_a_run_without_a_step_has_no_empty_axes() -> None:
     assert "<svg" not in text
 
 
+def figure_of(points: dict[int, float], key: str = "loss", **more: Any) -> str:
+    return Figure("title", (Series(key, points, **more),), max(points)).svg("about", big=True)
+
+
 def test_a_curve_has_a_point_for_each_step_and_a_flat_one_has_an_axis() -> None:
-    figure = Figure("learning_rate", "lr", dict.fromkeys(range(1, 51), 0.5), 50, {})
-    path = figure.svg("about", big=True).partition('class="l a" d="M')[2].partition('"')[0]
-    assert path.count("L") == 49
-    spike = Figure("grad_norm", "norm", dict.fromkeys(range(1, 101), 1.0) | {50: 14.0}, 100, {})
-    assert spike.svg("about", big=False).count("▲ 14<") == 1
-    rates = Figure("learning_rate", "lr", {1: 5e-6, 2: 2.5e-6}, 2, {}).svg("about", big=False)
-    assert "2.5e-06" in rates
-    zero = Figure("loss", "loss", {1: 0.0, 2: 0.0}, 2, {})
-    assert "nan" not in zero.svg("about", big=False)
+    flat = figure_of(dict.fromkeys(range(1, 51), 0.5), "learning_rate")
+    path = flat.partition('class="l a" d="M')[2].partition('"')[0]
+    assert len(path.partition("l")[2].split()) == 2 * 49
+    assert figure_of(dict.fromkeys(range(1, 101), 1.0) | {50: 14.0}, "grad_norm").count("▲ 14<") == 1
+    assert "2.5e-06" in figure_of({1: 5e-6, 2: 2.5e-6}, "learning_rate")
+    assert "nan" not in figure_of({1: 0.0, 2: 0.0})
+
+
+def read_off(figure: str) -> dict[int, str]:
+    """The steps and values on which the cursor can stand, as the script reads them."""
+    steps, values = (figure.partition(f'data-{name}="')[2].partition('"')[0] for name in "xv")
+    if ":" in steps:
+        first, by, last = map(int, steps.split(":"))
+        numbers = list(range(first, last + 1, by))
+    else:
+        numbers = list(map(int, steps.split()))
+    return dict(zip(numbers, values.split(), strict=True))
+
+
+@pytest.mark.parametrize("steps", [(1,), (1, 2), (1, 2, 4, 7), tuple(range(20, 641, 20)), tuple(range(1, 640))])
+def test_what_the_cursor_reads_off_is_the_curve(steps: tuple[int, ...]) -> None:
+    points = {step: 2 / math.sqrt(step) for step in steps}
+    curve = drawn("loss", points)
+    found = read_off(figure_of(points))
+    assert found == {step: digits_of(curve[step]) for step in found}
+    assert min(found) == steps[0]
+    assert max(found) == steps[-1]
+    assert len(found) == len(steps) or len(steps) > MOST
+
+
+@pytest.mark.parametrize("count", [MOST - 1, MOST, MOST + 1, 2 * MOST, 10_000])
+def test_long_curves_are_thinned_and_keep_their_ends_and_spikes(count: int) -> None:
+    points = {step: math.sin(step) for step in range(1, count + 1)} | {count // 2: 99.0, count // 3: -99.0}
+    few, spiked = thinned(points), with_extremes(points)
+    for kept in (few, spiked):
+        assert kept.items() <= points.items()
+        assert {1, count} <= kept.keys()
+        assert len(kept) <= MOST + 2
+        assert len(kept) == count or count > MOST
+    assert {99.0, -99.0} <= set(spiked.values())
+
+
+def test_a_band_and_several_curves_in_one_figure() -> None:
+    points = {step: step / 10 for step in range(1, 11)}
+    assert figure_of(points, "reward", spread=dict.fromkeys(points, 0.1)).count('class="band a"') == 1
+    two = Figure("both", (Series("loss", points, "one"), Series("loss", {5: 3.0}, "two <b>")), 10).svg("x", big=False)
+    assert "two &lt;b&gt; <b data-end" in two
+    assert 'class="l b"' in two
+
+
+def test_rewards_by_function_and_both_answers_of_a_pair_share_a_figure() -> None:
+    names = ("rewards/Accuracy/mean", "rewards/Format/mean", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
+    ran(3, stage="dpo")
+    log = Path("runs/kit/output/logging.jsonl")
+    entries = [{"global_step/max_steps": f"{step}/3", **dict.fromkeys(names, step / 10)} for step in (1, 2, 3)]
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    text = page_of(past_run("kit"))
+    figures = [figure for figure in text.split("<figure")[1:] if figure.count("data-v=") == 2]
+    assert len(figures) == 2
+    assert ">Accuracy <b" in figures[0]
+    assert ">chosen <b" in figures[1]
+    assert ">rejected <b" in figures[1]
 
 
 def test_no_word_is_missing_in_either_language() -> None:

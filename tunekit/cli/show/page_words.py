@@ -17,12 +17,12 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "attempts": ("Attempts", "尝试"),
     "attempt": ("Attempt {0}", "第 {0} 次尝试"),
     "in attempts": ("attempts: {0}", "尝试次数：{0}"),
-    "was": ("from {0}", "起点 {0}"),
+    "at the end": ("at the end", "结束时"),
+    "so far": ("so far", "目前"),
     "at step": ("{0} at step {1}", "{0}，第 {1} 步"),
     "from": ("from {0}", "从 {0} 继续"),
     "said": ("said {0}", "预计 {0}"),
     "of": ("of {0}", "共 {0}"),
-    "none dropped": ("none dropped", "无丢弃"),
     "step": ("step", "步"),
     "values": ("All values as a table", "以表格查看全部数值"),
     "thinned": (
@@ -30,9 +30,17 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "共 {0} 个记录点，此处列出 20 个；全部见 output/logging.jsonl",
     ),
     "smooth": (
-        "Thin: as logged. Thick: mean of the neighbours without the highest and the lowest. Dashed: evaluation.",
-        "细线：记录值；粗线：相邻各点去掉最高与最低后的均值；虚线：评估（未平滑）。",
+        "Thin: as logged. Thick: mean of the neighbours without the highest and the lowest.",
+        "细线：记录值；粗线：相邻各点去掉最高与最低后的均值。",
     ),
+    "dashed": ("Dashed: evaluation, not smoothed.", "虚线：评估（未平滑）。"),
+    "banded": ("Band: the spread of the rewards.", "色带：奖励的离散程度。"),
+    "greyed": ("Grey: steps that were trained twice.", "灰色：重复训练的步。"),
+    "few drawn": (
+        "Of {0} logged steps the lowest and the highest of every few are drawn.",
+        "共 {0} 个记录点，图中每几步只画最低与最高的点。",
+    ),
+    "no curve together": ("These runs have logged no number in common.", "这些运行没有共同记录的数值。"),
     "no curve": ("No step was logged, so there is no curve.", "没有记录任何一步，因此没有曲线。"),
     "curve": ("{0} by step, from {1} to {2}", "各步的{0}：从 {1} 到 {2}"),
     "not a number": (
@@ -43,6 +51,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "value": ("value", "取值"),
     "source": ("from, and why", "来源与理由"),
     "settings": ("All settings", "全部参数"),
+    "decided": ("What was decided for you", "替你决定的参数"),
     "changed": ("What was changed on the way", "途中的改动"),
     "data": ("Data", "数据"),
     "environment": ("Environment", "环境"),
@@ -53,6 +62,32 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "export": ("Export", "导出"),
     "serve": ("Serve", "部署"),
     "resume": ("Go on", "继续"),
+    "follow": ("Follow the log", "跟踪日志"),
+    "stop": ("Stop", "停止"),
+    "copy": ("Copy", "复制"),
+    "copied": ("Copied", "已复制"),
+    "weights": ("weights", "权重"),
+    "trained": ("adapter, gradients, optimizer", "适配器、梯度、优化器"),
+    "kept": ("checkpoints for the way back", "反向所需的检查点"),
+    "computed": ("being computed: a layer, the loss", "计算中：一层或损失"),
+    "allocator": ("allocator and CUDA", "分配器与 CUDA"),
+    "together": ("together", "合计"),
+    "predicted": ("GPU memory as predicted", "预计显存"),
+    "fits": ("Fits: {0} of {1} GiB.", "放得下：{0} / {1} GiB。"),
+    "tight": ("Tight: {0} of {1} GiB.", "偏紧：{0} / {1} GiB。"),
+    "does not fit": ("Does not fit: {0} GiB, the card gives {1}.", "放不下：需要 {0} GiB，显卡只有 {1}。"),
+    "ended done": ("done", "完成"),
+    "ended interrupted": ("stopped", "已停止"),
+    "ended lost": ("broken off", "中断"),
+    "ended gpu-memory": ("out of GPU memory", "显存不足"),
+    "ended gpu-memory-in-evaluation": ("out of GPU memory in evaluation", "评估时显存不足"),
+    "ended gpu-memory-at-load": ("out of GPU memory while loading", "加载时显存不足"),
+    "ended host-memory": ("out of the machine's memory", "内存不足"),
+    "ended data": ("data error", "数据错误"),
+    "ended usage": ("refused", "参数被拒绝"),
+    "ended disk": ("disk full", "磁盘已满"),
+    "ended network": ("network error", "网络错误"),
+    "ended unknown": ("failed", "失败"),
     "learned": ("{0} learned from {1}: {2}, on {3}.", "{0}，数据 {1}；{2}，在 {3} 上训练。"),
     "done": ("Done in {0}.", "用时 {0}，已完成。"),
     "running": ("Running for {0}.", "已运行 {0}。"),
@@ -72,6 +107,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "written": ("Written by tunekit {0} for ms-swift {1}.", "由 tunekit {0} 为 ms-swift {1} 生成。"),
     "train": ("train", "训练"),
     "eval": ("evaluation", "评估"),
+    "eval loss": ("Loss in evaluation", "评估损失"),
+    "scores": ("Reward by function", "各函数的奖励"),
+    "chosen": ("chosen", "偏好"),
+    "rejected": ("rejected", "拒绝"),
     "loss": ("Loss", "损失"),
     "eval_loss": ("Lowest loss in evaluation", "最低评估损失"),
     "eval_rewards/accuracies": ("Best accuracy in evaluation", "最高评估准确率"),
@@ -82,8 +121,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "memory(GiB)": ("GPU memory, GiB", "显存，GiB"),
     "rewards/margins": ("Reward margin", "奖励差"),
     "rewards/accuracies": ("Accuracy", "准确率"),
-    "rewards/chosen": ("Reward, chosen", "偏好回答的奖励"),
-    "rewards/rejected": ("Reward, rejected", "拒绝回答的奖励"),
+    "rewards/chosen": ("Rewards of both answers", "两种回答的奖励"),
     "reward": ("Reward", "奖励"),
     "reward_std": ("Spread of the rewards", "奖励的离散程度"),
     "kl": ("KL from the start", "与起点的 KL 散度"),
@@ -102,3 +140,14 @@ WORDS: Mapping[str, tuple[str, str]] = {
 def word_of(language: str, key: str, *values: object) -> str:
     """A word or sentence in a language, `values` put in. Raises KeyError for a key that is not in the table."""
     return WORDS[key][LANGUAGES.index(language)].format(*values)
+
+
+UNITS = (("min", "分"), ("h", "小时"), ("s", "秒"), ("days", "天"))
+
+
+def time_in_language(language: str, told: str) -> str:
+    """A time as `tunekit` says it, ``1 h 48 min``, in a language."""
+    if language == LANGUAGES[0]:
+        return told
+    chinese = dict(UNITS)
+    return " ".join(chinese.get(word, word) for word in told.split(" "))
