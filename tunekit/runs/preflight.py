@@ -16,7 +16,7 @@ from tunekit.runs.functions import check_packages, check_rewards, settled
 from tunekit.runs.models import check_adapters, check_files, check_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
@@ -49,17 +49,37 @@ def _names_data(plan: Plan) -> bool:
 
 def check_disk(plan: Plan, path: Path) -> None:
     """Compare the free disk space with what the kept checkpoints take. Raises TunekitError where they do not fit."""
-    size = checkpoint_gib(plan)
+    size, kept = checkpoint_gib(plan), _kept(plan)
     if size is None:
         return
-    kept = plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
-    there = sum(1 for _ in path.glob("output/checkpoint-*"))
-    needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
     folder, free = free_disk(path)
-    if needed > max(free, LARGE_GIB):
+    if _needed_gib(plan, path) > max(free, LARGE_GIB):
         what = f"{counted(kept, 'checkpoint')} of about {size:.1f} GiB {'does' if kept == 1 else 'do'} not fit"
         hint = "free some space, lower --save_total_limit, or take another --output-dir"
         raise TunekitError(f"{what} the {free:.1f} GiB that are free in {folder}", hint)
+
+
+def check_disk_of_all(runs: Sequence[tuple[Plan, Path]]) -> None:
+    """The same for runs that are all kept, each with its folder. Raises TunekitError where they do not fit together."""
+    if not runs:
+        return
+    needed = sum(_needed_gib(plan, path) for plan, path in runs)
+    folder, free = free_disk(runs[0][1])
+    if needed > max(free, LARGE_GIB):
+        what = f"the checkpoints of {counted(len(runs), 'run')} take about {needed:.1f} GiB"
+        hint = "free some space, lower --save_total_limit, or sweep less"
+        raise TunekitError(f"{what}, and {free:.1f} are free in {folder}", hint)
+
+
+def _kept(plan: Plan) -> int:
+    return plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
+
+
+def _needed_gib(plan: Plan, path: Path) -> float:
+    """What checkpoints are still to take; 0 where their size is not known."""
+    there = sum(1 for _ in path.glob("output/checkpoint-*"))
+    # A new one is written before the oldest is deleted.
+    return (checkpoint_gib(plan) or 0.0) * max(1, _kept(plan) + 1 - there)
 
 
 def free_disk(path: Path) -> tuple[Path, float]:
