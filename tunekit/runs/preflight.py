@@ -13,6 +13,7 @@ from tunekit.errors import Exit, TunekitError, counted
 from tunekit.hardware import detect
 from tunekit.runs.data import check_rows
 from tunekit.runs.functions import check_packages, check_rewards, settled
+from tunekit.runs.logins import check_logins
 from tunekit.runs.models import check_adapters, check_files, check_models
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ LARGE_GIB = 1.0
 
 
 def check_launch(plan: Plan, path: Path) -> None:
-    """Check the datasets, the models and the disk of a plan. Raises TunekitError where they will not do."""
+    """Check the datasets, models, trackers and the disk of a plan. Raises TunekitError where they will not do."""
+    check_logins(plan)
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
     check_models(plan)
@@ -132,6 +134,11 @@ def problems_of(run: Run, whose: str = "") -> list[str]:
     if not plan.hardware.described:
         checks += [check_packages, partial(check_disk, path=run.path)]
     problems = []
+    if not plan.hardware.described:
+        try:
+            check_logins(plan)
+        except TunekitError as error:  # the command may be for another machine, or log in before
+            problems.append(f"{error.message}: {error.hint}")
     for check in checks:
         try:
             check(plan)
