@@ -157,6 +157,7 @@ def plan_sweep(command: str, words: Words, around: Surroundings, *, look: bool) 
     name is another sweep's, or a run cannot be planned: it says which.
     """
     named = " ".join(words.said["name"].words) if "name" in words.said else ""
+    check_name(named)
     words = replace(words, said={key: said for key, said in words.said.items() if key != "name"})
     words, axes = axes_of(command, words, around.flags)
     wanted = combinations(axes)
@@ -208,7 +209,6 @@ def _placed(sweep: Sweep, *, named: bool) -> Sweep:
 
     Where tunekit chose the name, one that is another's is passed over.
     """
-    check_name(sweep.name)
     folder = sweep.path
     for number in itertools.count(1):
         there = replace(sweep, path=folder if number == 1 else folder.with_name(f"{folder.name}{number}"))
@@ -327,7 +327,7 @@ def _train(trial: Trial, screen: SweepScreen, shown: Screen, *, force: bool) -> 
 
 
 def ranked(sweep: Sweep) -> tuple[list[Trial], Trial | None]:
-    """The runs of a sweep as their folders are now, best first, and the best; None where no two can be compared.
+    """The runs of a sweep as their folders are now, best first, and the best; None where none beats another.
 
     Those that have not learned, have no number yet, or another than most, come last.
     """
@@ -337,7 +337,8 @@ def ranked(sweep: Sweep) -> tuple[list[Trial], Trial | None]:
     usual = max(keys, key=keys.count) if keys else ""
     comparable = {name: score[1] for name, score in scores.items() if score and score[0] == usual}
     trials.sort(key=lambda trial: comparable.get(trial.name, math.inf))
-    return trials, trials[0] if len(comparable) > 1 else None
+    first, second = [*sorted(comparable.values()), math.inf, math.inf][:2]
+    return trials, trials[0] if first < second < math.inf else None
 
 
 def _score(trial: Trial) -> tuple[str, float] | None:

@@ -40,8 +40,9 @@ def show_sweep(sweep: Sweep) -> None:
     if coming:
         show_plan(coming[0])
     say(f"  {style(f'Sweep {sweep.name}')}: {_in_words(sweep)}")
-    for line in table_lines(_planned(sweep)):
-        say(f"    {line}")
+    if any(trial.state != FINISHED for trial in sweep.trials):  # else the table of what came out says it all
+        for line in table_lines(_planned(sweep)):
+            say(f"    {line}")
     show_lines(_time(sweep))
     if coming and not any(coming[0].plan.get(flag) for flag in MEASURED):
         show_line("Note", FROM_TRAINING, "yellow")
