@@ -6,7 +6,7 @@ import pytest
 
 from tunekit.engine.command import build_command
 from tunekit.errors import TunekitError
-from tunekit.plan.settings import COMMAND_LINE, Setting, Source
+from tunekit.plan.settings import COMMAND_LINE, TUNEKIT, Setting, Source
 
 SWANLAB = {"report_to": ["swanlab"]}
 
@@ -100,3 +100,55 @@ def test_the_variables_of_wandb_stand_in_the_command_and_its_key_does_not(make):
     assert "WANDB_TAGS" not in command
     assert "hunter2" not in command, "an address with a password is inherited, and not written down"
     assert not any(name.startswith("WANDB") for name in make(preset="7b", environ=environ).env)
+
+
+@pytest.mark.parametrize("mode", ["local", "offline", "disabled"])
+def test_swanlab_stays_here_where_the_shell_says_so(make, mode):
+    """ms-swift would pass cloud over it."""
+    plan = make(preset="7b", environ={"SWANLAB_MODE": mode}, **SWANLAB)
+    assert plan.get("swanlab_mode") == "local"
+    assert str(plan.settings["swanlab_mode"].source) == "environment SWANLAB_MODE"
+    assert not any("is not set" in line for line in plan.warnings)
+    assert make(preset="7b", environ={"SWANLAB_MODE": mode}, swanlab_mode="cloud", **SWANLAB).get("swanlab_mode") == (
+        "cloud"
+    )
+    assert make(preset="7b", environ={"SWANLAB_MODE": "online"}, **SWANLAB).get("swanlab_mode") is None
+
+
+@pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
+def test_wandb_needs_no_key_where_it_sends_nothing(make, mode):
+    assert not any("is not set" in line for line in make(preset="7b", environ={"WANDB_MODE": mode}, **WANDB).warnings)
+    online = make(preset="7b", environ={"WANDB_MODE": "online"}, **WANDB)
+    assert any("WANDB_API_KEY is not set" in line for line in online.warnings)
+
+
+def test_mlflow_gets_a_project_and_a_name_and_keeps_the_address_of_the_shell(make):
+    environ = {"MLFLOW_TRACKING_URI": "http://mlflow.example", "MLFLOW_TRACKING_PASSWORD": "planted-key"}
+    plan = make(preset="7b", tracked=said(project="p"), environ=environ, report_to=["mlflow"])
+    assert plan.get("run_name") == "qwen2.5-7b-sft"
+    assert (plan.env["MLFLOW_EXPERIMENT_NAME"], plan.env["MLFLOW_TRACKING_URI"]) == ("p", "http://mlflow.example")
+    assert "planted-key" not in str(plan)
+    for_all = {"project": Setting("all", Source("config", "config.toml"))}
+    near = make(preset="7b", tracked=for_all, environ={"MLFLOW_EXPERIMENT_NAME": "mine"}, report_to=["mlflow"])
+    assert near.env["MLFLOW_EXPERIMENT_NAME"] == "mine"
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow", "trackio", "comet_ml"])
+def test_a_run_has_its_name_in_every_tracker(make, tracker):
+    assert make(preset="7b", report_to=[tracker]).get("run_name") == "qwen2.5-7b-sft"
+
+
+def test_the_files_of_swanlab_stand_in_the_folder_of_the_run(make):
+    plan = make(preset="7b", swanlab_mode="local", **SWANLAB)
+    assert build_command(plan, Path("runs/try/output")).env["SWANLAB_LOG_DIR"] == "runs/try/swanlog"
+    for variable in ("SWANLAB_LOG_DIR", "SWANLAB_LOGDIR"):
+        chosen = build_command(make(preset="7b", environ={variable: "logs"}, **SWANLAB), Path("runs/try/output")).env
+        assert {name: chosen[name] for name in chosen if "LOG" in name} == {variable: "logs"}
+    assert "SWANLAB_LOG_DIR" not in build_command(make(preset="7b", **WANDB), Path("runs/try/output")).env
+
+
+def test_the_group_of_the_shell_is_nearer_than_that_of_a_sweep(make):
+    sweep = {"group": Setting("s", TUNEKIT)}
+    assert make(preset="7b", tracked=sweep, **SWANLAB).env["SWANLAB_GROUP"] == "s"
+    assert make(preset="7b", tracked=sweep, environ={"SWANLAB_GROUP": "mine"}, **SWANLAB).env["SWANLAB_GROUP"] == "mine"
+    assert make(preset="7b", tracked=sweep, report_to=["tensorboard"]).env == make(preset="7b").env

@@ -63,6 +63,13 @@ def _run(name: str) -> Any:
     return _command(recipe.run_command, name, cls=recipe.RecipeCommand)
 
 
+def _sweep(name: str) -> Any:
+    from tunekit.cli import sweep
+    from tunekit.cli.command import SweepCommand
+
+    return SweepCommand(name, TRAIN, sweep.sweep_words, sweep.HELP)
+
+
 def _import(name: str) -> Any:
     from tunekit.cli import imports
 
@@ -163,6 +170,7 @@ COMMANDS: Mapping[str, Row] = {
     **{name: Row(_by_table, RUNNING, STAGES[name].learns) for name in sorted(STAGES, key=lambda name: name != USUAL)},
     "rlhf": Row(_by_table, RUNNING, "Any stage from rm to gkd, named as ms-swift does: --rlhf-type dpo."),
     "run": Row(_run, RUNNING, "Run a recipe: several stages, each from what an earlier one left."),
+    "sweep": Row(_sweep, RUNNING, "Train once for each value of an option or two, and compare what came out."),
     "resume": Row(_resume, RUNNING, "Go on with a run that was stopped or failed."),
     "import": Row(_import, RUNNING, "Take over a run of LLaMA-Factory, axolotl, TRL, older ms-swift and others."),
     "fit": Row(_by_table, KNOW, "Tell the peak memory of a run before it starts, and what helps."),

@@ -35,6 +35,10 @@ def run_words(words: list[str]) -> int:
         if not words:
             print(BEGIN, end="")
             return Exit.DONE
+        if words[0] == "sweep" and not HELP & set(words):
+            from tunekit.cli.sweep import sweep_words
+
+            return sweep_words(words[1:])
         row = by_table(words[0])
         if row and not HELP & set(words):
             takes, run, _ = row

@@ -84,6 +84,18 @@ class TableCommand(TyperCommand):
         raise typer.Exit(self._run(str(self.name), *read_words(self._takes, ctx.meta[META])))
 
 
+class SweepCommand(TableCommand):
+    """``tunekit sweep``: a stage first, then the options of the stages but those that are for one run."""
+
+    def __init__(self, name: str, takes: str, run: Callable[[Sequence[str]], int], help_text: str) -> None:
+        super().__init__(name, takes, lambda *_: 0, help_text)
+        self._sweep = run
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        raise typer.Exit(self._sweep(ctx.meta[META]))
+
+
 def _parameter(row: Option, takes: str) -> TyperOption:
     return TyperOption(
         param_decls=[row.name, row.spelled],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.plan.flags import check_value
-from tunekit.plan.trackers import MISREAD, known_environment
+from tunekit.plan.trackers import MISREAD, SWANLAB, known_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,9 @@ class Command:
         return f"#!/usr/bin/env bash\n{head}set -euo pipefail\n\n{self.shell()}\n"
 
 
+SWANLAB_FOLDERS = ("SWANLAB_LOG_DIR", "SWANLAB_LOGDIR")
+"""Where SwanLab keeps its files: the variable of today, and that of before."""
+
 LAUNCHER = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")
 """The variables that make ms-swift start torchrun, and say how (cli/main.py, use_torchrun and get_torchrun_args)."""
 
@@ -88,4 +91,13 @@ def build_command(
     argv += ["--output_dir", str(output_dir), "--add_version", "false"]
     if resume:
         argv += ["--resume_from_checkpoint", str(resume)]
-    return Command(tuple(argv), dict(plan.env), plan.secrets)
+    return Command(tuple(argv), {**_tracker_folders(plan, output_dir), **plan.env}, plan.secrets)
+
+
+def _tracker_folders(plan: Plan, output_dir: Path) -> dict[str, str]:
+    """Where trackers keep files of a run, if not where the shell says: in its folder, not in that of the call.
+
+    For SwanLab 0.10, sdk/internal/settings (``log_dir``).
+    """
+    said = any(name in plan.env for name in SWANLAB_FOLDERS)
+    return {} if said or SWANLAB not in plan.trackers else {SWANLAB_FOLDERS[0]: str(output_dir.parent / "swanlog")}

@@ -15,7 +15,8 @@ from pathlib import Path
 from tunekit.plan.configuration import FLASH_PACKAGES
 
 OPTIONAL_PACKAGES = (
-    *("bitsandbytes", "liger_kernel", "deepspeed", "swanlab", "wandb", "vllm"),
+    *("bitsandbytes", "liger_kernel", "deepspeed", "vllm"),
+    *("swanlab", "wandb", "tensorboard", "mlflow", "trackio"),
     *("torchvision", "qwen_vl_utils"),
 )
 """Packages that decide what a plan may use, by import name."""

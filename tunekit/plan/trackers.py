@@ -21,13 +21,14 @@ TRACKERS = (
 )
 """What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
 
-NAME_FLAGS = {"swanlab": "swanlab_exp_name", "wandb": "run_name"}
-"""What names a run in a tracker."""
+NAME_FLAGS = {"swanlab": "swanlab_exp_name", **dict.fromkeys(("wandb", "mlflow", "trackio", "comet_ml"), "run_name")}
+"""What names a run in a tracker; ms-swift would take the path of the output folder (sft_args.py, _init_callbacks)."""
 
 TRACKED: Mapping[str, Mapping[str, str]] = {
     "wandb": {"project": "WANDB_PROJECT", "group": "WANDB_RUN_GROUP", "entity": "WANDB_ENTITY"},
     "swanlab": {"project": "swanlab_project", "group": "SWANLAB_GROUP", "entity": "swanlab_workspace"},
     "trackio": {"project": "project"},
+    "mlflow": {"project": "MLFLOW_EXPERIMENT_NAME"},
 }
 """What ``--project``, ``--group`` and ``--entity`` are to each tracker: a variable, or a flag of ms-swift.
 
@@ -35,10 +36,22 @@ From wandb's wandb_settings.py, swanlab's sdk/internal/settings (and its older S
 integration_utils.py, which passes a project to trackio alone.
 """
 
-OF_WANDB = re.compile(r"WANDB_[A-Z_]+")
-"""Variables that say where and how W&B keeps a run; keys are left out by `secrets.is_secret`."""
+OF_TRACKER: Mapping[str, re.Pattern[str]] = {
+    "wandb": re.compile(r"WANDB_[A-Z_]+"),
+    "swanlab": re.compile(r"SWANLAB_(?:GROUP|LOG_?DIR)"),
+    "mlflow": re.compile(r"MLFLOW_(?:EXPERIMENT_NAME|TRACKING_URI)"),
+}
+"""Variables of the shell that say where and how a tracker keeps a run; keys are left out by `secrets.is_secret`."""
 
 SWANLAB, WANDB = "swanlab", "wandb"
+OFFLINE: Mapping[str, tuple[str, ...]] = {
+    WANDB: ("offline", "dryrun", "disabled"),
+    SWANLAB: ("local", "offline", "disabled"),
+}
+"""Values of ``WANDB_MODE`` and ``SWANLAB_MODE`` with which nothing is sent, so that no key is needed."""
+LOCAL = "swanlab_mode"
+"""ms-swift's flag. It passes it to SwanLab, cloud where none is given, so that ``SWANLAB_MODE`` alone does nothing."""
+
 PROJECT, TOKEN = "SWANLAB_PROJECT", "SWANLAB_TOKEN"
 """Variables of SwanLab's guides that its package does not take as they are: it reads the first as JSON and stops, and
 knows the second as ``SWANLAB_API_KEY``."""
@@ -61,10 +74,14 @@ def name_for_trackers(plan: Plan, name: str, tracked: Mapping[str, Setting], env
     if project and SWANLAB in plan.trackers and "project" not in tracked and "swanlab_project" not in plan.settings:
         given = Setting(project, Source("environment", PROJECT), "SwanLab itself would read the variable as JSON")
         plan = plan.with_settings({"swanlab_project": given})
+    mode = environ.get("SWANLAB_MODE", "")
+    if SWANLAB in plan.trackers and mode in OFFLINE[SWANLAB] and LOCAL not in plan.settings:
+        said = Setting("local", Source("environment", "SWANLAB_MODE"), "ms-swift would pass cloud")
+        plan = plan.with_settings({LOCAL: said})
     variables = {
         variable: value
         for variable, value in sorted(environ.items())
-        if WANDB in plan.trackers and value and OF_WANDB.fullmatch(variable)
+        if value and any(OF_TRACKER[tracker].fullmatch(variable) for tracker in plan.trackers if tracker in OF_TRACKER)
         if not secrets.is_secret(variable) and secrets.redact(value) == value  # those are inherited, and not shown
     }
     plan = replace(plan, env={**variables, **plan.env})
@@ -98,6 +115,13 @@ def known_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {**environ, key: token} if token and not environ.get(key) else environ
 
 
+def sends_nothing(plan: Plan, tracker: str, environ: Mapping[str, str]) -> bool:
+    """Whether a tracker keeps all on this machine, as the plan or the shell says: then it needs no key."""
+    if tracker == SWANLAB:
+        return plan.get(LOCAL) == "local"
+    return environ.get(f"{tracker.upper()}_MODE", "") in OFFLINE.get(tracker, ())
+
+
 def tracker_notes(plan: Plan, environ: Mapping[str, str]) -> list[str]:
     """Lines about keys that are missing, and about variables that a command in a shell must not see.
 
@@ -115,11 +139,10 @@ def tracker_notes(plan: Plan, environ: Mapping[str, str]) -> list[str]:
                 f"{TOKEN} is passed on as {secrets.VARIABLE_OF_TRACKER[SWANLAB]}, the name that SwanLab reads: export "
                 "it by that name where you run the command yourself"
             )
-    if plan.get("swanlab_mode") == "local":
-        return notes
     known = known_environment(environ)
     return notes + [
         f"{variable} is not set: {tracker} must have been logged in to on the machine that trains"
         for tracker in dict.fromkeys(plan.trackers)
         if (variable := secrets.VARIABLE_OF_TRACKER.get(tracker)) and not known.get(variable)
+        if not sends_nothing(plan, tracker, known)
     ]

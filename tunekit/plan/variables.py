@@ -11,6 +11,7 @@ PLANNED = re.compile(
 
 CARRIED = re.compile(
     r"USE_HF|ROOT_IMAGE_DIR|N?FRAMES|(?:IMG|INPUT|BASE)_SIZE|HD_NUM|DOWNSAMPLE_MODE|USE_AUDIO_IN_VIDEO|ENABLE_AUDIO_OUTPUT"
+    r"|MLFLOW_(?:EXPERIMENT_NAME|TRACKING_URI)"
     r"|(?:WANDB|SWANLAB|NCCL|HF|MODELSCOPE|OMP|TOKENIZERS|VIDEO|FPS|IMAGE|MIN|MAX|NUM|INFONCE|LISTWISE|QWENVL)(?:_[A-Z0-9_]+)?"
 )
 """Of libraries, trackers and of ms-swift's templates and losses (its get_env_args). None of them, nor of `PLANNED`,

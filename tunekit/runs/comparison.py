@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tunekit.runs.history import PastRun
 
-PLACES = ("model", "dataset", "val_dataset", "logging_dir", "run_name", *BATCH_FLAGS)
+PLACES = ("model", "dataset", "val_dataset", "logging_dir", "run_name", "swanlab_exp_name", *BATCH_FLAGS)
 """Flags that rows of their own tell of, or that are another in every run."""
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LONGEST_NAME = 200
 """Characters; file systems take 255 bytes."""
 
+SWEEP_FILE = "sweep.json"
+"""In a folder of its own: the runs of a sweep."""
+
 BEFORE_IT_BEGINS = frozenset({".lock", "command.sh", "plugin.py", "data"})
 """What may stand in the folder of a run before its ``run.json``."""
 
@@ -31,14 +34,19 @@ def new_place(name: str, output_dir: str, default: str) -> tuple[str, Path]:
             raise TunekitError(f"--output-dir {output_dir} exists and is not empty", _taken(path))
         return name or path.name, path
     if name:
-        if "/" in name or name.startswith((".", "-")) or len(name) > LONGEST_NAME:
-            raise TunekitError(f"--name {name} cannot be a folder's name", "use --output-dir for a path")
+        check_name(name)
         path = RUNS / name
         if path.exists() and not _abandoned(path):
             raise TunekitError(f"the run {name} exists already in {path}", _taken(path))
         return name, path
     chosen = next(name for name in _numbered(default) if not (RUNS / name).exists())
     return chosen, RUNS / chosen
+
+
+def check_name(name: str) -> None:
+    """Raise TunekitError where a name cannot be that of a folder in ``runs/``."""
+    if "/" in name or name.startswith((".", "-")) or len(name) > LONGEST_NAME:
+        raise TunekitError(f"--name {name} cannot be a folder's name", "use --output-dir for a path")
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -103,6 +111,9 @@ def find_run(name: str) -> RunFolder:
         stages = sorted(path.parent.name for path in recipe.glob("*/run.json"))
         hint = f"name one of its stages, such as {recipe / stages[0]}, or go on with tunekit run" if stages else None
         raise TunekitError(f"{name} is a recipe's run, not a single one", hint)
+    if (RUNS / name / SWEEP_FILE).is_file():
+        hint = f"its runs are {name}-1, {name}-2 …; the same tunekit sweep goes on with it and shows what came out"
+        raise TunekitError(f"{name} is a sweep, not a single run", hint)
     known = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
     raise TunekitError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "no run is in ./runs")
 

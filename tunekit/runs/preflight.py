@@ -13,10 +13,11 @@ from tunekit.errors import Exit, TunekitError, counted
 from tunekit.hardware import detect
 from tunekit.runs.data import check_rows
 from tunekit.runs.functions import check_packages, check_rewards, settled
+from tunekit.runs.logins import check_logins
 from tunekit.runs.models import check_adapters, check_files, check_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tunekit.plan.plan import Plan
@@ -27,7 +28,8 @@ LARGE_GIB = 1.0
 
 
 def check_launch(plan: Plan, path: Path) -> None:
-    """Check the datasets, the models and the disk of a plan. Raises TunekitError where they will not do."""
+    """Check the datasets, models, trackers and the disk of a plan. Raises TunekitError where they will not do."""
+    check_logins(plan)
     check_data(settled(plan, Files.of_run(path)))
     check_adapters(plan)
     check_models(plan)
@@ -49,17 +51,37 @@ def _names_data(plan: Plan) -> bool:
 
 def check_disk(plan: Plan, path: Path) -> None:
     """Compare the free disk space with what the kept checkpoints take. Raises TunekitError where they do not fit."""
-    size = checkpoint_gib(plan)
+    size, kept = checkpoint_gib(plan), _kept(plan)
     if size is None:
         return
-    kept = plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
-    there = sum(1 for _ in path.glob("output/checkpoint-*"))
-    needed = size * max(1, kept + 1 - there)  # a new one is written before the oldest is deleted
     folder, free = free_disk(path)
-    if needed > max(free, LARGE_GIB):
+    if _needed_gib(plan, path) > max(free, LARGE_GIB):
         what = f"{counted(kept, 'checkpoint')} of about {size:.1f} GiB {'does' if kept == 1 else 'do'} not fit"
         hint = "free some space, lower --save_total_limit, or take another --output-dir"
         raise TunekitError(f"{what} the {free:.1f} GiB that are free in {folder}", hint)
+
+
+def check_disk_of_all(runs: Sequence[tuple[Plan, Path]]) -> None:
+    """The same for runs that are all kept, each with its folder. Raises TunekitError where they do not fit together."""
+    if not runs:
+        return
+    needed = sum(_needed_gib(plan, path) for plan, path in runs)
+    folder, free = free_disk(runs[0][1])
+    if needed > max(free, LARGE_GIB):
+        what = f"the checkpoints of {counted(len(runs), 'run')} take about {needed:.1f} GiB"
+        hint = "free some space, lower --save_total_limit, or sweep less"
+        raise TunekitError(f"{what}, and {free:.1f} are free in {folder}", hint)
+
+
+def _kept(plan: Plan) -> int:
+    return plan.whole("save_total_limit") or 10  # without a limit: every checkpoint of a usual run
+
+
+def _needed_gib(plan: Plan, path: Path) -> float:
+    """What checkpoints are still to take; 0 where their size is not known."""
+    there = sum(1 for _ in path.glob("output/checkpoint-*"))
+    # A new one is written before the oldest is deleted.
+    return (checkpoint_gib(plan) or 0.0) * max(1, _kept(plan) + 1 - there)
 
 
 def free_disk(path: Path) -> tuple[Path, float]:
@@ -112,6 +134,11 @@ def problems_of(run: Run, whose: str = "") -> list[str]:
     if not plan.hardware.described:
         checks += [check_packages, partial(check_disk, path=run.path)]
     problems = []
+    if not plan.hardware.described:
+        try:
+            check_logins(plan)
+        except TunekitError as error:  # the command may be for another machine, or log in before
+            problems.append(f"{error.message}: {error.hint}")
     for check in checks:
         try:
             check(plan)

@@ -116,6 +116,10 @@ CASES = [
     Case("liger-missing", {"use_liger_kernel": True}, packages=without("liger_kernel")),
     Case("swanlab-missing", {"report_to": ["tensorboard", "swanlab"]}, packages=without("swanlab")),
     Case("wandb-missing", {"report_to": "wandb"}, packages=without("wandb")),
+    *(
+        Case(f"{name}-missing", {"report_to": [name]}, packages=without(name))
+        for name in ("tensorboard", "mlflow", "trackio")
+    ),
 ]
 
 # The same settings where the rule has nothing to say.
@@ -158,7 +162,7 @@ FINE = [
             ("deepspeed", {"deepspeed": "zero2"}),
             ("liger", {"use_liger_kernel": True}),
             ("swanlab", {"report_to": ["swanlab"]}),
-            ("wandb", {"report_to": ["wandb"]}),
+            *((name, {"report_to": [name]}) for name in ("wandb", "tensorboard", "mlflow", "trackio")),
         )
     ),
 ]

@@ -76,6 +76,12 @@ def print_document(document: object) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of the same number of cells as aligned lines, as long as they get."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [GAP.join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Rows of the same number of cells on stdout; in a terminal the last column is wrapped."""
     if not rows:

@@ -42,6 +42,10 @@ NEEDED: tuple[tuple[str, Callable[[Configuration], bool], str, str, str], ...] =
     ("wandb", lambda plan: "wandb" in plan.trackers and plan.missing("wandb"),
      "--report_to wandb was asked for, and wandb is not installed",
      "pip install wandb", "transformers integrations"),
+    *((name, lambda plan, name=name: name in plan.trackers and plan.missing(name),
+       f"--report_to {name} was asked for, and {title} is not installed",
+       f"pip install {name}", "transformers 5.19 integrations/integration_utils.py")
+      for name, title in (("tensorboard", "TensorBoard"), ("mlflow", "MLflow"), ("trackio", "trackio"))),
 )
 # fmt: on
 """Packages that a setting asks for and that are not there: name, when, why, what installs it, source."""
