@@ -85,7 +85,7 @@ def spec_of(line: Mapping[str, str], capability: tuple[int, int] | None = None) 
         liger=flag("liger"),
         stage=line["stage"],
         gpus=int(line["gpus"]),
-        zero_stage=int(line["zero_stage"]),
+        sharding=ZERO_STAGES[int(line["zero_stage"])],
         expandable_segments=flag("expandable_segments"),
         capability=capability,
     )

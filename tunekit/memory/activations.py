@@ -53,9 +53,9 @@ class Widths:
 
     @staticmethod
     def of(spec: Spec) -> Widths:
-        """As `spec` computes. A loop that holds its outputs is one of the user's own: it has no autocast."""
+        """As `spec` computes."""
         wide = spec.precision == "fp32" or spec.kbit_prepare
-        autocast = spec.precision != "fp32" and not spec.outputs_kept
+        autocast = spec.precision != "fp32" and spec.autocast
         adapter = 2 if spec.lora_dtype in ("float16", "bfloat16") else 4
         return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter)
 
@@ -68,6 +68,7 @@ class Adapters:
     attention_out: int = 0  # on the output of attention
     mlp_in: int = 0  # on gate and up
     mlp_out: int = 0  # on down
+    latent: int = 0  # on the second halves of latent attention, whose inputs are narrow and not counted
     count: int = 0  # adapters in one layer
     own: int = 0  # bytes each keeps of one number of its input
     shared: int = 0  # bytes that all on the same input keep together: the input itself
@@ -126,12 +127,17 @@ def position_bytes(geometry: Geometry) -> int:
 
 def padded(spec: Spec, rows: int) -> bool:
     """Whether attention gets a mask, and is not computed by flash attention: rows of different lengths side by side."""
-    return spec.attn == "sdpa" and rows > 1 and not spec.packing and not spec.outputs_kept
+    return spec.attn == "sdpa" and rows > 1 and not spec.packing and spec.loop != "plain"
+
+
+def whole_row(spec: Spec) -> int:
+    """Tokens of a row, of which this GPU computes `seq_len`: attention sees them all (ms-swift's Ulysses)."""
+    return spec.seq_len * spec.sequence_parallel
 
 
 def mask_bytes(spec: Spec, rows: int) -> int:
     """Bytes of the mask that all layers share."""
-    numbers = rows * spec.seq_len**2
+    numbers = rows * whole_row(spec) ** 2
     if spec.attn == "eager":
         return Widths.of(spec).heads * numbers
     return SDPA_MASK * numbers if padded(spec, rows) else 0
@@ -183,7 +189,7 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     """Bytes that attention keeps for backward, and those alive while it goes backward."""
     query, keys = geometry.query, geometry.keys
     tokens = rows * spec.seq_len
-    if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
+    if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.loop == "plain"):
         keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
     norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
     normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
@@ -195,9 +201,9 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     if keys < query:
         backward += 4 * query  # the kernel writes gradients of keys and values for every query head
     if spec.attn != "eager":
-        bias = SDPA_BIAS * rows * spec.seq_len**2 if padded(spec, rows) else 0
+        bias = SDPA_BIAS * rows * whole_row(spec) ** 2 if padded(spec, rows) else 0
         return kept + bias, backward * tokens + bias
-    scores = geometry.heads * rows * spec.seq_len**2
+    scores = geometry.heads * rows * spec.seq_len * whole_row(spec)
     each = EAGER_KEPT[widths.heads]
     peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
     if geometry.family.sinks:
@@ -207,13 +213,18 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores
 
 
+def fuses_gate(spec: Spec) -> bool:
+    """Whether one kernel computes the MLP's activation and product."""
+    return spec.liger and spec.liger_mlp
+
+
 def _mlp(
     spec: Spec, geometry: Geometry, widths: Widths, adapters: Adapters, norm: int
 ) -> tuple[float, dict[str, float]]:
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
     trained = spec.tuner == "full"
-    gated = (2 if spec.liger else 3) * number  # gate, up, and without Liger the activation of gate
+    gated = (2 if fuses_gate(spec) else 3) * number if geometry.family.gated else geometry.activation * number  # gate, up, and without Liger the activation of gate
     reads = norm + adapters.kept(adapters.mlp_in)
     product = number if trained else adapters.kept(adapters.mlp_out)
     kept = reads * hidden + (gated + product) * width
@@ -222,7 +233,7 @@ def _mlp(
         live -= norm // 2  # of the norm after the MLP, which the MLP's adapters come before
     if geometry.family.late_norms:
         live -= norm + 2
-    beside, written = (LIGER_MLP, (4 if trained else 3) * number) if spec.liger else (4, 2 * gated)
+    beside, written = (LIGER_MLP, (4 if trained else 3) * number) if fuses_gate(spec) else (4, 2 * gated)
     moments: dict[str, float] = {"backward of the MLP": (reads + beside) * hidden + written * width}
     if adapters.mlp_in:
         cast = adapters.cast

@@ -11,18 +11,20 @@ from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_byt
 from tunekit.memory.card import context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
-from tunekit.memory.states import (
+from tunekit.memory.sharding import (
     BOTTOM,
     EMBEDDING,
     HEAD,
     LAYER,
     LOSS,
     OPTIMIZER,
-    OPTIMIZERS,
-    gradients_by_moment,
-    static_bytes,
-    step_bytes,
+    among,
+    by_deepspeed,
+    by_fsdp,
+    first_fsdp,
+    held_back,
 )
+from tunekit.memory.states import OPTIMIZERS, gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ through keeps its output."""
 @lru_cache(maxsize=1024)
 def estimate(spec: Spec) -> Prediction:
     """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
-    spec = replace(spec, seq_len=spec.longest)
-    geometry = Geometry.from_config(spec.config)
+    spec = replace(spec, seq_len=math.ceil(spec.longest / spec.sequence_parallel))
+    geometry = Geometry.from_config(spec.config).cut(spec.tensor_parallel)
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
     passing = _passing(spec, geometry)
-    stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
+    beside = gathered_by_moment(spec, geometry)[OPTIMIZER]
+    stepping = {"other": step_bytes(spec, geometry) + beside + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
@@ -89,11 +92,13 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     embedded = stream * geometry.hidden * tokens
     if spec.gradient_checkpointing:
         kept, peak = float(embedded * geometry.layers), worst.peak
-        below = kept / geometry.layers
+        below = kept / geometry.layers + held_back(spec, embedded, geometry.layers)
+        below += kept * bool(held_back(spec, 1, geometry.layers)) * (1 - 1 / geometry.layers)
     else:
         kept = sum(kind.kept * count for kind, count in kinds)
         peak = max(worst.peak - worst.kept, FINAL_NORM * geometry.hidden * tokens)
         below = kept / geometry.layers + embedded
+    kept, below = (_here(spec, size, geometry.layers) for size in (kept, below))
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
@@ -107,7 +112,20 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     if spec.tuner == "full" and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
+    beside = gathered_by_moment(spec, geometry)
+    for name, moment in found.items():
+        key = name if name in beside else BOTTOM if name.endswith(BOTTOM) else LAYER
+        moment["other"] += beside[key]
     return found
+
+
+def _here(spec: Spec, kept: float, layers: int) -> float:
+    """What one GPU holds of all that the layers keep: some layers are on others, or what they keep is off the GPU.
+
+    What leaves is on its way while the next layer computes: two layers' stay.
+    """
+    kept /= spec.gpus if spec.device_map else 1
+    return min(kept, 2 * kept / layers) if "activations" in spec.offload else kept
 
 
 def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
@@ -134,16 +152,27 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
     said = {
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
-        "a loop of one's own: no autocast": spec.outputs_kept,
+        "no autocast": not spec.autocast,
         "the vision tower and images are not counted": geometry.vision,
         "prompts of a micro-batch differ in length": suffix,
         "experts by grouped matrix products": moe > 0,
-        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(moe and spec.bits),
+        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(
+            moe and spec.bits and geometry.fuses(spec)
+        ),
         f"{spec.stage} was not traced: rough": stage.rough,
         "reward and value model of the same size": stage.value_model,
         "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,
         "the teacher's weights are not counted": stage.teacher,
-        "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": spec.zero_stage > 0,
+        "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": by_deepspeed(spec),
+        "FSDP 1, which keeps inputs of frozen layers and their gradients; not traced": first_fsdp(spec),
+        "FSDP 2's units as accelerate makes them, read from its source; not traced": by_fsdp(spec)
+        and not first_fsdp(spec),
+        "4-bit weights are divided, as bnb_4bit_quant_storage of a float type lets them be": bool(
+            by_fsdp(spec) and spec.bits and spec.quant_shared
+        ),
+        "buffers of NCCL are not counted": among(spec) > 1,
+        "the layers are laid evenly over the GPUs, and the loss is on the fullest": bool(spec.device_map),
+        "what leaves the GPU is not traced": bool(spec.offload),
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
         "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,
         "the longest of the lengths": bool(spec.lengths),

@@ -232,7 +232,7 @@ def test_what_is_not_installed(monkeypatch):
         ({"config": {**TINY, "auto_map": {}}}, "code of its own"),
         ({"config": {**TINY, "quantization_config": {}}}, "come quantized"),
         ({"stage": "grpo"}, "not grpo"),
-        ({"zero_stage": 2}, "DeepSpeed"),
+        ({"sharding": "zero2"}, "DeepSpeed"),
         ({"tuner": "qlora", "quant_bits": 8}, "8-bit"),
         ({"packing": True}, "flash attention"),
     ],

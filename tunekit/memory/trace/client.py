@@ -19,6 +19,7 @@ from typing import Any
 
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
+from tunekit.memory.sharding import sharding_of
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
 from tunekit.worker import Worker, WorkerFailed
@@ -44,17 +45,16 @@ def trace_worker() -> Worker:
     return Worker("tunekit.memory.trace.worker:answer_trace", {**os.environ, **QUIET})
 
 
-def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Worker | None = None) -> Prediction:
+def trace(spec: Spec, time_limit: float = 60, *, worker: Worker | None = None) -> Prediction:
     """The memory of `spec`, traced within so many seconds. Raises Unknown, with the reason, where it cannot be.
 
-    The loop is ms-swift's, or ``plain``: a bare PyTorch loop without autocast and accelerate, on a GPU without flash
-    attention, as published measurements were often made. A `trace_worker` for many questions saves some seconds each.
+    A `trace_worker` for many questions saves some seconds each.
     """
     check_traceable(spec)
     for library in ("torch", "transformers", *needed(spec)):
         if find_spec(library) is None:
             raise Unknown(f"the trace needs {library}, which is not installed here")
-    question = {"spec": asdict(spec), "loop": loop}
+    question = {"spec": asdict(spec)}
     place = cache_folder() / "memory" / f"{trace_fingerprint(question)}.json"
     answer = read_object(place)
     if not answer:
@@ -78,8 +78,12 @@ def check_traceable(spec: Spec) -> None:
     if not spec.kind.traced:
         traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
         raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
-    if spec.zero_stage:
-        raise Unknown("the trace does not know DeepSpeed's shards and buckets")
+    if sharding_of(spec).by or spec.device_map:
+        raise Unknown("the trace does not know DeepSpeed's and FSDP's shards and buckets, nor a model over several GPUs")
+    if spec.sequence_parallel * spec.tensor_parallel > 1:
+        raise Unknown("the trace does not know rows or layers that are divided among GPUs")
+    if spec.offload:
+        raise Unknown("the trace does not know what leaves the GPU")
     if spec.bits == 8:
         raise Unknown("the trace knows 4-bit weights, not 8-bit ones")
     if spec.packing and spec.attn != "flash":

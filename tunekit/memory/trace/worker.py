@@ -228,9 +228,10 @@ def _eight_bit_state(follower: Follower, numbers: int) -> None:
 
 
 def answer_trace(question: dict[str, Any]) -> dict[str, Any]:
-    """The peak for ``{"spec": {...}, "loop": "swift" | "plain"}``, or ``{"unknown": reason}``."""
+    """The peak for ``{"spec": {...}}``, or ``{"unknown": reason}``."""
     try:
-        return trace_steps(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
+        spec = Spec.from_json(question["spec"])
+        return trace_steps(spec, plain=spec.loop == "plain")
     except Unknown as error:
         return {"unknown": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever an architecture does to fakes, it is not known then
