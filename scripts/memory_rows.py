@@ -94,7 +94,7 @@ ASSUMED = {
         "litgpt's own code: 16-bit adapters, no autocast, several micro-batches a step, the longest row of 512 tokens; "
         "4-bit rows once quantized",
         {"autocast": False, "lora_dtype": "bfloat16"},
-        {"double_quant": False},
+        {"double_quant": False, "kbit_prepare": True},
     ),
     "minicpmv": Assumed(
         "DeepSpeed's ZeRO-3 with everything off the GPU; the text alone, as if all 2048 tokens were there",

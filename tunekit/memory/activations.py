@@ -68,6 +68,8 @@ class Adapters:
     attention_out: int = 0  # on the output of attention
     mlp_in: int = 0  # on gate and up
     mlp_out: int = 0  # on down
+    expert_in: int = 0  # on gate and up of an expert
+    expert_out: int = 0  # on its down
     latent: int = 0  # on the second halves of latent attention, whose inputs are narrow and not counted
     count: int = 0  # adapters in one layer
     own: int = 0  # bytes each keeps of one number of its input
@@ -162,7 +164,8 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
         beside += 4 * widths.stream * geometry.intermediate
         moments["a dequantized weight"] = attention + beside * tokens + 2 * hidden * geometry.intermediate
     if experts:
-        kept_mlp, more = _experts(geometry, norm, HIDDEN_LIVE + (2 if trained else 0))
+        by = _experts if geometry.fused else _expert_by_expert
+        kept_mlp, more = by(geometry, adapters, norm, HIDDEN_LIVE + (2 if trained else 0))
     else:
         kept_mlp, more = _mlp(spec, geometry, widths, adapters, norm)
     moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
@@ -247,7 +250,7 @@ def _mlp(
     return kept, moments
 
 
-def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str, float]]:
+def _experts(geometry: Geometry, _: Adapters, norm: int, live: int) -> tuple[float, dict[str, float]]:
     """Of a MoE block and its norm, bytes a token, by grouped matrix products; see `_mlp`."""
     hidden, width, experts = geometry.hidden, geometry.expert_width, geometry.experts
     sent_hidden, sent_width = geometry.experts_per_token * hidden, geometry.experts_per_token * width
@@ -268,3 +271,20 @@ def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str,
         }
     alive = {name: (norm + live) * hidden + size + beside for name, size in moments.items()}
     return norm * hidden + 2 * sent_hidden + width_kept * sent_width + beside, alive
+
+
+def _expert_by_expert(
+    geometry: Geometry, adapters: Adapters, norm: int, live: int
+) -> tuple[float, dict[str, float]]:
+    """The same where each expert has linear layers, one after another (transformers 4.48, modeling_mixtral.py).
+
+    Each keeps what it read, its gate, up and activation, and its output, which is weighted; gradients come expert by
+    expert, so that only the one at hand has any.
+    """
+    hidden, width, sent = geometry.hidden, geometry.expert_width, geometry.experts_per_token
+    shared = geometry.intermediate if geometry.moe_layers == geometry.layers else 0
+    beside = 16.0 * geometry.experts + 6 * shared
+    read = 2 + adapters.kept(adapters.expert_in) + 2  # gathered, for adapters, and written
+    kept = sent * (read * hidden + (6 + adapters.kept(adapters.expert_out)) * width) + beside
+    one = 12.0 * width * sent / geometry.experts
+    return norm * hidden + kept, {"backward of an expert": (norm + live) * hidden + kept + one}

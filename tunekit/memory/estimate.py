@@ -37,6 +37,9 @@ CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
 layer's; without expandable segments also 0.7 of what a layer or the loss needs, whichever is less: blocks cut for one
 are of no use to the other. Fitted to 26 replays of traces through a model of PyTorch's allocator; docs/memory.md says
 how far it is from 216 others and from measured rows. Rows of many lengths need more."""
+RETURNED = 0.4
+"""Of what stands at the optimizer's step and not at the peak: gradients, and what the step needs where segments cannot
+grow. Blocks that it had are cut too small for others. Fitted to 30 more replays of full training."""
 LOGITS, LOGITS_RLHF, SOFTCAP = 12, 16, 2
 """Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
 log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax). A tanh that it went
@@ -47,7 +50,7 @@ through keeps its output."""
 def estimate(spec: Spec) -> Prediction:
     """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
     spec = replace(spec, seq_len=math.ceil(spec.longest / spec.sequence_parallel))
-    geometry = Geometry.from_config(spec.config).cut(spec.tensor_parallel)
+    geometry = Geometry.from_config(spec.config).built_by(spec).cut(spec.tensor_parallel)
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
@@ -58,7 +61,8 @@ def estimate(spec: Spec) -> Prediction:
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
     names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
-    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
+    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing, stepping)
+    moved += _apart(spec, geometry, passing, stepping)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(
         allocated_gib=total / GIB,
@@ -71,13 +75,39 @@ def estimate(spec: Spec) -> Prediction:
     )
 
 
-def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
+def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
     """Bytes that PyTorch's allocator holds and cannot use at the peak."""
     layer_bytes = max(moment.get("layer", 0.0) for moment in passing.values())
     loss_bytes = passing[LOSS]["logits"]
     converted = 0.0 if spec.outputs_kept else CONVERTED * loss_bytes
     unshared = 0.0 if spec.expandable_segments else UNSHARED * min(layer_bytes, loss_bytes)
-    return max(converted, UNEVEN * layer_bytes) + unshared
+    gone = _gone(passing, stepping) + (0.0 if spec.expandable_segments else stepping["other"])
+    return max(converted, UNEVEN * layer_bytes) + unshared + (RETURNED * gone if spec.tuner == "full" else 0.0)
+
+
+def _gone(passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
+    """Bytes of gradients that stand at the optimizer's step and not at the peak of a micro-batch."""
+    peak = max(passing.values(), key=lambda moment: sum(moment.values()))
+    return max(0.0, stepping["gradients"] - peak["gradients"])
+
+
+def _apart(
+    spec: Spec, geometry: Geometry, passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]
+) -> float:
+    """More bytes that FSDP's streams hold: a block is of use to one stream only (c10/cuda/CUDACachingAllocator.cpp).
+
+    It gathers in one stream and reduces in another, so that what either has at its own peak stays beside the peak.
+    """
+    if not by_fsdp(spec) or among(spec) == 1:
+        return 0.0
+    beside = gathered_by_moment(spec, geometry)
+    peak = max(passing, key=lambda name: sum(passing[name].values()))
+    return max(beside.values()) - beside[_moment(peak)] + (1 - RETURNED) * _gone(passing, stepping)
+
+
+def _moment(name: str) -> str:
+    """The moment of `gathered_by_moment` that a peak is called by."""
+    return name if name in (LOSS, HEAD, EMBEDDING) else BOTTOM if name.endswith(BOTTOM) else LAYER
 
 
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
@@ -114,8 +144,7 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
     beside = gathered_by_moment(spec, geometry)
     for name, moment in found.items():
-        key = name if name in beside else BOTTOM if name.endswith(BOTTOM) else LAYER
-        moment["other"] += beside[key]
+        moment["other"] += beside[_moment(name)]
     return found
 
 
@@ -155,9 +184,10 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "no autocast": not spec.autocast,
         "the vision tower and images are not counted": geometry.vision,
         "prompts of a micro-batch differ in length": suffix,
-        "experts by grouped matrix products": moe > 0,
+        "experts by grouped matrix products": moe > 0 and geometry.fused,
+        "experts one by one, as transformers 4 has them: not traced": not geometry.fused,
         "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(
-            moe and spec.bits and geometry.fuses(spec)
+            moe and spec.bits and geometry.fused
         ),
         f"{spec.stage} was not traced: rough": stage.rough,
         "reward and value model of the same size": stage.value_model,

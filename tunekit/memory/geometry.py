@@ -23,8 +23,8 @@ MOST_LAYERS = 10_000
 class Linear:
     """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
 
-    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in``, ``mlp_out``, or ``latent``
-    for the narrow one of latent attention.
+    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in``, ``mlp_out``, ``expert_in``,
+    ``expert_out``, or ``latent`` for the narrow one of latent attention. All experts count as layers.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Geometry:
     other_parameters: int  # norms, routers and other small weights
     family: Family
     activation: int = 1  # numbers a unit of width that the activation of an MLP without a gate keeps
+    fused: bool = True  # whether the experts of a layer are fused parameters, and no linear layers
     softcap: bool = False  # whether the logits go through a tanh
     vision: bool = False  # whether there is a vision tower, which is not counted
 
@@ -86,7 +87,9 @@ class Geometry:
 
     @property
     def expert_parameters(self) -> int:
-        """Of the experts: in transformers 5 fused parameters, no linear layers."""
+        """Of the experts, where they are fused parameters and no linear layers."""
+        if not self.fused:
+            return 0
         bias = (2 * self.expert_width + self.hidden) if self.family.expert_bias else 0
         return self.moe_layers * self.experts * (3 * self.hidden * self.expert_width + bias)
 
@@ -97,9 +100,15 @@ class Geometry:
         counted = self.embedding_parameters + self.linear_parameters + self.expert_parameters
         return counted + biases + self.other_parameters
 
-    def fuses(self, spec: Spec) -> bool:
-        """Whether the experts are no linear layers, so that bitsandbytes leaves them as they are."""
-        return self.family.fused_experts or spec.fuses_experts
+    def built_by(self, spec: Spec) -> Geometry:
+        """The same as the transformers of `spec` builds it: before version 5 experts are linear layers."""
+        if not self.moe_layers or self.family.fused_experts or spec.fuses_experts:
+            return self
+        hidden, width, count = self.hidden, self.expert_width, self.moe_layers * self.experts
+        names = ("w1", "w3", "w2") if self.model_type == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+        sides = ((hidden, width, "expert_in"), (hidden, width, "expert_in"), (width, hidden, "expert_out"))
+        linears = (Linear(name, *side, False, count) for name, side in zip(names, sides, strict=True))
+        return replace(self, linears=(*self.linears, *linears), fused=False)
 
     def cut(self, ways: int) -> Geometry:
         """The part of each layer that one of so many GPUs computes: heads and widths are divided, the stream is not."""

@@ -80,8 +80,7 @@ def base_bytes(spec: Spec, geometry: Geometry) -> float:
         parameters -= geometry.vocab * geometry.hidden  # its head has one number (ms-swift's sequence classification)
     if not spec.bits:
         return number * parameters
-    eight = spec.bits == 8
-    linear = geometry.linear_parameters + (0 if geometry.fuses(spec) else geometry.expert_parameters)
+    eight, linear = spec.bits == 8, geometry.linear_parameters
     each = INT8 if eight else NF4 + (SCALE_TWICE if spec.double_quant else SCALE)
     scales = sum(4 * item.outputs * item.layers for item in geometry.linears) if eight else 0
     return linear * each + scales + (4 if spec.kbit_prepare else number) * (parameters - linear)

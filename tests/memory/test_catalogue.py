@@ -1,0 +1,62 @@
+"""Nearly every text model that ms-swift lists has a shape that is counted, or one that the trace can follow."""
+
+from collections import Counter
+
+import pytest
+
+from tunekit.memory.families import FAMILIES
+from tunekit.plan.models.catalogue import read_catalogue
+
+OWN_CODE = {
+    "BaiChuanForCausalLM": "baichuan",
+    "BaichuanForCausalLM": "baichuan",
+    "BaichuanM1ForCausalLM": "baichuan_m1",
+    "BailingMoeForCausalLM": "bailing_moe",
+    "BailingMoeV2ForCausalLM": "bailing_moe",
+    "BlueLMForCausalLM": "bluelm",
+    "ChatGLMModel": "chatglm",
+    "DeepseekForCausalLM": "deepseek",
+    "Ernie4_5_ForCausalLM": "ernie4_5",
+    "IQuestCoderForCausalLM": "iquestcoder",
+    "InternLM2ForCausalLM": "internlm2",
+    "InternLM2ForRewardModel": "internlm2",
+    "InternLM3ForCausalLM": "internlm3",
+    "InternLMForCausalLM": "internlm",
+    "MiMoForCausalLM": "mimo",
+    "MiniCPMForCausalLM": "minicpm",
+    "OrionForCausalLM": "orion",
+    "PhiMoEForCausalLM": "phimoe",
+    "QWenLMHeadModel": "qwen",
+    "SkyworkForCausalLM": "skywork",
+    "TeleChat2ForCausalLM": "telechat",
+    "TeleChatForCausalLM": "telechat",
+    "XverseForCausalLM": "xverse",
+    # heads of one number on models that are known
+    "Gemma2ForSequenceClassification": "gemma2",
+    "Gemma3TextModel": "gemma3_text",
+    "LlamaForSequenceClassification": "llama",
+    "Qwen2ForProcessRewardModel": "qwen2",
+    "Qwen2ForRewardModel": "qwen2",
+}
+"""The ``model_type`` of architectures that transformers does not list as causal language models."""
+
+TRACED: set[str] = set()
+"""Model types without a formula that the trace follows."""
+
+
+def kinds_of_architectures():
+    auto = pytest.importorskip("transformers.models.auto.modeling_auto", exc_type=ImportError)
+    named = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
+    return {(names if isinstance(names, str) else names[0]): kind for kind, names in named} | OWN_CODE
+
+
+def test_nearly_all_text_models_are_counted_or_traced():
+    catalogue, kinds = read_catalogue(), kinds_of_architectures()
+    built: dict[str, set[str]] = {}
+    for architecture, types in catalogue["architectures"].items():
+        for kind in types:
+            built.setdefault(kind, set()).add(kinds.get(architecture, architecture))
+    texts = Counter(row[2] for row in catalogue["models"] if not catalogue["types"][row[2]]["multimodal"])
+    missing = {kind: count for kind, count in texts.items() if not built.get(kind, set()) & (FAMILIES.keys() | TRACED)}
+    share = 1 - sum(missing.values()) / sum(texts.values())
+    assert share >= 0.95, f"{share:.1%}; without: {sorted(missing.items(), key=lambda item: -item[1])}"
