@@ -31,6 +31,7 @@ OWN_CODE = {
     "TeleChat2ForCausalLM": "telechat",
     "TeleChatForCausalLM": "telechat",
     "XverseForCausalLM": "xverse",
+    "YuanForCausalLM": "yuan",
     # heads of one number on models that are known
     "Gemma2ForSequenceClassification": "gemma2",
     "Gemma3TextModel": "gemma3_text",
@@ -40,8 +41,11 @@ OWN_CODE = {
 }
 """The ``model_type`` of architectures that transformers does not list as causal language models."""
 
-TRACED: set[str] = set()
+TRACED = {"qwen3_next"}
 """Model types without a formula that the trace follows."""
+
+ENCODERS = {"bert", "bge_reranker", "modern_bert", "modern_bert_gte", "modern_bert_gte_reranker"}
+"""Models that write no text: no stage trains them."""
 
 
 def kinds_of_architectures():
@@ -56,7 +60,8 @@ def test_nearly_all_text_models_are_counted_or_traced():
     for architecture, types in catalogue["architectures"].items():
         for kind in types:
             built.setdefault(kind, set()).add(kinds.get(architecture, architecture))
-    texts = Counter(row[2] for row in catalogue["models"] if not catalogue["types"][row[2]]["multimodal"])
+    seeing = {kind for kind, said in catalogue["types"].items() if said["multimodal"]}
+    texts = Counter(row[2] for row in catalogue["models"] if row[2] not in seeing | ENCODERS)
     missing = {kind: count for kind, count in texts.items() if not built.get(kind, set()) & (FAMILIES.keys() | TRACED)}
     share = 1 - sum(missing.values()) / sum(texts.values())
     assert share >= 0.95, f"{share:.1%}; without: {sorted(missing.items(), key=lambda item: -item[1])}"

@@ -227,7 +227,9 @@ def _mlp(
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
     trained = spec.tuner == "full"
-    gated = (2 if fuses_gate(spec) else 3) * number if geometry.family.gated else geometry.activation * number  # gate, up, and without Liger the activation of gate
+    gated = (
+        (2 if fuses_gate(spec) else 3) * number if geometry.family.gated else geometry.activation * number
+    )  # gate, up, and without Liger the activation of gate
     reads = norm + adapters.kept(adapters.mlp_in)
     product = number if trained else adapters.kept(adapters.mlp_out)
     kept = reads * hidden + (gated + product) * width
@@ -273,9 +275,7 @@ def _experts(geometry: Geometry, _: Adapters, norm: int, live: int) -> tuple[flo
     return norm * hidden + 2 * sent_hidden + width_kept * sent_width + beside, alive
 
 
-def _expert_by_expert(
-    geometry: Geometry, adapters: Adapters, norm: int, live: int
-) -> tuple[float, dict[str, float]]:
+def _expert_by_expert(geometry: Geometry, adapters: Adapters, norm: int, live: int) -> tuple[float, dict[str, float]]:
     """The same where each expert has linear layers, one after another (transformers 4.48, modeling_mixtral.py).
 
     Each keeps what it read, its gate, up and activation, and its output, which is weighted; gradients come expert by

@@ -184,6 +184,8 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "no autocast": not spec.autocast,
         "the vision tower and images are not counted": geometry.vision,
         "prompts of a micro-batch differ in length": suffix,
+        "what an indexer of tokens needs is not counted": geometry.family.indexed,
+        "a layer of code that the model brings, by its published form": geometry.family.own_code,
         "experts by grouped matrix products": moe > 0 and geometry.fused,
         "experts one by one, as transformers 4 has them: not traced": not geometry.fused,
         "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(

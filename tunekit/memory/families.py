@@ -38,8 +38,10 @@ class Family:
     shares: bool = False  # whether all tokens go through a dense MLP beside their experts
     fused_experts: bool = False  # whether a layer's experts are one parameter in transformers 4 too
     latent: bool = False  # multi-head latent attention
+    indexed: bool = False  # whether an indexer picks the tokens that latent attention sees
     one_key: bool = False  # whether the config may ask for a single head of keys (multi_query)
     positions: str = ""  # the field that says how many positions are embedded, if they are
+    filtered: bool = False  # whether two convolutions and a norm come before attention: Yuan's localized filtering
     sinks: bool = False  # one learnt attention sink a head
     capped: bool = False  # attention scores go through a tanh
     names: Names = ()  # of attention's input layers, its output, the MLP's inputs and output; empty: Llama's
@@ -57,13 +59,13 @@ FIELDS: Mapping[str, Names] = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
     "heads": ("num_attention_heads", "n_head", "n_heads"),
-    "keys": ("num_key_value_heads", "multi_query_group_num", "num_kv_heads", "n_head_kv"),
+    "keys": ("num_key_value_heads", "multi_query_group_num", "num_kv_heads", "n_head_kv", "kv_n_heads"),
     "head": ("head_dim", "attention_head_dim", "kv_channels"),
     "width": ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim"),
     "vocabulary": ("padded_vocab_size", "vocab_size"),
     "experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
-    "sent": ("num_experts_per_tok", "experts_per_token", "moe_k", "moe_topk"),
-    "expert": ("moe_intermediate_size", "intermediate_size"),
+    "sent": ("num_experts_per_tok", "experts_per_token", "moe_k", "moe_topk", "moe_top_k"),
+    "expert": ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size"),
     "shared": ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts", "num_shared_expert"),
     "dense": ("first_k_dense_replace", "moe_layer_start_index"),
 }
@@ -88,7 +90,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
         (Family(qkv_bias=True, out_bias=False, moe=True), ("qwen2_moe",)),
         (Family(qk_norm="head"), ("qwen3", "qwen3_vl_text", "hunyuan_v1_dense")),
-        (Family(qk_norm="head", moe=True), ("qwen3_moe", "qwen3_vl_moe_text")),
+        (Family(qk_norm="head", moe=True), ("qwen3_moe", "qwen3_vl_moe_text", "hy_v3")),
         (Family(**_NO_BIAS, qk_norm="head", late_norms=True), ("exaone4",)),
         (Family(**_NO_BIAS, fused=(QKV, GATE_UP)), ("phi3",)),
         (Family(norms=4, tied=True, capped=True), ("gemma2",)),
@@ -107,6 +109,7 @@ FAMILIES: Mapping[str, Family] = {
         (Family(qk_norm="head", moe=True, mlp_bias=False, shares=True), ("hunyuan_v1_moe",)),
         (Family(tied=True, head_biased="use_bias", moe=True, corrected=True), ("ernie4_5_moe",)),
         (Family(**_NO_BIAS, latent=True, moe=True), ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")),
+        (Family(**_NO_BIAS, latent=True, indexed=True, moe=True), ("deepseek_v32", "glm_moe_dsa")),
         (Family(**_NO_BIAS, latent=True, tied=True), ("youtu", "youtu_llm", "minicpm3")),
         # one norm before attention and MLP, which read the same
         (Family(norms=1, mean_norm=True, tied=True, qk_norm="full", qk_field="use_qk_norm"), ("cohere", "cohere2")),
@@ -156,10 +159,15 @@ FAMILIES: Mapping[str, Family] = {
             ("starcoder2",),
         ),
         (Family(norm_bias=True, mean_norm=True, out_bias=False), ("stablelm",)),
+        (
+            Family(**_NO_BIAS, mean_norm=True, fused=(QKV,), moe=True, fused_experts=True, names=("Wqkv", "out_proj")),
+            ("dbrx",),
+        ),
         # code of their own; the shapes by their published modeling_*.py
         (Family(own_code=True), ("internlm3", "yi", "xverse", "bluelm", "skywork", "spark", "iquestcoder", "aquila")),
         (Family(own_code=True, out_bias=None), ("internlm",)),
         (Family(own_code=True, norm_bias=True, mean_norm=True, **_NO_BIAS), ("orion",)),
+        (Family(own_code=True, **_NO_BIAS, filtered=True), ("yuan",)),
         (Family(own_code=True, tied=True), ("minicpm", "minicpmv")),
         (Family(own_code=True, qkv_bias=True, out_bias=False), ("mimo",)),
         (Family(own_code=True, **_NO_BIAS, fused=(QKV,), names=("wqkv", "wo", "w1", "w3", "w2")), ("internlm2",)),

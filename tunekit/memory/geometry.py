@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_LAYERS = 10_000
 """They are gone through one by one; the deepest model has some hundreds."""
 
+
 @dataclass(frozen=True)
 class Linear:
     """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
@@ -134,10 +135,13 @@ class Geometry:
         text, tied = inner if isinstance(inner, dict) else config, config.get("tie_word_embeddings")
         if isinstance(tied, bool):
             text = {**text, "tie_word_embeddings": tied}
+        nested = [part for name in ("attn_config", "ffn_config") if isinstance(part := text.get(name), dict)]
+        text = {name: value for part in (*nested, text) for name, value in part.items()}  # DBRX's
         model_type = str(text.get("model_type") or "")
         family = FAMILIES.get(model_type)
         for name, shape in UNSUPPORTED.items():
-            if text.get(name) and not (family and family.latent and name == "kv_lora_rank"):
+            known = family and {"kv_lora_rank": family.latent, "index_topk": family.indexed}.get(name)
+            if text.get(name) and not known:
                 raise Unknown(f"{model_type or 'this model'} has {shape} ({name}), which the estimate does not know")
         if family is None:
             raise Unknown(f"model_type {model_type or '(missing)'} is not known to the estimate")
@@ -227,7 +231,7 @@ def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: b
     intermediate = _whole(config, *FIELDS["width"], default=default) if moe < layers else shared
     intermediate //= 2 if family.half_width else 1
     if family.latent:
-        linears, small, head_dim = _latent(config, hidden, heads, layers)
+        linears, small, head_dim = _latent(config, family, hidden, heads, layers)
         kv_heads = heads
     else:
         linears, small = _attention(config, family, hidden, heads * head_dim, kv_heads * head_dim, layers), 0
@@ -286,7 +290,9 @@ def _norm_weights(config: Mapping[str, Any], family: Family, hidden: int, layers
     elif family.norms == 1 and family.one_key and config.get("parallel_attn") is False:
         norms = 2
     count = norms * layers + 1 + family.embedding_norm
-    return count * hidden * (2 if family.norm_bias else 1)
+    # from a width to its half and back, over two tokens each, and a norm
+    filters = layers * (2 * hidden * hidden + hidden // 2 + 2 * hidden) if family.filtered else 0
+    return count * hidden * (2 if family.norm_bias else 1) + filters
 
 
 def _router(family: Family, model_type: str, hidden: int, experts: int, shared: int) -> int:
@@ -295,7 +301,9 @@ def _router(family: Family, model_type: str, hidden: int, experts: int, shared: 
     return experts * (hidden + family.expert_bias + family.corrected) + gate
 
 
-def _latent(config: Mapping[str, Any], hidden: int, heads: int, layers: int) -> tuple[tuple[Linear, ...], int, int]:
+def _latent(
+    config: Mapping[str, Any], family: Family, hidden: int, heads: int, layers: int
+) -> tuple[tuple[Linear, ...], int, int]:
     """DeepSeek's attention: its linear layers, the weights of its two norms, and the width of a head's query."""
     inner, rope = _whole(config, "kv_lora_rank"), _whole(config, "qk_rope_head_dim")
     plain, value = _whole(config, "qk_nope_head_dim"), _whole(config, "v_head_dim")
@@ -312,6 +320,11 @@ def _latent(config: Mapping[str, Any], hidden: int, heads: int, layers: int) -> 
         sizes.append(("q_a_proj", hidden, rank, "attention_in", bias))
         sizes.append(("q_b_proj", rank, heads * head, "latent", False))
     norms = inner + (0 if rank == MOST else rank)
+    if family.indexed:
+        seers, width = _whole(config, "index_n_heads"), _whole(config, "index_head_dim")
+        sizes.append(("wq_b", rank, seers * width, "latent", False))
+        sizes += [("wk", hidden, width, "attention_in", False), ("weights_proj", hidden, seers, "attention_in", False)]
+        norms += 2 * width
     return tuple(Linear(*size, layers) for size in sizes), norms * layers, head
 
 

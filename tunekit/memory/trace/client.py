@@ -79,7 +79,9 @@ def check_traceable(spec: Spec) -> None:
         traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
         raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
     if sharding_of(spec).by or spec.device_map:
-        raise Unknown("the trace does not know DeepSpeed's and FSDP's shards and buckets, nor a model over several GPUs")
+        raise Unknown(
+            "the trace does not know DeepSpeed's and FSDP's shards and buckets, nor a model over several GPUs"
+        )
     if spec.sequence_parallel * spec.tensor_parallel > 1:
         raise Unknown("the trace does not know rows or layers that are divided among GPUs")
     if spec.offload:
