@@ -11,7 +11,7 @@ from measure.rows import shape
 
 from tunekit.files import write_atomically
 from tunekit.memory.estimate import estimate
-from tunekit.memory.spec import Prediction, Spec, Unknown
+from tunekit.memory.spec import ZERO_STAGES, Prediction, Spec, Unknown
 from tunekit.memory.trace.client import trace
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
 from tunekit.memory.card import context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
 from tunekit.memory.sharding import (
     BOTTOM,
     EMBEDDING,
@@ -24,6 +23,7 @@ from tunekit.memory.sharding import (
     first_fsdp,
     held_back,
 )
+from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
 from tunekit.memory.states import OPTIMIZERS, gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
 from tunekit.stages import REWARD_MODEL
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,8 @@ FIELDS: Mapping[str, Names] = {
 
 _GPT = ("c_attn", "c_proj", "c_fc", "c_proj")
 _NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-_BLOCK = {"gated": False, "norm_bias": True, "mean_norm": True}
-_NO_BIAS = {"qkv_bias": False, "out_bias": False}
+_BLOCK: dict[str, Any] = {"gated": False, "norm_bias": True, "mean_norm": True}
+_NO_BIAS: dict[str, Any] = {"qkv_bias": False, "out_bias": False}
 
 FAMILIES: Mapping[str, Family] = {
     kind: family

@@ -24,8 +24,8 @@ MOST_LAYERS = 10_000
 class Linear:
     """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
 
-    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in``, ``mlp_out``, ``expert_in``,
-    ``expert_out``, or ``latent`` for the narrow one of latent attention. All experts count as layers.
+    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in``, ``mlp_out``,
+    ``expert_in``, ``expert_out``, or ``latent`` for the narrow one of latent attention. All experts count as layers.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Geometry:
         return replace(built, activation=KEPT.get(activation or "gelu", 1))
 
 
-def _halved(linear: Linear, ways: int) -> dict[str, int]:
+def _halved(linear: Linear, ways: int) -> dict[str, Any]:
     """What reads the stream is cut by its outputs, what writes to it by its inputs (deepspeed.module_inject)."""
     side = "outputs" if linear.part.endswith("_in") else "inputs"
     return {side: math.ceil(getattr(linear, side) / ways)}

@@ -52,11 +52,13 @@ SHARDINGS: Mapping[str, Sharding] = {
 
 
 def first_fsdp(spec: Spec) -> bool:
-    """Whether FSDP is PyTorch's first: accelerate 1.6 and transformers 4.51 were the first that could ask for another."""
+    """Whether FSDP is PyTorch's first: transformers 4.51, with accelerate 1.6, was the first that could ask for another;
+    where the version is not known, it is the first, which needs more.
+    """  # noqa: D205
     if spec.sharding != "fsdp2" or spec.transformers is None:
-        return spec.sharding == "fsdp1"
-    major, minor = (*(int(part) for part in spec.transformers.split(".")[:2] if part.isdigit()), 0)[:2]
-    return (major, minor) < (4, 51)
+        return spec.sharding in ("fsdp1", "fsdp2")
+    numbers = [int(part) for part in spec.transformers.split(".")[:2] if part.isdigit()]
+    return numbers < [4, 51]
 
 
 def sharding_of(spec: Spec) -> Sharding:
@@ -115,9 +117,11 @@ def gathered(spec: Spec, geometry: Geometry, weights: float, trained: float) -> 
 def _deepspeed(spec: Spec, geometry: Geometry, weights: float, trained: float) -> float:
     found = trained * float(BUCKET if spec.zero_stage < 3 else geometry.hidden**2)
     if spec.zero_stage == 3:
-        # all that is gathered stands beside the share; without offload no more than what the others hold
-        live = min(2.0 * GROUP, weights)
-        found += live if off_gpu(spec, "parameters") else min(live, weights * (1 - 1 / among(spec)))
+        # all that is gathered stands beside the share; what is smaller than the persistence threshold does not leave
+        if off_gpu(spec, "parameters"):
+            found += min(2.0 * GROUP + 2.0 * geometry.other_parameters, weights)
+        else:
+            found += min(2.0 * GROUP, weights * (1 - 1 / among(spec)))
     if off_gpu(spec, "optimizer"):  # through which gradients leave (stage_1_and_2.py, temp_grad_buffer_for_gpu_offload)
         found += trained * (geometry.vocab * geometry.hidden if spec.tuner == "full" else 0)
     return found
@@ -161,9 +165,9 @@ def _fsdp(spec: Spec, geometry: Geometry, weights: float) -> dict[str, float]:
 def held_back(spec: Spec, each: float, layers: int) -> float:
     """Bytes of gradients of the layers' inputs that FSDP 1 holds at the first layer; `each` is one checkpoint.
 
-    Of a unit without trained parameters it hooks the inputs (_runtime_utils, _register_post_backward_reshard_only_hook);
-    where a checkpoint computes again, reentrant, they are leaves, and the hook keeps them with their gradients until all
-    of the backward pass is done: as many as there are layers behind.
+    Of a unit without trained parameters it hooks the inputs (torch.distributed.fsdp._runtime_utils,
+    _register_post_backward_reshard_only_hook). Where a reentrant checkpoint computes again they are leaves, and the
+    hook keeps them with their gradients until the backward pass is done: as many as there are layers behind.
     """
     frozen = spec.tuner != "full" and spec.gradient_checkpointing
     return each * max(0, layers - 2) if first_fsdp(spec) and among(spec) > 1 and frozen else 0.0

@@ -156,7 +156,8 @@ class Spec:
         sequence_parallel: GPUs among which the tokens of a row are divided.
         tensor_parallel: GPUs among which each layer is divided, a part of `gpus`.
         loop: ms-swift's, or ``plain``: see `LOOPS` for what a document that names it need not say.
-        transformers: the version, as in ``4.48``: before 5 the experts of a model are linear layers; None is 5.
+        transformers: the version, as in ``4.48``: before 5 the experts of a model are linear layers, before 4.51 there
+            is only the first FSDP. None: not known, and what needs more is counted.
         autocast: whether linear layers take 16-bit copies of what comes in float32, as mixed precision does.
         expandable_segments: of PyTorch's allocator.
         outputs_kept: whether the loop holds the logits while it goes backward; ms-swift's does not.
@@ -252,9 +253,15 @@ class Spec:
             value = getattr(self, name)
             if wrong(value):
                 raise TunekitError(f"{name} must be {words}, not {_shown(value)}")
+        self._check_gpus()
+
+    def _check_gpus(self) -> None:
+        """Raise TunekitError where what the GPUs share contradicts itself."""
         for part, able in OFFLOADED_BY.items():
             if part in self.offload and self.sharding not in able:
                 raise TunekitError(f"offload of {part} takes a sharding out of {', '.join(able)}, not {self.sharding}")
+        if self.device_map and self.sharding != "none":
+            raise TunekitError(f"device_map {self.device_map} lays one model over the GPUs: sharding must be none")
         among = self.sequence_parallel * self.tensor_parallel
         if self.gpus % among:
             raise TunekitError(f"gpus must be a multiple of {among}, sequence_parallel × tensor_parallel")

@@ -122,8 +122,8 @@ def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
         states = (4 + optimizer.own * 4) * numbers + optimizer.fixed * stays
     shared = sharding.weights and (not (by_fsdp(spec) and spec.bits) or spec.quant_shared)
     weights, trained = _all_weights(spec, geometry), 0.0 if spec.tuner == "full" else float(width * numbers)
-    if off_gpu(spec, "parameters") and share > 1:  # what is smaller than the persistence threshold stays
-        weights, trained = 2.0 * geometry.other_parameters, 0.0
+    if off_gpu(spec, "parameters"):
+        weights = trained = 0.0
     elif shared:
         weights /= share
     return {

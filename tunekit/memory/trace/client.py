@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
+from tunekit.memory.estimate import estimate
 from tunekit.memory.sharding import sharding_of
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
@@ -66,6 +67,18 @@ def trace(spec: Spec, time_limit: float = 60, *, worker: Worker | None = None) -
             raise Unknown(f"the trace {reason}") from None
         keep_answer(place, answer)
     return prediction_of(answer, spec)
+
+
+def estimate_or_trace(spec: Spec, time_limit: float = 60) -> Prediction:
+    """The estimate; where it has no formula, the trace, with a note. Raises Unknown, with both reasons."""
+    try:
+        return estimate(spec)
+    except Unknown as unknown:
+        try:
+            found = trace(spec, time_limit)
+        except Unknown as error:
+            raise Unknown(f"{unknown.message}; {error.message}") from None
+        return replace(found, notes=(f"{unknown.message}: this is the trace", *found.notes))
 
 
 def check_traceable(spec: Spec) -> None:
