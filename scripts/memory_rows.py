@@ -92,20 +92,17 @@ ASSUMED = {
     ),
     "litcfg": Assumed(
         "litgpt's own code: 16-bit adapters, no autocast, several micro-batches a step, the longest row of 512 tokens; "
-        "4-bit rows once quantized",
+        "4-bit rows once quantized, and float32 between the layers, which was concluded from the rows: no source",
         {"autocast": False, "lora_dtype": "bfloat16"},
         {"double_quant": False, "kbit_prepare": True},
     ),
     "minicpmv": Assumed(
-        "DeepSpeed's ZeRO-3 with everything off the GPU; the text alone, as if all 2048 tokens were there",
+        "DeepSpeed's ZeRO-3 with everything off the GPU; the text alone, without the vision tower and its images",
         {"accumulates": False, "transformers": "4.40"},
         {},
     ),
 }
 """By what the id of a row begins with."""
-
-MIXED = ("liger", "quant_bits")
-"""Columns of fms rows: where one is set the scenario says bf16, and accelerate mixes precisions."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +177,6 @@ def spec_of_published(line: dict[str, str]) -> Spec:
     }
     if line["lora_dropout"]:
         said["lora_dropout"] = float(line["lora_dropout"])
-    if source == "fms":
+    if source == "fms":  # its scenarios
         said["autocast"] = line["quant_bits"] != "" or line["liger"] == "yes"
     return Spec.from_json(said)

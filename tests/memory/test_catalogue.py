@@ -1,10 +1,13 @@
 """Nearly every text model that ms-swift lists has a shape that is counted, or one that the trace can follow."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 
+from tunekit.memory.estimate import estimate
 from tunekit.memory.families import FAMILIES
+from tunekit.memory.spec import Spec, Unknown
 from tunekit.plan.models.catalogue import read_catalogue
 
 OWN_CODE = {
@@ -65,3 +68,21 @@ def test_nearly_all_text_models_are_counted_or_traced():
     missing = {kind: count for kind, count in texts.items() if not built.get(kind, set()) & (FAMILIES.keys() | TRACED)}
     share = 1 - sum(missing.values()) / sum(texts.values())
     assert share >= 0.95, f"{share:.1%}; without: {sorted(missing.items(), key=lambda item: -item[1])}"
+
+
+def test_what_has_no_formula_is_traced():
+    worker = pytest.importorskip("tunekit.memory.trace.worker", exc_type=ImportError)
+    small = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    moe = {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 64,
+    }
+    for kind in TRACED:
+        config = {"model_type": kind, "vocab_size": 1000, "head_dim": 64, "intermediate_size": 512, **small, **moe}
+        config["layer_types"] = ["linear_attention", "full_attention"]
+        spec = Spec(config=config, tuner="full", seq_len=64)
+        with pytest.raises(Unknown):
+            estimate(spec)
+        assert worker.answer_trace({"spec": asdict(spec)})["allocated"] > 0
