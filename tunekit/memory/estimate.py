@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
-from tunekit.memory.card import context_note, cublas_workspace, cuda_context
+from tunekit.memory.card import MIB, NCCL, context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.sharding import (
     BOTTOM,
@@ -22,6 +22,7 @@ from tunekit.memory.sharding import (
     by_fsdp,
     first_fsdp,
     held_back,
+    talks,
 )
 from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
 from tunekit.memory.states import OPTIMIZERS, gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
@@ -67,7 +68,7 @@ def estimate(spec: Spec) -> Prediction:
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
-        process_gib=(reserved + cuda_context(spec.capability)) / GIB,
+        process_gib=(reserved + cuda_context(spec.capability) + (NCCL if talks(spec) else 0)) / GIB,
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
@@ -96,13 +97,17 @@ def _apart(
 ) -> float:
     """More bytes that FSDP's streams hold: a block is of use to one stream only (c10/cuda/CUDACachingAllocator.cpp).
 
-    It gathers in one stream and reduces in another, so that what either has at its own peak stays beside the peak.
+    It gathers in one stream and reduces in another, so that what either has at its own peak stays beside the peak. What
+    FSDP 1 holds back stands between the blocks of layers.
     """
     if not by_fsdp(spec) or among(spec) == 1:
         return 0.0
     beside = gathered_by_moment(spec, geometry)
     peak = max(passing, key=lambda name: sum(passing[name].values()))
-    return max(beside.values()) - beside[_moment(peak)] + (1 - RETURNED) * _gone(passing, stepping)
+    tokens = spec.micro_batch * spec.seq_len * (2 if spec.kind.rows.pairs else 1)
+    between = held_back(spec, Widths.of(spec).stream * geometry.hidden * tokens, geometry.layers)
+    apart = max(beside.values()) - beside[_moment(peak)] + (1 - RETURNED) * _gone(passing, stepping)
+    return apart + RETURNED * between
 
 
 def _moment(name: str) -> str:
@@ -202,7 +207,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "4-bit weights are divided, as bnb_4bit_quant_storage of a float type lets them be": bool(
             by_fsdp(spec) and spec.bits and spec.quant_shared
         ),
-        "buffers of NCCL are not counted": among(spec) > 1,
+        f"{NCCL / MIB:.0f} MiB for the buffers of NCCL, an assumption": talks(spec),
         "the layers are laid evenly over the GPUs, and the loss is on the fullest": bool(spec.device_map),
         "what leaves the GPU is not traced": bool(spec.offload),
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,

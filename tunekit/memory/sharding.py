@@ -81,6 +81,11 @@ def by_deepspeed(spec: Spec) -> bool:
     return sharding_of(spec).by == "deepspeed"
 
 
+def talks(spec: Spec) -> bool:
+    """Whether GPUs exchange anything by NCCL: a model laid over several only copies."""
+    return spec.gpus > 1 and not spec.device_map
+
+
 def averages_whole(spec: Spec) -> bool:
     """Whether DistributedDataParallel keeps buckets as large as all gradients."""
     return spec.gpus // spec.tensor_parallel > 1 and not spec.device_map and not sharding_of(spec).by
