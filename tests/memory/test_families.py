@@ -84,17 +84,29 @@ def test_transformers_builds_as_many_parameters(kind, said):
 
 def test_codes_of_their_own_are_counted():
     qwen = {"hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32}
-    known = {  # as their pages say: Qwen-7B, InternLM2-7B, ChatGLM3-6B, Baichuan2-7B, MiniCPM-2B
+    known = {  # as their pages say: Qwen-7B, InternLM2-7B, ChatGLM3-6B, Baichuan2-7B
         7_721_324_544: {"model_type": "qwen", "vocab_size": 151936, "tie_word_embeddings": False, **qwen},
         7_737_708_544: {
             **qwen,
-            "model_type": "internlm2", "vocab_size": 92544, "intermediate_size": 14336,
-            "num_key_value_heads": 8, "bias": False, "tie_word_embeddings": False,
+            "model_type": "internlm2",
+            "vocab_size": 92544,
+            "intermediate_size": 14336,
+            "num_key_value_heads": 8,
+            "bias": False,
+            "tie_word_embeddings": False,
         },
         6_243_584_000: {
-            "model_type": "chatglm", "hidden_size": 4096, "ffn_hidden_size": 13696, "num_layers": 28,
-            "num_attention_heads": 32, "multi_query_attention": True, "multi_query_group_num": 2,
-            "padded_vocab_size": 65024, "kv_channels": 128, "add_qkv_bias": True, "tie_word_embeddings": False,
+            "model_type": "chatglm",
+            "hidden_size": 4096,
+            "ffn_hidden_size": 13696,
+            "num_layers": 28,
+            "num_attention_heads": 32,
+            "multi_query_attention": True,
+            "multi_query_group_num": 2,
+            "padded_vocab_size": 65024,
+            "kv_channels": 128,
+            "add_qkv_bias": True,
+            "tie_word_embeddings": False,
         },
         7_505_973_248: {**qwen, "model_type": "baichuan", "vocab_size": 125696, "intermediate_size": 11008},
     }

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunekit.memory.geometry import Geometry, Linear
+    from tunekit.memory.geometry import Geometry
+    from tunekit.memory.linears import Linear
     from tunekit.memory.spec import Spec
 
 NORM = 4  # an RMSNorm keeps its input in float32

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tunekit.memory.families import ALWAYS, BIASES, FAMILIES, FIELDS, GATE_UP, GATED, KEPT, QKV, UNSUPPORTED
+from tunekit.memory.families import ALWAYS, FAMILIES, FIELDS, GATED, KEPT, UNSUPPORTED
+from tunekit.memory.linears import Linear, cut_sides, feed_forward, latent_attention, plain_attention, whole_of
 from tunekit.memory.spec import MOST, Unknown
 
 if TYPE_CHECKING:
@@ -18,27 +19,6 @@ if TYPE_CHECKING:
 
 MOST_LAYERS = 10_000
 """They are gone through one by one; the deepest model has some hundreds."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
-
-    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in``, ``mlp_out``,
-    ``expert_in``, ``expert_out``, or ``latent`` for the narrow one of latent attention. All experts count as layers.
-    """
-
-    name: str
-    inputs: int
-    outputs: int
-    part: str
-    bias: bool
-    layers: int
-
-    @property
-    def weights(self) -> int:
-        """Weights of all layers, without biases."""
-        return self.inputs * self.outputs * self.layers
 
 
 @dataclass(frozen=True)
@@ -115,7 +95,7 @@ class Geometry:
         """The part of each layer that one of so many GPUs computes: heads and widths are divided, the stream is not."""
         if ways == 1:
             return self
-        part = [replace(item, **_halved(item, ways)) for item in self.linears]
+        part = [replace(item, **cut_sides(item, ways)) for item in self.linears]
         return replace(
             self,
             linears=tuple(part),
@@ -155,31 +135,9 @@ class Geometry:
         return replace(built, activation=KEPT.get(activation or "gelu", 1))
 
 
-def _halved(linear: Linear, ways: int) -> dict[str, Any]:
-    """What reads the stream is cut by its outputs, what writes to it by its inputs (deepspeed.module_inject)."""
-    side = "outputs" if linear.part.endswith("_in") else "inputs"
-    return {side: math.ceil(getattr(linear, side) / ways)}
-
-
-def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of these fields that holds a whole number above 0."""
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST:
-            return value
-    if default is None:
-        raise Unknown(f"config.json lacks {' or '.join(names)}, or it is no whole number from 1 to {MOST:,}")
-    return default
-
-
-def _said(config: Mapping[str, Any], names: tuple[str, ...]) -> bool:
-    """The first of these fields that is there, as a switch."""
-    return bool(next((config[name] for name in names if config.get(name) is not None), False))
-
-
 def _moe_layers(config: Mapping[str, Any], layers: int) -> int:
     """Layers with experts: every ``decoder_sparse_step``-th one that is neither named as dense nor among the first."""
-    step, dense = _whole(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
+    step, dense = whole_of(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
     named = dense if isinstance(dense, list) else []
     kinds = config.get("mlp_layer_types")
     if isinstance(kinds, list):
@@ -214,34 +172,31 @@ def _shared_width(config: Mapping[str, Any], width: int) -> int:
 
 def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: bool) -> Geometry:
     config = _per_layer(config)
-    hidden, layers = _whole(config, *FIELDS["hidden"]), _whole(config, *FIELDS["layers"])
+    hidden, layers = whole_of(config, *FIELDS["hidden"]), whole_of(config, *FIELDS["layers"])
     if layers > MOST_LAYERS:
         raise Unknown(f"config.json speaks of {layers:,} layers")
-    heads, vocab = _whole(config, *FIELDS["heads"]), _whole(config, *FIELDS["vocabulary"])
+    heads, vocab = whole_of(config, *FIELDS["heads"]), whole_of(config, *FIELDS["vocabulary"])
     kv_heads = _key_heads(config, family, heads)
-    head_dim = _whole(config, *FIELDS["head"], default=max(1, hidden // heads))
+    head_dim = whole_of(config, *FIELDS["head"], default=max(1, hidden // heads))
     experts = per_token = width = moe = 0
     if family.moe:
-        experts = _whole(config, *FIELDS["experts"])
-        per_token = _whole(config, *FIELDS["sent"])
-        width = _whole(config, *FIELDS["expert"])
+        experts = whole_of(config, *FIELDS["experts"])
+        per_token = whole_of(config, *FIELDS["sent"])
+        width = whole_of(config, *FIELDS["expert"])
         moe = _moe_layers(config, layers)
-    shared = (_whole(config, *FIELDS["width"]) if family.shares else _shared_width(config, width)) if moe else 0
+    shared = (whole_of(config, *FIELDS["width"]) if family.shares else _shared_width(config, width)) if moe else 0
     default = None if family.gated else 4 * hidden
-    intermediate = _whole(config, *FIELDS["width"], default=default) if moe < layers else shared
+    intermediate = whole_of(config, *FIELDS["width"], default=default) if moe < layers else shared
     intermediate //= 2 if family.half_width else 1
     if family.latent:
-        linears, small, head_dim = _latent(config, family, hidden, heads, layers)
+        linears, small, head_dim = latent_attention(config, family, hidden, heads, layers)
         kv_heads = heads
     else:
-        linears, small = _attention(config, family, hidden, heads * head_dim, kv_heads * head_dim, layers), 0
+        linears, small = plain_attention(config, family, hidden, heads * head_dim, kv_heads * head_dim, layers), 0
     if moe < layers:
-        linears += _mlp(config, family, hidden, intermediate, layers - moe)
+        linears += feed_forward(config, family, hidden, intermediate, layers - moe)
     if shared:
-        linears += _mlp(config, family, hidden, shared, moe)
-    queries_keys = {"head": 2 * head_dim, "full": (heads + kv_heads) * head_dim}.get(family.qk_norm, 0)
-    if family.qk_field and not config.get(family.qk_field):
-        queries_keys = 0
+        linears += feed_forward(config, family, hidden, shared, moe)
     tied = config.get("tie_word_embeddings")
     return Geometry(
         model_type=model_type,
@@ -259,26 +214,40 @@ def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: b
         moe_layers=moe,
         linears=linears,
         other_parameters=small
-        + layers * (queries_keys + (heads if family.sinks else 0))
+        + layers * _head_weights(config, family, heads, kv_heads, head_dim)
         + moe * _router(family, model_type, hidden, experts, shared)
         + _norm_weights(config, family, hidden, layers)
-        + (vocab if family.head_biased == ALWAYS or config.get(family.head_biased) else 0)
-        + (hidden * _whole(config, family.positions, "max_position_embeddings") if family.positions else 0),
+        + _beside_embedding(config, family, hidden, vocab),
         family=family,
         softcap=bool(config.get("final_logit_softcapping")),
         vision=vision,
     )
 
 
+def _head_weights(config: Mapping[str, Any], family: Family, heads: int, kv_heads: int, head_dim: int) -> int:
+    """Of one layer: norms of queries and keys, and attention sinks."""
+    norms = {"head": 2 * head_dim, "full": (heads + kv_heads) * head_dim}.get(family.qk_norm, 0)
+    if family.qk_field and not config.get(family.qk_field):
+        norms = 0
+    return norms + (heads if family.sinks else 0)
+
+
+def _beside_embedding(config: Mapping[str, Any], family: Family, hidden: int, vocab: int) -> int:
+    """Of the model: the head's bias, and embedded positions."""
+    bias = vocab if family.head_biased == ALWAYS or config.get(family.head_biased) else 0
+    positions = whole_of(config, family.positions, "max_position_embeddings") if family.positions else 0
+    return bias + hidden * positions
+
+
 def _key_heads(config: Mapping[str, Any], family: Family, heads: int) -> int:
     """Heads of keys. Falcon's and GPT-BigCode's are one unless a switch says otherwise; ChatGLM has its own."""
     if family.one_key:
         if config.get("new_decoder_architecture"):
-            return _whole(config, "num_kv_heads", "n_head_kv", default=heads)
+            return whole_of(config, "num_kv_heads", "n_head_kv", default=heads)
         return 1 if config.get("multi_query", family.names[0] != "c_attn") else heads
     if config.get("multi_query_attention") is False:
         return heads
-    return _whole(config, *FIELDS["keys"], default=heads)
+    return whole_of(config, *FIELDS["keys"], default=heads)
 
 
 def _norm_weights(config: Mapping[str, Any], family: Family, hidden: int, layers: int) -> int:
@@ -299,53 +268,3 @@ def _router(family: Family, model_type: str, hidden: int, experts: int, shared: 
     """Of one MoE layer: a row for each expert, a bias where there is one, and Qwen2's gate of the shared expert."""
     gate = hidden if shared and model_type == "qwen2_moe" else 0
     return experts * (hidden + family.expert_bias + family.corrected) + gate
-
-
-def _latent(
-    config: Mapping[str, Any], family: Family, hidden: int, heads: int, layers: int
-) -> tuple[tuple[Linear, ...], int, int]:
-    """DeepSeek's attention: its linear layers, the weights of its two norms, and the width of a head's query."""
-    inner, rope = _whole(config, "kv_lora_rank"), _whole(config, "qk_rope_head_dim")
-    plain, value = _whole(config, "qk_nope_head_dim"), _whole(config, "v_head_dim")
-    rank, head = _whole(config, "q_lora_rank", default=MOST), plain + rope
-    bias = _said(config, BIASES["out"])
-    sizes: list[tuple[str, int, int, str, bool]] = [
-        ("kv_a_proj_with_mqa", hidden, inner + rope, "attention_in", bias),
-        ("kv_b_proj", inner, heads * (plain + value), "latent", False),
-        ("o_proj", heads * value, hidden, "attention_out", bias),
-    ]
-    if rank == MOST:
-        sizes.append(("q_proj", hidden, heads * head, "attention_in", False))
-    else:
-        sizes.append(("q_a_proj", hidden, rank, "attention_in", bias))
-        sizes.append(("q_b_proj", rank, heads * head, "latent", False))
-    norms = inner + (0 if rank == MOST else rank)
-    if family.indexed:
-        seers, width = _whole(config, "index_n_heads"), _whole(config, "index_head_dim")
-        sizes.append(("wq_b", rank, seers * width, "latent", False))
-        sizes += [("wk", hidden, width, "attention_in", False), ("weights_proj", hidden, seers, "attention_in", False)]
-        norms += 2 * width
-    return tuple(Linear(*size, layers) for size in sizes), norms * layers, head
-
-
-def _attention(
-    config: Mapping[str, Any], family: Family, hidden: int, query: int, keys: int, layers: int
-) -> tuple[Linear, ...]:
-    bias = _said(config, BIASES["qkv"]) if family.qkv_bias is None else family.qkv_bias
-    out = _said(config, BIASES["out"]) if family.out_bias is None else family.out_bias
-    sizes = (query + 2 * keys,) if QKV in family.fused else (query, keys, keys)
-    usual = ("qkv_proj",) if QKV in family.fused else ("q_proj", "k_proj", "v_proj")
-    names = family.names or (*usual, "o_proj")
-    inputs = (
-        Linear(name, hidden, size, "attention_in", bias, layers) for name, size in zip(names, sizes, strict=False)
-    )
-    return (*inputs, Linear(names[len(sizes)], query, hidden, "attention_out", out, layers))
-
-
-def _mlp(config: Mapping[str, Any], family: Family, hidden: int, width: int, layers: int) -> tuple[Linear, ...]:
-    bias = _said(config, BIASES["mlp"]) if family.mlp_bias is None else family.mlp_bias
-    sizes = (2 * width,) if GATE_UP in family.fused else (width, width) if family.gated else (width,)
-    usual = ("gate_up_proj",) if GATE_UP in family.fused else ("gate_proj", "up_proj")
-    names = family.names[-len(sizes) - 1 :] or (*usual, "down_proj")
-    inputs = (Linear(name, hidden, size, "mlp_in", bias, layers) for name, size in zip(names, sizes, strict=False))
-    return (*inputs, Linear(names[len(sizes)], width, hidden, "mlp_out", bias, layers))

@@ -52,9 +52,10 @@ SHARDINGS: Mapping[str, Sharding] = {
 
 
 def first_fsdp(spec: Spec) -> bool:
-    """Whether FSDP is PyTorch's first: transformers 4.51, with accelerate 1.6, was the first that could ask for another;
-    where the version is not known, it is the first, which needs more.
-    """  # noqa: D205
+    """Whether FSDP is PyTorch's first: before transformers 4.51, with accelerate 1.6, nobody could ask for another.
+
+    Where the version is not known it is the first, which needs more.
+    """
     if spec.sharding != "fsdp2" or spec.transformers is None:
         return spec.sharding in ("fsdp1", "fsdp2")
     numbers = [int(part) for part in spec.transformers.split(".")[:2] if part.isdigit()]

@@ -83,26 +83,27 @@ def estimate_or_trace(spec: Spec, time_limit: float = 60) -> Prediction:
 
 def check_traceable(spec: Spec) -> None:
     """Raise Unknown, with the reason, for what the worker does not model."""
-    config = spec.config
-    if "auto_map" in config:
-        raise Unknown("the model brings code of its own, which is not run to predict memory")
-    if "quantization_config" in config:
-        raise Unknown("the weights come quantized, in a format that the trace does not know")
-    if not spec.kind.traced:
-        traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
-        raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
-    if sharding_of(spec).by or spec.device_map:
-        raise Unknown(
-            "the trace does not know DeepSpeed's and FSDP's shards and buckets, nor a model over several GPUs"
-        )
-    if spec.sequence_parallel * spec.tensor_parallel > 1:
-        raise Unknown("the trace does not know rows or layers that are divided among GPUs")
-    if spec.offload:
-        raise Unknown("the trace does not know what leaves the GPU")
-    if spec.bits == 8:
-        raise Unknown("the trace knows 4-bit weights, not 8-bit ones")
-    if spec.packing and spec.attn != "flash":
-        raise Unknown("ms-swift packs rows only with flash attention")
+    traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
+    installed = metadata.version("transformers") if find_spec("transformers") else "nothing"
+    said = spec.transformers or installed
+    experts = any("expert" in name for name in spec.config)
+    reasons = {
+        "the model brings code of its own, which is not run to predict memory": "auto_map" in spec.config,
+        "the weights come quantized, in a format that the trace does not know": "quantization_config" in spec.config,
+        f"the trace knows the stages {traced}, not {spec.stage}": not spec.kind.traced,
+        "the trace does not know DeepSpeed's and FSDP's shards and buckets": bool(sharding_of(spec).by),
+        "the trace does not know a model that lies on several GPUs": bool(spec.device_map),
+        "the trace does not know rows or layers that are divided among GPUs": spec.gpus > 1
+        and spec.sequence_parallel * spec.tensor_parallel > 1,
+        f"the trace builds experts as transformers {installed} does": experts
+        and said.split(".")[0] != installed.split(".")[0],
+        "the trace does not know what leaves the GPU": bool(spec.offload),
+        "the trace knows 4-bit weights, not 8-bit ones": spec.bits == 8,
+        "ms-swift packs rows only with flash attention": spec.packing and spec.attn != "flash",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise Unknown(reason)
 
 
 def needed(spec: Spec) -> tuple[str, ...]:
