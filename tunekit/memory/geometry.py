@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunekit.memory.families import ALWAYS, FAMILIES, FIELDS, GATED, KEPT, UNSUPPORTED
-from tunekit.memory.linears import Linear, cut_sides, feed_forward, latent_attention, plain_attention, whole_of
+from tunekit.memory.linears import Linear, cut_sides, feed_forward, latent_attention, plain_attention, whole_field
 from tunekit.memory.spec import MOST, Unknown
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Geometry:
 
 def _moe_layers(config: Mapping[str, Any], layers: int) -> int:
     """Layers with experts: every ``decoder_sparse_step``-th one that is neither named as dense nor among the first."""
-    step, dense = whole_of(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
+    step, dense = whole_field(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
     named = dense if isinstance(dense, list) else []
     kinds = config.get("mlp_layer_types")
     if isinstance(kinds, list):
@@ -172,21 +172,21 @@ def _shared_width(config: Mapping[str, Any], width: int) -> int:
 
 def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: bool) -> Geometry:
     config = _per_layer(config)
-    hidden, layers = whole_of(config, *FIELDS["hidden"]), whole_of(config, *FIELDS["layers"])
+    hidden, layers = whole_field(config, *FIELDS["hidden"]), whole_field(config, *FIELDS["layers"])
     if layers > MOST_LAYERS:
         raise Unknown(f"config.json speaks of {layers:,} layers")
-    heads, vocab = whole_of(config, *FIELDS["heads"]), whole_of(config, *FIELDS["vocabulary"])
+    heads, vocab = whole_field(config, *FIELDS["heads"]), whole_field(config, *FIELDS["vocabulary"])
     kv_heads = _key_heads(config, family, heads)
-    head_dim = whole_of(config, *FIELDS["head"], default=max(1, hidden // heads))
+    head_dim = whole_field(config, *FIELDS["head"], default=max(1, hidden // heads))
     experts = per_token = width = moe = 0
     if family.moe:
-        experts = whole_of(config, *FIELDS["experts"])
-        per_token = whole_of(config, *FIELDS["sent"])
-        width = whole_of(config, *FIELDS["expert"])
+        experts = whole_field(config, *FIELDS["experts"])
+        per_token = whole_field(config, *FIELDS["sent"])
+        width = whole_field(config, *FIELDS["expert"])
         moe = _moe_layers(config, layers)
-    shared = (whole_of(config, *FIELDS["width"]) if family.shares else _shared_width(config, width)) if moe else 0
+    shared = (whole_field(config, *FIELDS["width"]) if family.shares else _shared_width(config, width)) if moe else 0
     default = None if family.gated else 4 * hidden
-    intermediate = whole_of(config, *FIELDS["width"], default=default) if moe < layers else shared
+    intermediate = whole_field(config, *FIELDS["width"], default=default) if moe < layers else shared
     intermediate //= 2 if family.half_width else 1
     if family.latent:
         linears, small, head_dim = latent_attention(config, family, hidden, heads, layers)
@@ -235,7 +235,7 @@ def _head_weights(config: Mapping[str, Any], family: Family, heads: int, kv_head
 def _beside_embedding(config: Mapping[str, Any], family: Family, hidden: int, vocab: int) -> int:
     """Of the model: the head's bias, and embedded positions."""
     bias = vocab if family.head_biased == ALWAYS or config.get(family.head_biased) else 0
-    positions = whole_of(config, family.positions, "max_position_embeddings") if family.positions else 0
+    positions = whole_field(config, family.positions, "max_position_embeddings") if family.positions else 0
     return bias + hidden * positions
 
 
@@ -243,11 +243,11 @@ def _key_heads(config: Mapping[str, Any], family: Family, heads: int) -> int:
     """Heads of keys. Falcon's and GPT-BigCode's are one unless a switch says otherwise; ChatGLM has its own."""
     if family.one_key:
         if config.get("new_decoder_architecture"):
-            return whole_of(config, "num_kv_heads", "n_head_kv", default=heads)
+            return whole_field(config, "num_kv_heads", "n_head_kv", default=heads)
         return 1 if config.get("multi_query", family.names[0] != "c_attn") else heads
     if config.get("multi_query_attention") is False:
         return heads
-    return whole_of(config, *FIELDS["keys"], default=heads)
+    return whole_field(config, *FIELDS["keys"], default=heads)
 
 
 def _norm_weights(config: Mapping[str, Any], family: Family, hidden: int, layers: int) -> int:

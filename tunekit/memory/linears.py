@@ -42,7 +42,7 @@ def cut_sides(linear: Linear, ways: int) -> dict[str, Any]:
     return {side: math.ceil(getattr(linear, side) / ways)}
 
 
-def whole_of(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+def whole_field(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
     """The first of these fields that holds a whole number above 0."""
     for name in names:
         value = config.get(name)
@@ -62,9 +62,9 @@ def latent_attention(
     config: Mapping[str, Any], family: Family, hidden: int, heads: int, layers: int
 ) -> tuple[tuple[Linear, ...], int, int]:
     """DeepSeek's attention: its linear layers, the weights of its two norms, and the width of a head's query."""
-    inner, rope = whole_of(config, "kv_lora_rank"), whole_of(config, "qk_rope_head_dim")
-    plain, value = whole_of(config, "qk_nope_head_dim"), whole_of(config, "v_head_dim")
-    rank, head = whole_of(config, "q_lora_rank", default=MOST), plain + rope
+    inner, rope = whole_field(config, "kv_lora_rank"), whole_field(config, "qk_rope_head_dim")
+    plain, value = whole_field(config, "qk_nope_head_dim"), whole_field(config, "v_head_dim")
+    rank, head = whole_field(config, "q_lora_rank", default=MOST), plain + rope
     bias = switched_on(config, BIASES["out"])
     sizes: list[tuple[str, int, int, str, bool]] = [
         ("kv_a_proj_with_mqa", hidden, inner + rope, "attention_in", bias),
@@ -78,7 +78,7 @@ def latent_attention(
         sizes.append(("q_b_proj", rank, heads * head, "latent", False))
     norms = inner + (0 if rank == MOST else rank)
     if family.indexed:
-        seers, width = whole_of(config, "index_n_heads"), whole_of(config, "index_head_dim")
+        seers, width = whole_field(config, "index_n_heads"), whole_field(config, "index_head_dim")
         sizes.append(("wq_b", rank, seers * width, "latent", False))
         sizes += [("wk", hidden, width, "attention_in", False), ("weights_proj", hidden, seers, "attention_in", False)]
         norms += 2 * width
