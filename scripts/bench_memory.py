@@ -2,16 +2,17 @@
 
     python scripts/bench_memory.py [--quick]
 
-* benchmarks/measured.csv: published rows whose configuration is known. benchmarks/gpu-*.csv: rows that
-  scripts/measure-memory took.
+* benchmarks/measured.csv: published rows whose configuration is known, or assumed as memory_rows.py says.
+  benchmarks/gpu-*.csv: rows that scripts/measure-memory took.
+* Errors by class, and row by row. With --quick nothing is traced.
 * Estimate, trace and fitcheck-llm on the same rows. FITCHECK_PYTHON names an interpreter that has it; without, its
   column is left out.
-* Estimate against trace on many shapes, tuners and settings; not with --quick.
+* Estimate against trace on many shapes, tuners and settings; not with --quick, which keeps the page's old table.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
 import os
 import statistics
@@ -19,21 +20,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from measure.table import spec_of as spec_of_run  # noqa: E402
+from memory_rows import ASSUMED, CONFIGS, KINDS, ROOT, MeasuredRow, rows_of
 
-from tunekit.hardware import CARDS  # noqa: E402
-from tunekit.memory.estimate import estimate  # noqa: E402
-from tunekit.memory.geometry import Geometry  # noqa: E402
-from tunekit.memory.spec import Prediction, Spec, Unknown  # noqa: E402
-from tunekit.memory.trace.client import LIBRARIES, trace, trace_worker  # noqa: E402
+from tunekit.memory.estimate import estimate
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.spec import Prediction, Spec, Unknown
+from tunekit.memory.trace.client import LIBRARIES, trace, trace_worker
 
 if TYPE_CHECKING:
     from tunekit.worker import Worker
@@ -42,100 +41,10 @@ PAGE = ROOT / "docs/memory.md"
 MARKS = ("<!-- tables: written by scripts/bench-memory -->", "<!-- end of tables -->")
 LIMIT = 600
 """Seconds that one trace may take."""
-PLAIN, FITCHECK, HELD_OUT = "plain", "fitcheck-llm", "final-t4"
-"""The loop of the rows that fitcheck-llm's authors measured; how their sources are called; and the file of those that
-its numbers were not fitted to."""
-KINDS = ("allocated", "reserved", "process")
+GRID = "### The estimate against the trace\n"
 
 
-def _qwen(hidden: int, layers: int, heads: int, width: int) -> dict[str, Any]:
-    """Qwen's first generation in the shape of its second: as many heads of keys as of queries."""
-    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-    kind = {"model_type": "qwen2", "vocab_size": 151936, "tie_word_embeddings": False}
-    return {**kind, **sizes, "num_key_value_heads": heads, "intermediate_size": width}
-
-
-SHAPES = {
-    "Qwen/Qwen-1_8B": _qwen(2048, 24, 16, 5504),
-    "Qwen/Qwen-7B": _qwen(4096, 32, 32, 11008),
-    "Qwen/Qwen-14B": _qwen(5120, 40, 40, 13696),
-}
-CONFIGS = {**json.loads((ROOT / "tunekit/plan/models/configs.json").read_text(encoding="utf-8")), **SHAPES}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured configuration.
-
-    Attributes:
-        id: its name in the file.
-        file: where it stands.
-        held_out: whether fitcheck-llm's own numbers were fitted without it.
-        loop: ``swift`` or ``plain``.
-        spec: what was trained.
-        card: on which GPU.
-        measured: GiB by kind, of what was measured.
-    """
-
-    id: str
-    file: str
-    held_out: bool
-    loop: str
-    spec: Spec
-    card: str
-    measured: dict[str, float]
-
-
-def capability(card: str) -> tuple[int, int] | None:
-    """The compute capability of a card by its name as the driver gives it, None where it is not known."""
-
-    def words(name: str) -> set[str]:
-        return {word for word in name.lower().replace("-", " ").split() if not word.endswith("gb")}
-
-    named = [item for item in CARDS.values() if words(item[0]) <= words(card)]
-    return max(named, key=lambda item: len(words(item[0])))[2] if named else None
-
-
-def rows_of(path: Path) -> list[Row]:
-    """The rows of one file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    found = []
-    for line in lines:
-        measured = {kind: float(line[f"{kind}_gib"]) for kind in KINDS if line[f"{kind}_gib"]}
-        card = capability(line["card"])
-        loop = PLAIN if FITCHECK in line["source"] else "swift"
-        spec = spec_of_published(line, plain=loop == PLAIN) if path.stem == "measured" else spec_of_run(line)
-        spec = replace(spec, capability=card)
-        found.append(Row(line["id"], path.stem, HELD_OUT in line["source"], loop, spec, line["card"], measured))
-    return found
-
-
-def spec_of_published(line: dict[str, str], *, plain: bool) -> Spec:
-    """A line of measured.csv; a plain loop has one micro-batch a step, no dropout, and holds the logits."""
-    quantized = line["tuner"] == "qlora"
-    return Spec(
-        config=CONFIGS[line["model"]],
-        tuner=line["tuner"],
-        quant_bits=int(line["quant_bits"]) if line["quant_bits"] else None,
-        double_quant=not plain,
-        kbit_prepare=plain and quantized,
-        lora_rank=int(line["lora_rank"]),
-        target_modules=tuple(line["target_modules"].split("+")),
-        lora_dropout=0.0 if plain else 0.05,
-        micro_batch=int(line["micro_batch"]),
-        seq_len=int(line["seq_len"]),
-        loss_share=float(line["loss_share"]),
-        gradient_checkpointing=line["gradient_checkpointing"] == "yes",
-        attn=line["attn"],
-        optimizer=line["optimizer"],
-        precision=line["precision"],
-        outputs_kept=plain,
-        accumulates=not plain,
-    )
-
-
-def fitcheck_question(row: Row) -> dict[str, Any]:
+def fitcheck_question(row: MeasuredRow) -> dict[str, Any]:
     """A row in fitcheck-llm's words."""
     spec, shape = row.spec, Geometry.from_config(row.spec.config)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -167,10 +76,16 @@ def fitcheck_question(row: Row) -> dict[str, Any]:
     }
 
 
-def fitcheck(rows: list[Row]) -> dict[str, dict[str, float]]:
+def _in_fitchecks_words(spec: Spec) -> bool:
+    """Whether fitcheck-llm has words for it: it knows no packing, Liger, preferences, several GPUs and experts."""
+    asked = spec.packing or spec.liger or spec.stage != "sft" or spec.gpus > 1
+    return not asked and not Geometry.from_config(spec.config).experts
+
+
+def fitcheck(rows: list[MeasuredRow]) -> dict[str, dict[str, float]]:
     """GiB by row and kind as fitcheck-llm says; nothing without it, nor of packing, Liger and preferences."""
     python = os.environ.get("FITCHECK_PYTHON")
-    known = [row for row in rows if not (row.spec.packing or row.spec.liger or row.spec.stage != "sft")]
+    known = [row for row in rows if _in_fitchecks_words(row.spec)]
     if not python or not known:
         return {}
     lines = "".join(json.dumps(fitcheck_question(row)) + "\n" for row in known)
@@ -185,13 +100,12 @@ def gib(said: Prediction) -> dict[str, float]:
     return {kind: getattr(said, f"{kind}_gib") for kind in KINDS}
 
 
-def predictions(rows: list[Row], worker: Worker) -> dict[str, dict[str, dict[str, float]]]:
-    """GiB by method, row and kind."""
-    found: dict[str, dict[str, dict[str, float]]] = {"estimate": {}, "trace": {}}
-    for row in rows:
-        found["estimate"][row.id] = gib(estimate(row.spec))
+def predictions(rows: list[MeasuredRow], worker: Worker | None) -> dict[str, dict[str, dict[str, float]]]:
+    """GiB by method, row and kind; without a worker there is no trace."""
+    found = {"estimate": {row.id: gib(estimate(row.spec)) for row in rows}}
+    for row in rows if worker else ():
         try:
-            found["trace"][row.id] = gib(trace(row.spec, LIMIT, loop=row.loop, worker=worker))
+            found.setdefault("trace", {})[row.id] = gib(trace(row.spec, LIMIT, worker=worker))
         except Unknown as error:
             print(f"{row.id}: {error.message}", file=sys.stderr)
     said = fitcheck(rows)
@@ -214,39 +128,47 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 SUMMARY = ["rows", "mean", "median", "95th", "lowest", "highest"]
 
 
-def errors_of(rows: list[Row], said: dict[str, dict[str, float]], kind: str) -> list[float]:
+def errors_of(rows: list[MeasuredRow], said: dict[str, dict[str, float]], kind: str) -> list[float]:
     """Percent by which a method is above what was measured, of the rows that have both."""
     pairs = [(said[row.id][kind], row.measured[kind]) for row in rows if kind in row.measured and row.id in said]
     return [100 * (told / measured - 1) for told, measured in pairs]
 
 
-def compared(rows: list[Row], methods: dict[str, dict[str, dict[str, float]]], *, by_role: bool) -> str:
-    """How far each method is from a group of rows."""
-    groups = {"all": rows}
-    if by_role:
-        groups["holdout"] = [row for row in rows if row.held_out]
+def by_class(rows: list[MeasuredRow], methods: dict[str, dict[str, dict[str, float]]]) -> str:
+    """How far each method is from each class of rows, and from all; fitcheck-llm's own holdout is a class too."""
+    groups: dict[str, list[MeasuredRow]] = {}
+    for row in rows:
+        groups.setdefault(row.kind, []).append(row)
+    groups = dict(sorted(groups.items()))
+    groups["fitcheck-llm's holdout"] = [row for row in rows if row.held_out]
     body = []
-    for kind in KINDS:
-        for name, said in methods.items():
-            for group, members in groups.items():
+    for group, members in groups.items():
+        for kind in KINDS:
+            for name, said in methods.items():
                 known = all(kind in answer for answer in said.values())
                 errors = errors_of(members, said, kind) if known else []
                 if errors:
-                    body.append([kind, name, *([group] if by_role else []), *summary(errors)])
-    return table(["", "method", *(["which"] if by_role else []), *SUMMARY], body)
+                    body.append([group, kind, name, *summary(errors)])
+    return table(["class", "", "method", *SUMMARY], body)
 
 
-def each(rows: list[Row], methods: dict[str, dict[str, dict[str, float]]], kind: str) -> str:
-    """Every row with every method."""
+def assumptions() -> str:
+    """What is assumed of each source."""
+    return table(["rows", "assumed"], [[f"{name}-*", item.words] for name, item in ASSUMED.items()])
+
+
+def each(rows: list[MeasuredRow], methods: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Every row with every method: its process, or what was allocated where nobody measured that."""
     body = []
     for row in rows:
-        spec = row.spec
+        spec, kind = row.spec, "allocated" if "allocated" in row.measured else "process"
         length = f"{spec.micro_batch} × {spec.seq_len}"
         said = [
             f"{errors_of([row], answers, kind)[0]:+.1f} %" if row.id in answers else "" for answers in methods.values()
         ]
-        body.append([row.id, spec.tuner, spec.attn, length, f"{row.measured[kind]:.2f}", *said])
-    return table(["row", "tuner", "attention", "rows × tokens", f"{kind}, GiB", *methods], body)
+        where = f"{spec.gpus} × {spec.sharding}" if spec.gpus > 1 else spec.attn
+        body.append([row.id, row.kind, where, length, f"{row.measured[kind]:.2f} {kind}", *said])
+    return table(["row", "class", "attention, or GPUs", "rows × tokens", "GiB", *methods], body)
 
 
 FAMILIES = {
@@ -333,44 +255,36 @@ def times() -> str:
     return f"An estimate takes {1000 * quick:.1f} ms, a trace of Llama-3.1-8B {slow:.0f} s with its start.\n"
 
 
-def tables(*, quick: bool) -> str:
-    """Everything between the marks."""
-    rows = [row for path in sorted((ROOT / "benchmarks").glob("*.csv")) for row in rows_of(path)]
-    with trace_worker() as worker:
+def tables(old: str, *, quick: bool) -> str:
+    """Everything between the marks; `old` is what stands there."""
+    rows = [row for path in sorted((ROOT / "benchmarks").glob("*.csv")) if _of_memory(path) for row in rows_of(path)]
+    with contextlib.nullcontext() if quick else trace_worker() as worker:
         methods = predictions(rows, worker)
-        precise = [row for row in rows if row.loop == PLAIN]
-        coarse = [row for row in rows if row.file == "measured" and row.loop != PLAIN]
-        own = [row for row in rows if row.file != "measured"]
         versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
-        parts = [f"With {versions}.\n", times()]
-        parts += ["### A Tesla T4, every setting known\n", compared(precise, methods, by_role=True)]
-        parts += ["### An A100, as published for Qwen's first generation\n", compared(coarse, methods, by_role=False)]
-        if own:
-            parts += ["### Rows of scripts/measure-memory\n", compared(own, methods, by_role=False)]
-            parts += [
-                each([row for row in own if kind in row.measured], methods, kind) for kind in ("allocated", "process")
-            ]
-        if not quick:
+        parts = [f"With {versions}.\n", *(() if quick else (times(),))]
+        parts += ["### By class\n", by_class(rows, methods), "### What is assumed of them\n", assumptions()]
+        if worker is None:
+            parts += [GRID + old.partition(GRID)[2].partition("\n### ")[0]] if GRID in old else []
+        else:
             text, unknown = grid(worker)
             left_out = f" {unknown} of the combinations cannot be traced." if unknown else ""
-            parts += [
-                "### The estimate against the trace\n",
-                f"Real widths, {DEPTH} layers, expandable segments.{left_out}\n",
-                text,
-            ]
-        parts += ["### Row by row: process, T4\n", each(precise, methods, "process")]
-        parts += ["### Row by row: as published, A100\n", each(coarse, methods, "process")]
+            parts += [GRID, f"Real widths, {DEPTH} layers, expandable segments.{left_out}\n", text]
+        parts += ["### Row by row\n", each(rows, methods)]
     return "\n".join(parts)
+
+
+def _of_memory(path: Path) -> bool:
+    return path.stem == "measured" or path.stem.startswith("gpu-")
 
 
 def main(words: list[str]) -> None:
     """Write the tables into the page."""
     if words not in ([], ["--quick"]):
         sys.exit(__doc__)
-    text = tables(quick=bool(words))
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
+    old, _, after = rest.partition(MARKS[1])
+    text = tables(old, quick=bool(words))
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
     print(text)
 

@@ -168,6 +168,7 @@ NAMES = [
     "lengths",
     "cap_gib",
     "zero_stage",
+    "sharding",
     "capability",
 ]
 

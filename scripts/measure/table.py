@@ -11,7 +11,7 @@ from measure.rows import shape
 
 from tunekit.files import write_atomically
 from tunekit.memory.estimate import estimate
-from tunekit.memory.spec import Prediction, Spec, Unknown
+from tunekit.memory.spec import ZERO_STAGES, Prediction, Spec, Unknown
 from tunekit.memory.trace.client import trace
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def spec_of(line: Mapping[str, str], capability: tuple[int, int] | None = None) 
         liger=flag("liger"),
         stage=line["stage"],
         gpus=int(line["gpus"]),
-        zero_stage=int(line["zero_stage"]),
+        sharding=ZERO_STAGES[int(line["zero_stage"])],
         expandable_segments=flag("expandable_segments"),
         capability=capability,
     )

@@ -11,7 +11,7 @@ from tunekit.memory.activations import targeted
 from tunekit.memory.card import MIB, cublas_workspace, cuda_context
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import CHOICES, GIB, Spec, Unknown, loss_tokens
+from tunekit.memory.spec import CHOICES, GIB, LOOPS, ZERO_STAGES, Spec, Unknown, loss_tokens
 from tunekit.memory.states import OPTIMIZERS
 from tunekit.stages import PAIRS, STAGES, Stage
 
@@ -79,7 +79,7 @@ specs = st.builds(
     liger=st.booleans(),
     stage=st.sampled_from(list(STAGES)),
     gpus=st.integers(1, 16),
-    zero_stage=st.sampled_from(CHOICES["zero_stage"]),
+    sharding=st.sampled_from(CHOICES["sharding"]),
     expandable_segments=st.booleans(),
     outputs_kept=st.booleans(),
     accumulates=st.booleans(),
@@ -107,8 +107,7 @@ def test_single_rows_agree_with_the_trace(name, tuner, traced):
 def test_a_t4_allocates_as_much(name, tuner, micro, length, measured):
     spec = of(name, tuner=tuner, micro_batch=micro, seq_len=length, lora_rank=32, target_modules=ATTENTION)
     kbit = tuner == "qlora"
-    spec = replace(spec, lora_dropout=0.0, precision="fp16", kbit_prepare=kbit, double_quant=False, outputs_kept=True)
-    spec = replace(spec, accumulates=False, capability=(7, 5))
+    spec = replace(spec, loop="plain", **LOOPS["plain"], precision="fp16", kbit_prepare=kbit, capability=(7, 5))
     assert estimate(spec).allocated_gib == pytest.approx(measured, rel=0.005)
 
 
@@ -158,7 +157,7 @@ def test_expandable_segments_never_need_more(spec):
 
 
 def test_zero_shares_more_with_each_stage():
-    parts = [estimate(of(QWEN, tuner="full", gpus=8, zero_stage=stage)).breakdown for stage in (0, 1, 2, 3)]
+    parts = [estimate(of(QWEN, tuner="full", gpus=8, sharding=stage)).breakdown for stage in ZERO_STAGES]
     assert parts[1]["optimizer"] == pytest.approx(12 / 8 * 7.0925, rel=1e-3)
     assert parts[1]["gradients"] > 7 * parts[2]["gradients"]
     assert parts[2]["weights"] == pytest.approx(8 * parts[3]["weights"])
@@ -185,10 +184,11 @@ def test_paged_states_stay_where_they_are_small():
 
 def test_buckets_of_deepspeed():
     parts = [
-        estimate(of(QWEN, gpus=2, zero_stage=stage, optimizer="sgd", seq_len=64)).breakdown["other"] for stage in (0, 2)
+        estimate(of(QWEN, gpus=2, sharding=stage, optimizer="sgd", seq_len=64)).breakdown["other"]
+        for stage in ("none", "zero2")
     ]
     assert (parts[1] - parts[0]) * GIB == pytest.approx(2 * 2e8, rel=0.01)
-    one = estimate(of(QWEN, tuner="full", gpus=2, zero_stage=2, seq_len=64))
+    one = estimate(of(QWEN, tuner="full", gpus=2, sharding="zero2", seq_len=64))
     assert one.peak_at == "optimizer step"
     assert one.breakdown["other"] * GIB > 4 * 7.6e9 / 2  # gradients in float32
 

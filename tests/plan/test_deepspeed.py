@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tunekit.errors import TunekitError
+from tunekit.plan.deepspeed import shared_by
 from tunekit.plan.settings import COMMAND_LINE, Setting
 
 STAGE_3 = {"zero_optimization": {"stage": 3}, "train_batch_size": "auto"}
@@ -96,3 +97,35 @@ def test_fsdp_stands_alone(make):
 def test_fsdp_shares_what_zero_3_shares(make):
     alone, shared = make(gpus="4x80GB", preset="7b").peak, make(gpus="4x80GB", preset="7b", fsdp="fsdp2").peak
     assert shared.prediction.process_gib < alone.prediction.process_gib
+
+
+CPU = {"device": "cpu"}
+OFF = {"zero_optimization": {"stage": 3, "offload_optimizer": CPU, "offload_param": {"device": "none"}}}
+
+
+@pytest.mark.parametrize(
+    ("deepspeed", "fsdp", "sharding", "offload"),
+    [
+        ("", None, "none", ()),
+        ("zero0", None, "none", ()),
+        ("zero2", None, "zero2", ()),
+        ("zero2_offload", None, "zero2", ("optimizer",)),
+        ("zero3_offload", None, "zero3", ("optimizer", "parameters")),
+        (json.dumps(OFF), None, "zero3", ("optimizer",)),
+        (json.dumps({"zero_optimization": {"stage": 2, "offload_param": CPU}}), None, "zero2", ()),
+        ("no/such.json", None, "none", ()),
+        ("", "fsdp2", "fsdp2", ()),
+        ("", json.dumps({"fsdp": "full_shard offload"}), "fsdp2", ("optimizer", "parameters")),
+        ("", json.dumps({"fsdp_config": {"fsdp_version": 1}}), "fsdp1", ()),
+        ("", json.dumps({"fsdp_config": {"activation_cpu_offload": True}}), "fsdp2", ("activations",)),
+        ("", "no/such.json", "fsdp2", ()),
+    ],
+)
+def test_what_gpus_share_and_what_leaves_them(deepspeed, fsdp, sharding, offload):
+    assert shared_by(deepspeed, fsdp) == (sharding, offload)
+
+
+def test_offloading_counts_in_the_peak(make):
+    plans = [make(gpus="8x80GB", preset="7b", tuner_type="full", deepspeed=name) for name in ("zero3", "zero3_offload")]
+    assert plans[1].peak.spec.offload == ("optimizer", "parameters")
+    assert plans[1].peak.prediction.allocated_gib < plans[0].peak.prediction.allocated_gib - 10

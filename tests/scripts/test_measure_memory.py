@@ -170,11 +170,11 @@ def test_a_line_of_the_file_says_the_whole_configuration(row):
     assert float(line["allocated_gib"]) == 5
 
 
-def test_the_file_has_the_columns_of_the_other_measurements():
+def test_the_other_measurements_have_the_columns_of_the_file_and_more():
     other = ROOT / "benchmarks/measured.csv"
     if not other.is_file():
         pytest.skip("there is no file of other measurements")
-    assert other.read_text(encoding="utf-8").splitlines()[0] == ",".join(table.COLUMNS)
+    assert other.read_text(encoding="utf-8").splitlines()[0].startswith(",".join(table.COLUMNS))
 
 
 def test_lines_are_added_and_compared(tmp_path):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunekit.memory.geometry import Geometry, Linear
+    from tunekit.memory.geometry import Geometry
+    from tunekit.memory.linears import Linear
     from tunekit.memory.spec import Spec
 
 NORM = 4  # an RMSNorm keeps its input in float32
@@ -53,9 +54,9 @@ class Widths:
 
     @staticmethod
     def of(spec: Spec) -> Widths:
-        """As `spec` computes. A loop that holds its outputs is one of the user's own: it has no autocast."""
+        """As `spec` computes."""
         wide = spec.precision == "fp32" or spec.kbit_prepare
-        autocast = spec.precision != "fp32" and not spec.outputs_kept
+        autocast = spec.precision != "fp32" and spec.autocast
         adapter = 2 if spec.lora_dtype in ("float16", "bfloat16") else 4
         return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter)
 
@@ -68,6 +69,9 @@ class Adapters:
     attention_out: int = 0  # on the output of attention
     mlp_in: int = 0  # on gate and up
     mlp_out: int = 0  # on down
+    expert_in: int = 0  # on gate and up of an expert
+    expert_out: int = 0  # on its down
+    latent: int = 0  # on the second halves of latent attention, whose inputs are narrow and not counted
     count: int = 0  # adapters in one layer
     own: int = 0  # bytes each keeps of one number of its input
     shared: int = 0  # bytes that all on the same input keep together: the input itself
@@ -126,12 +130,17 @@ def position_bytes(geometry: Geometry) -> int:
 
 def padded(spec: Spec, rows: int) -> bool:
     """Whether attention gets a mask, and is not computed by flash attention: rows of different lengths side by side."""
-    return spec.attn == "sdpa" and rows > 1 and not spec.packing and not spec.outputs_kept
+    return spec.attn == "sdpa" and rows > 1 and not spec.packing and spec.loop != "plain"
+
+
+def whole_row(spec: Spec) -> int:
+    """Tokens of a row, of which this GPU computes `seq_len`: attention sees them all (ms-swift's Ulysses)."""
+    return spec.seq_len * spec.sequence_parallel
 
 
 def mask_bytes(spec: Spec, rows: int) -> int:
     """Bytes of the mask that all layers share."""
-    numbers = rows * spec.seq_len**2
+    numbers = rows * whole_row(spec) ** 2
     if spec.attn == "eager":
         return Widths.of(spec).heads * numbers
     return SDPA_MASK * numbers if padded(spec, rows) else 0
@@ -156,7 +165,8 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
         beside += 4 * widths.stream * geometry.intermediate
         moments["a dequantized weight"] = attention + beside * tokens + 2 * hidden * geometry.intermediate
     if experts:
-        kept_mlp, more = _experts(geometry, norm, HIDDEN_LIVE + (2 if trained else 0))
+        by = _experts if geometry.fused else _expert_by_expert
+        kept_mlp, more = by(geometry, adapters, norm, HIDDEN_LIVE + (2 if trained else 0))
     else:
         kept_mlp, more = _mlp(spec, geometry, widths, adapters, norm)
     moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
@@ -183,7 +193,7 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     """Bytes that attention keeps for backward, and those alive while it goes backward."""
     query, keys = geometry.query, geometry.keys
     tokens = rows * spec.seq_len
-    if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
+    if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.loop == "plain"):
         keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
     norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
     normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
@@ -195,9 +205,9 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     if keys < query:
         backward += 4 * query  # the kernel writes gradients of keys and values for every query head
     if spec.attn != "eager":
-        bias = SDPA_BIAS * rows * spec.seq_len**2 if padded(spec, rows) else 0
+        bias = SDPA_BIAS * rows * whole_row(spec) ** 2 if padded(spec, rows) else 0
         return kept + bias, backward * tokens + bias
-    scores = geometry.heads * rows * spec.seq_len**2
+    scores = geometry.heads * rows * spec.seq_len * whole_row(spec)
     each = EAGER_KEPT[widths.heads]
     peak = EAGER_PEAK["float16" if spec.precision == "fp16" and widths.heads == 2 else "other"]
     if geometry.family.sinks:
@@ -207,13 +217,20 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     return kept + each * scores, (twice * (query + keys) + normed + 4 * query) * tokens + peak * scores
 
 
+def fuses_gate(spec: Spec) -> bool:
+    """Whether one kernel computes the MLP's activation and product."""
+    return spec.liger and spec.liger_mlp
+
+
 def _mlp(
     spec: Spec, geometry: Geometry, widths: Widths, adapters: Adapters, norm: int
 ) -> tuple[float, dict[str, float]]:
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
     trained = spec.tuner == "full"
-    gated = (2 if spec.liger else 3) * number  # gate, up, and without Liger the activation of gate
+    gated = (
+        (2 if fuses_gate(spec) else 3) * number if geometry.family.gated else geometry.activation * number
+    )  # gate, up, and without Liger the activation of gate
     reads = norm + adapters.kept(adapters.mlp_in)
     product = number if trained else adapters.kept(adapters.mlp_out)
     kept = reads * hidden + (gated + product) * width
@@ -222,7 +239,7 @@ def _mlp(
         live -= norm // 2  # of the norm after the MLP, which the MLP's adapters come before
     if geometry.family.late_norms:
         live -= norm + 2
-    beside, written = (LIGER_MLP, (4 if trained else 3) * number) if spec.liger else (4, 2 * gated)
+    beside, written = (LIGER_MLP, (4 if trained else 3) * number) if fuses_gate(spec) else (4, 2 * gated)
     moments: dict[str, float] = {"backward of the MLP": (reads + beside) * hidden + written * width}
     if adapters.mlp_in:
         cast = adapters.cast
@@ -236,7 +253,7 @@ def _mlp(
     return kept, moments
 
 
-def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str, float]]:
+def _experts(geometry: Geometry, _: Adapters, norm: int, live: int) -> tuple[float, dict[str, float]]:
     """Of a MoE block and its norm, bytes a token, by grouped matrix products; see `_mlp`."""
     hidden, width, experts = geometry.hidden, geometry.expert_width, geometry.experts
     sent_hidden, sent_width = geometry.experts_per_token * hidden, geometry.experts_per_token * width
@@ -257,3 +274,18 @@ def _experts(geometry: Geometry, norm: int, live: int) -> tuple[float, dict[str,
         }
     alive = {name: (norm + live) * hidden + size + beside for name, size in moments.items()}
     return norm * hidden + 2 * sent_hidden + width_kept * sent_width + beside, alive
+
+
+def _expert_by_expert(geometry: Geometry, adapters: Adapters, norm: int, live: int) -> tuple[float, dict[str, float]]:
+    """The same where each expert has linear layers, one after another (transformers 4.48, modeling_mixtral.py).
+
+    Each keeps what it read, its gate, up and activation, and its output, which is weighted; gradients come expert by
+    expert, so that only the one at hand has any.
+    """
+    hidden, width, sent = geometry.hidden, geometry.expert_width, geometry.experts_per_token
+    shared = geometry.intermediate if geometry.moe_layers == geometry.layers else 0
+    beside = 16.0 * geometry.experts + 6 * shared
+    read = 2 + adapters.kept(adapters.expert_in) + 2  # gathered, for adapters, and written
+    kept = sent * (read * hidden + (6 + adapters.kept(adapters.expert_out)) * width) + beside
+    one = 12.0 * width * sent / geometry.experts
+    return norm * hidden + kept, {"backward of an expert": (norm + live) * hidden + kept + one}

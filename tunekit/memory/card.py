@@ -27,6 +27,13 @@ WORKSPACE_ELSEWHERE = (2 * 4096 + 8 * 16) * 1024
 """... and ``:4096:2:16:8`` everywhere else (the same function)."""
 
 
+NCCL = (524_288 + 4_915_200 + 4_194_304) * 24 * (1 + 3)
+"""Bytes that NCCL takes beside PyTorch's allocator where GPUs talk to each other: the buffers of its three protocols
+(https://github.com/NVIDIA/nccl/blob/v2.27.3-1/src/include/device.h, NCCL_LL_LINES_PER_THREAD and below, and
+DEFAULT_BUFFSIZE) for each of the 24 channels of a server whose GPUs are all connected, in a ring and in a tree of three
+neighbours. By its defaults, an assumption: nobody here has measured it."""
+
+
 def cuda_context(capability: tuple[int, int] | None) -> int:
     """Bytes of the CUDA context on a card of this compute capability, None where it is not known."""
     return CONTEXT.get(capability, CONTEXT_ASSUMED)

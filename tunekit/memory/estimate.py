@@ -8,21 +8,24 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
-from tunekit.memory.card import context_note, cublas_workspace, cuda_context
+from tunekit.memory.card import MIB, NCCL, context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
-from tunekit.memory.states import (
+from tunekit.memory.sharding import (
     BOTTOM,
     EMBEDDING,
     HEAD,
     LAYER,
     LOSS,
     OPTIMIZER,
-    OPTIMIZERS,
-    gradients_by_moment,
-    static_bytes,
-    step_bytes,
+    among,
+    by_deepspeed,
+    by_fsdp,
+    first_fsdp,
+    held_back,
+    talks,
 )
+from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
+from tunekit.memory.states import OPTIMIZERS, gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
 layer's; without expandable segments also 0.7 of what a layer or the loss needs, whichever is less: blocks cut for one
 are of no use to the other. Fitted to 26 replays of traces through a model of PyTorch's allocator; docs/memory.md says
 how far it is from 216 others and from measured rows. Rows of many lengths need more."""
+RETURNED = 0.4
+"""Of what stands at the optimizer's step and not at the peak: gradients, and what the step needs where segments cannot
+grow. Blocks that it had are cut too small for others. Fitted to 30 more replays of full training."""
 LOGITS, LOGITS_RLHF, SOFTCAP = 12, 16, 2
 """Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
 log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax). A tanh that it went
@@ -44,23 +50,25 @@ through keeps its output."""
 @lru_cache(maxsize=1024)
 def estimate(spec: Spec) -> Prediction:
     """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
-    spec = replace(spec, seq_len=spec.longest)
-    geometry = Geometry.from_config(spec.config)
+    spec = replace(spec, seq_len=math.ceil(spec.longest / spec.sequence_parallel))
+    geometry = Geometry.from_config(spec.config).built_by(spec).cut(spec.tensor_parallel)
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
     passing = _passing(spec, geometry)
-    stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
+    beside = gathered_by_moment(spec, geometry)[OPTIMIZER]
+    stepping = {"other": step_bytes(spec, geometry) + beside + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
     names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
-    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
+    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing, stepping)
+    moved += _apart(spec, geometry, passing, stepping)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
-        process_gib=(reserved + cuda_context(spec.capability)) / GIB,
+        process_gib=(reserved + cuda_context(spec.capability) + (NCCL if talks(spec) else 0)) / GIB,
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
@@ -68,13 +76,43 @@ def estimate(spec: Spec) -> Prediction:
     )
 
 
-def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
+def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
     """Bytes that PyTorch's allocator holds and cannot use at the peak."""
     layer_bytes = max(moment.get("layer", 0.0) for moment in passing.values())
     loss_bytes = passing[LOSS]["logits"]
     converted = 0.0 if spec.outputs_kept else CONVERTED * loss_bytes
     unshared = 0.0 if spec.expandable_segments else UNSHARED * min(layer_bytes, loss_bytes)
-    return max(converted, UNEVEN * layer_bytes) + unshared
+    gone = _gone(passing, stepping) + (0.0 if spec.expandable_segments else stepping["other"])
+    return max(converted, UNEVEN * layer_bytes) + unshared + (RETURNED * gone if spec.tuner == "full" else 0.0)
+
+
+def _gone(passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
+    """Bytes of gradients that stand at the optimizer's step and not at the peak of a micro-batch."""
+    peak = max(passing.values(), key=lambda moment: sum(moment.values()))
+    return max(0.0, stepping["gradients"] - peak["gradients"])
+
+
+def _apart(
+    spec: Spec, geometry: Geometry, passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]
+) -> float:
+    """More bytes that FSDP's streams hold: a block is of use to one stream only (c10/cuda/CUDACachingAllocator.cpp).
+
+    It gathers in one stream and reduces in another, so that what either has at its own peak stays beside the peak. What
+    FSDP 1 holds back stands between the blocks of layers.
+    """
+    if not by_fsdp(spec) or among(spec) == 1:
+        return 0.0
+    beside = gathered_by_moment(spec, geometry)
+    peak = max(passing, key=lambda name: sum(passing[name].values()))
+    tokens = spec.micro_batch * spec.seq_len * (2 if spec.kind.rows.pairs else 1)
+    between = held_back(spec, Widths.of(spec).stream * geometry.hidden * tokens, geometry.layers)
+    apart = max(beside.values()) - beside[_moment(peak)] + (1 - RETURNED) * _gone(passing, stepping)
+    return apart + RETURNED * between
+
+
+def _moment(name: str) -> str:
+    """The moment of `gathered_by_moment` that a peak is called by."""
+    return name if name in (LOSS, HEAD, EMBEDDING) else BOTTOM if name.endswith(BOTTOM) else LAYER
 
 
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
@@ -89,11 +127,13 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     embedded = stream * geometry.hidden * tokens
     if spec.gradient_checkpointing:
         kept, peak = float(embedded * geometry.layers), worst.peak
-        below = kept / geometry.layers
+        below = kept / geometry.layers + held_back(spec, embedded, geometry.layers)
+        below += kept * bool(held_back(spec, 1, geometry.layers)) * (1 - 1 / geometry.layers)
     else:
         kept = sum(kind.kept * count for kind, count in kinds)
         peak = max(worst.peak - worst.kept, FINAL_NORM * geometry.hidden * tokens)
         below = kept / geometry.layers + embedded
+    kept, below = (_here(spec, size, geometry.layers) for size in (kept, below))
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
@@ -107,7 +147,19 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     if spec.tuner == "full" and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
+    beside = gathered_by_moment(spec, geometry)
+    for name, moment in found.items():
+        moment["other"] += beside[_moment(name)]
     return found
+
+
+def _here(spec: Spec, kept: float, layers: int) -> float:
+    """What one GPU holds of all that the layers keep: some layers are on others, or what they keep is off the GPU.
+
+    What leaves is on its way while the next layer computes: two layers' stay.
+    """
+    kept /= spec.gpus if spec.device_map else 1
+    return min(kept, 2 * kept / layers) if "activations" in spec.offload else kept
 
 
 def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
@@ -134,16 +186,30 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
     said = {
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
-        "a loop of one's own: no autocast": spec.outputs_kept,
+        "no autocast": not spec.autocast,
         "the vision tower and images are not counted": geometry.vision,
         "prompts of a micro-batch differ in length": suffix,
-        "experts by grouped matrix products": moe > 0,
-        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(moe and spec.bits),
+        "what an indexer of tokens needs is not counted": geometry.family.indexed,
+        "a layer of code that the model brings, by its published form": geometry.family.own_code,
+        "experts by grouped matrix products": moe > 0 and geometry.fused,
+        "experts one by one, as transformers 4 has them: not traced": not geometry.fused,
+        "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(
+            moe and spec.bits and geometry.fused
+        ),
         f"{spec.stage} was not traced: rough": stage.rough,
         "reward and value model of the same size": stage.value_model,
         "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,
         "the teacher's weights are not counted": stage.teacher,
-        "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": spec.zero_stage > 0,
+        "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": by_deepspeed(spec),
+        "FSDP 1, which keeps inputs of frozen layers and their gradients; not traced": first_fsdp(spec),
+        "FSDP 2's units as accelerate makes them, read from its source; not traced": by_fsdp(spec)
+        and not first_fsdp(spec),
+        "4-bit weights are divided, as bnb_4bit_quant_storage of a float type lets them be": bool(
+            by_fsdp(spec) and spec.bits and spec.quant_shared
+        ),
+        f"{NCCL / MIB:.0f} MiB for the buffers of NCCL, an assumption": talks(spec),
+        "the layers are laid evenly over the GPUs, and the loss is on the fullest": bool(spec.device_map),
+        "what leaves the GPU is not traced": bool(spec.offload),
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
         "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,
         "the longest of the lengths": bool(spec.lengths),

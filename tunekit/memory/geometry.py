@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tunekit.memory.families import ALWAYS, FAMILIES, FIELDS, GATED, KEPT, UNSUPPORTED
+from tunekit.memory.linears import Linear, cut_sides, feed_forward, latent_attention, plain_attention, whole_field
 from tunekit.memory.spec import MOST, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tunekit.memory.families import Family
+    from tunekit.memory.spec import Spec
 
-@dataclass(frozen=True)
-class Family:
-    """What a config.json does not say: how transformers 5 builds the model of this type."""
-
-    qkv_bias: bool | None = None  # whether q, k and v have a bias; None asks attention_bias
-    out_bias: bool | None = None  # whether the attention's output has one; None asks attention_bias
-    norms: int = 2  # RMSNorms a layer, with `hidden` weights each
-    plain_norms: bool = False  # norms without weights
-    late_norms: bool = False  # attention and MLP are normed after, not before
-    qk_norm: str = ""  # "head" (one weight a dimension of a head), "full" (one a dimension of all heads) or none
-    fused: tuple[str, ...] = ()  # "qkv": q, k and v are one linear layer; "gate_up": so are gate and up
-    tied: bool = False  # whether the head is the embedding where the config does not say
-    moe: bool = False  # whether layers have experts
-    expert_bias: bool = False  # whether experts, and the router, have biases
-    sinks: bool = False  # one learnt attention sink a head
-    capped: bool = False  # attention scores go through a tanh
-
-
-FAMILIES: Mapping[str, Family] = {
-    kind: family
-    for family, kinds in {
-        Family(): ("llama", "granite"),
-        Family(tied=True): ("smollm3", "gemma"),
-        Family(out_bias=False): ("helium", "seed_oss"),
-        Family(qkv_bias=False, out_bias=False): ("mistral", "ministral", "ministral3"),
-        Family(qkv_bias=False, out_bias=False, moe=True): ("mixtral",),
-        Family(qkv_bias=True, out_bias=False): ("qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"),
-        Family(qkv_bias=True, out_bias=False, moe=True): ("qwen2_moe",),
-        Family(qk_norm="head"): ("qwen3", "qwen3_vl_text"),
-        Family(qk_norm="head", moe=True): ("qwen3_moe", "qwen3_vl_moe_text"),
-        Family(qkv_bias=False, out_bias=False, qk_norm="head", late_norms=True): ("exaone4",),
-        Family(qkv_bias=False, out_bias=False, fused=("qkv", "gate_up")): ("phi3",),
-        Family(norms=4, tied=True, capped=True): ("gemma2",),
-        Family(norms=4, qk_norm="head", tied=True): ("gemma3_text",),
-        Family(plain_norms=True): ("olmo",),
-        Family(qk_norm="full", late_norms=True): ("olmo2", "olmo3"),
-        Family(qk_norm="full", moe=True): ("olmoe",),
-        Family(out_bias=False, fused=("gate_up",)): ("glm",),
-        Family(out_bias=False, norms=4, fused=("gate_up",)): ("glm4",),
-        Family(moe=True, expert_bias=True, sinks=True): ("gpt_oss",),
-    }.items()
-    for kind in kinds
-}
-"""By ``model_type``. Source: the modeling_*.py of transformers 5.19; the tests check the counts of common models."""
-
-UNSUPPORTED: Mapping[str, str] = {
-    "kv_lora_rank": "multi-head latent attention",
-    "ssm_cfg": "a state space model",
-    "state_size": "a state space model",
-    "mamba_d_state": "layers of Mamba",
-    "linear_num_value_heads": "layers of linear attention",
-    "is_encoder_decoder": "an encoder",
-}
-"""Fields of a config.json that only shapes have which no formula here describes."""
 
 MOST_LAYERS = 10_000
 """They are gone through one by one; the deepest model has some hundreds."""
-
-GATED = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_new")
-"""Activations of a gated MLP; ``relu2`` and ``xielu`` stand in MLPs without a gate."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One kind of linear layer: its name in target_modules, its features, and how many decoder layers have it.
-
-    Its part says whose activation it reads: ``attention_in``, ``attention_out``, ``mlp_in`` or ``mlp_out``.
-    """
-
-    name: str
-    inputs: int
-    outputs: int
-    part: str
-    bias: bool
-    layers: int
-
-    @property
-    def weights(self) -> int:
-        """Weights of all layers, without biases."""
-        return self.inputs * self.outputs * self.layers
 
 
 @dataclass(frozen=True)
@@ -113,6 +41,8 @@ class Geometry:
     linears: tuple[Linear, ...]  # without the head
     other_parameters: int  # norms, routers and other small weights
     family: Family
+    activation: int = 1  # numbers a unit of width that the activation of an MLP without a gate keeps
+    fused: bool = True  # whether the experts of a layer are fused parameters, and no linear layers
     softcap: bool = False  # whether the logits go through a tanh
     vision: bool = False  # whether there is a vision tower, which is not counted
 
@@ -138,7 +68,9 @@ class Geometry:
 
     @property
     def expert_parameters(self) -> int:
-        """Of the experts: in transformers 5 fused parameters, no linear layers."""
+        """Of the experts, where they are fused parameters and no linear layers."""
+        if not self.fused:
+            return 0
         bias = (2 * self.expert_width + self.hidden) if self.family.expert_bias else 0
         return self.moe_layers * self.experts * (3 * self.hidden * self.expert_width + bias)
 
@@ -148,6 +80,30 @@ class Geometry:
         biases = sum(linear.outputs * linear.layers for linear in self.linears if linear.bias)
         counted = self.embedding_parameters + self.linear_parameters + self.expert_parameters
         return counted + biases + self.other_parameters
+
+    def built_by(self, spec: Spec) -> Geometry:
+        """The same as the transformers of `spec` builds it: before version 5 experts are linear layers."""
+        if not self.moe_layers or self.family.fused_experts or spec.fuses_experts:
+            return self
+        hidden, width, count = self.hidden, self.expert_width, self.moe_layers * self.experts
+        names = ("w1", "w3", "w2") if self.model_type == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+        sides = ((hidden, width, "expert_in"), (hidden, width, "expert_in"), (width, hidden, "expert_out"))
+        linears = (Linear(name, *side, False, count) for name, side in zip(names, sides, strict=True))
+        return replace(self, linears=(*self.linears, *linears), fused=False)
+
+    def cut(self, ways: int) -> Geometry:
+        """The part of each layer that one of so many GPUs computes: heads and widths are divided, the stream is not."""
+        if ways == 1:
+            return self
+        part = [replace(item, **cut_sides(item, ways)) for item in self.linears]
+        return replace(
+            self,
+            linears=tuple(part),
+            heads=max(1, self.heads // ways),
+            kv_heads=max(1, self.kv_heads // ways),
+            intermediate=math.ceil(self.intermediate / ways),
+            expert_width=math.ceil(self.expert_width / ways),
+        )
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Geometry:
@@ -159,63 +115,89 @@ class Geometry:
         text, tied = inner if isinstance(inner, dict) else config, config.get("tie_word_embeddings")
         if isinstance(tied, bool):
             text = {**text, "tie_word_embeddings": tied}
+        nested = [part for name in ("attn_config", "ffn_config") if isinstance(part := text.get(name), dict)]
+        text = {name: value for part in (*nested, text) for name, value in part.items()}  # DBRX's
         model_type = str(text.get("model_type") or "")
-        for name, shape in UNSUPPORTED.items():
-            if text.get(name):
-                raise Unknown(f"{model_type or 'this model'} has {shape} ({name}), which the estimate does not know")
         family = FAMILIES.get(model_type)
+        for name, shape in UNSUPPORTED.items():
+            known = family and {"kv_lora_rank": family.latent, "index_topk": family.indexed}.get(name)
+            if text.get(name) and not known:
+                raise Unknown(f"{model_type or 'this model'} has {shape} ({name}), which the estimate does not know")
         if family is None:
             raise Unknown(f"model_type {model_type or '(missing)'} is not known to the estimate")
-        activation = str(text.get("hidden_act") or text.get("hidden_activation") or "silu")
-        if activation not in GATED:
+        names = ("hidden_act", "hidden_activation", "activation_function", "activation")
+        activation = next((str(text[name]) for name in names if isinstance(text.get(name), str)), "")
+        if family.gated and activation not in (*GATED, ""):
             raise Unknown(f"{model_type} with {activation} has no gated MLP, which the estimate needs")
-        return _build(text, model_type, family, isinstance(inner, dict) or "vision_config" in config)
-
-
-def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of these fields that holds a whole number above 0."""
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST:
-            return value
-    if default is None:
-        raise Unknown(f"config.json lacks {' or '.join(names)}, or it is no whole number from 1 to {MOST:,}")
-    return default
+        if not family.gated and activation not in (*KEPT, ""):
+            raise Unknown(f"what {activation} of {model_type} keeps is not known to the estimate")
+        built = _build(text, model_type, family, isinstance(inner, dict) or "vision_config" in config)
+        return replace(built, activation=KEPT.get(activation or "gelu", 1))
 
 
 def _moe_layers(config: Mapping[str, Any], layers: int) -> int:
-    """Layers with experts: every ``decoder_sparse_step``-th one that ``mlp_only_layers`` does not name."""
-    step, dense = _whole(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
+    """Layers with experts: every ``decoder_sparse_step``-th one that is neither named as dense nor among the first."""
+    step, dense = whole_field(config, "decoder_sparse_step", default=1), config.get("mlp_only_layers")
     named = dense if isinstance(dense, list) else []
-    return sum(1 for layer in range(layers) if layer not in named and (layer + 1) % step == 0)
+    kinds = config.get("mlp_layer_types")
+    if isinstance(kinds, list):
+        return sum(1 for kind in kinds[:layers] if kind != "dense")
+    first = _first(config, "dense")
+    return sum(1 for layer in range(first, layers) if layer not in named and (layer + 1) % step == 0)
+
+
+def _first(config: Mapping[str, Any], number: str, default: int = 0) -> int:
+    """A number that may be 0 or missing, by its name in `FIELDS`. Some configs hold it once for each layer."""
+    for name in FIELDS[number]:
+        value = config.get(name)
+        value = value[0] if isinstance(value, list) and value else value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
+            return value
+    return default
+
+
+def _per_layer(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Numbers that stand once for each layer, by that of the first."""
+    each = {name for number in ("experts", "sent", "expert", "shared") for name in FIELDS[number]}
+    lists = {name: value[0] for name, value in config.items() if name in each and isinstance(value, list) and value}
+    return {**config, **lists}
+
+
+def _shared_width(config: Mapping[str, Any], width: int) -> int:
+    """Width of the MLP that all tokens go through beside their experts, 0 where there is none."""
+    own = ("shared_expert_intermediate_size", "shared_intermediate_size", "moe_shared_expert_intermediate_size")
+    told = next((config[name] for name in own if isinstance(config.get(name), int)), None)
+    return _first(config, "shared") * width if told is None else int(told)
 
 
 def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: bool) -> Geometry:
-    hidden, layers = _whole(config, "hidden_size"), _whole(config, "num_hidden_layers")
+    config = _per_layer(config)
+    hidden, layers = whole_field(config, *FIELDS["hidden"]), whole_field(config, *FIELDS["layers"])
     if layers > MOST_LAYERS:
         raise Unknown(f"config.json speaks of {layers:,} layers")
-    heads, vocab = _whole(config, "num_attention_heads"), _whole(config, "vocab_size")
-    kv_heads = _whole(config, "num_key_value_heads", default=heads)
-    head_dim = _whole(config, "head_dim", default=hidden // heads)
+    heads, vocab = whole_field(config, *FIELDS["heads"]), whole_field(config, *FIELDS["vocabulary"])
+    kv_heads = _key_heads(config, family, heads)
+    head_dim = whole_field(config, *FIELDS["head"], default=max(1, hidden // heads))
     experts = per_token = width = moe = 0
     if family.moe:
-        experts = _whole(config, "num_local_experts", "num_experts")
-        per_token = _whole(config, "num_experts_per_tok", "experts_per_token")
-        width = _whole(config, "moe_intermediate_size", "intermediate_size")
+        experts = whole_field(config, *FIELDS["experts"])
+        per_token = whole_field(config, *FIELDS["sent"])
+        width = whole_field(config, *FIELDS["expert"])
         moe = _moe_layers(config, layers)
-    shared = _whole(config, "shared_expert_intermediate_size", default=0) if model_type == "qwen2_moe" else 0
-    intermediate = _whole(config, "intermediate_size") if moe < layers else shared
-    tied = config.get("tie_word_embeddings")
-    linears = _attention(config, family, hidden, heads * head_dim, kv_heads * head_dim, layers)
-    bias = bool(config.get("mlp_bias"))
+    shared = (whole_field(config, *FIELDS["width"]) if family.shares else _shared_width(config, width)) if moe else 0
+    default = None if family.gated else 4 * hidden
+    intermediate = whole_field(config, *FIELDS["width"], default=default) if moe < layers else shared
+    intermediate //= 2 if family.half_width else 1
+    if family.latent:
+        linears, small, head_dim = latent_attention(config, family, hidden, heads, layers)
+        kv_heads = heads
+    else:
+        linears, small = plain_attention(config, family, hidden, heads * head_dim, kv_heads * head_dim, layers), 0
     if moe < layers:
-        linears += _mlp(family, hidden, intermediate, layers - moe, bias)
+        linears += feed_forward(config, family, hidden, intermediate, layers - moe)
     if shared:
-        linears += _mlp(family, hidden, shared, moe, bias)
-    norms = 0 if family.plain_norms else (family.norms * layers + 1) * hidden
-    queries_keys = {"head": 2 * head_dim, "full": (heads + kv_heads) * head_dim}.get(family.qk_norm, 0)
-    router = experts * (hidden + (1 if family.expert_bias else 0)) + (hidden if shared else 0)
-    small = norms + layers * (queries_keys + (heads if family.sinks else 0)) + moe * router
+        linears += feed_forward(config, family, hidden, shared, moe)
+    tied = config.get("tie_word_embeddings")
     return Geometry(
         model_type=model_type,
         hidden=hidden,
@@ -231,26 +213,58 @@ def _build(config: Mapping[str, Any], model_type: str, family: Family, vision: b
         expert_width=width,
         moe_layers=moe,
         linears=linears,
-        other_parameters=small,
+        other_parameters=small
+        + layers * _head_weights(config, family, heads, kv_heads, head_dim)
+        + moe * _router(family, model_type, hidden, experts, shared)
+        + _norm_weights(config, family, hidden, layers)
+        + _beside_embedding(config, family, hidden, vocab),
         family=family,
         softcap=bool(config.get("final_logit_softcapping")),
         vision=vision,
     )
 
 
-def _attention(
-    config: Mapping[str, Any], family: Family, hidden: int, query: int, keys: int, layers: int
-) -> tuple[Linear, ...]:
-    said = bool(config.get("attention_bias"))
-    bias = said if family.qkv_bias is None else family.qkv_bias
-    out = said if family.out_bias is None else family.out_bias
-    fused, apart = {"qkv_proj": query + 2 * keys}, {"q_proj": query, "k_proj": keys, "v_proj": keys}
-    sizes = fused if "qkv" in family.fused else apart
-    inputs = (Linear(name, hidden, size, "attention_in", bias, layers) for name, size in sizes.items())
-    return (*inputs, Linear("o_proj", query, hidden, "attention_out", out, layers))
+def _head_weights(config: Mapping[str, Any], family: Family, heads: int, kv_heads: int, head_dim: int) -> int:
+    """Of one layer: norms of queries and keys, and attention sinks."""
+    norms = {"head": 2 * head_dim, "full": (heads + kv_heads) * head_dim}.get(family.qk_norm, 0)
+    if family.qk_field and not config.get(family.qk_field):
+        norms = 0
+    return norms + (heads if family.sinks else 0)
 
 
-def _mlp(family: Family, hidden: int, width: int, layers: int, bias: bool) -> tuple[Linear, ...]:
-    sizes = {"gate_up_proj": 2 * width} if "gate_up" in family.fused else {"gate_proj": width, "up_proj": width}
-    inputs = (Linear(name, hidden, size, "mlp_in", bias, layers) for name, size in sizes.items())
-    return (*inputs, Linear("down_proj", width, hidden, "mlp_out", bias, layers))
+def _beside_embedding(config: Mapping[str, Any], family: Family, hidden: int, vocab: int) -> int:
+    """Of the model: the head's bias, and embedded positions."""
+    bias = vocab if family.head_biased == ALWAYS or config.get(family.head_biased) else 0
+    positions = whole_field(config, family.positions, "max_position_embeddings") if family.positions else 0
+    return bias + hidden * positions
+
+
+def _key_heads(config: Mapping[str, Any], family: Family, heads: int) -> int:
+    """Heads of keys. Falcon's and GPT-BigCode's are one unless a switch says otherwise; ChatGLM has its own."""
+    if family.one_key:
+        if config.get("new_decoder_architecture"):
+            return whole_field(config, "num_kv_heads", "n_head_kv", default=heads)
+        return 1 if config.get("multi_query", family.names[0] != "c_attn") else heads
+    if config.get("multi_query_attention") is False:
+        return heads
+    return whole_field(config, *FIELDS["keys"], default=heads)
+
+
+def _norm_weights(config: Mapping[str, Any], family: Family, hidden: int, layers: int) -> int:
+    if family.plain_norms:
+        return 0
+    norms = family.norms
+    if config.get("new_decoder_architecture") and config.get("num_ln_in_parallel_attn") != 1:
+        norms = 2  # the larger Falcons
+    elif family.norms == 1 and family.one_key and config.get("parallel_attn") is False:
+        norms = 2
+    count = norms * layers + 1 + family.embedding_norm
+    # from a width to its half and back, over two tokens each, and a norm
+    filters = layers * (2 * hidden * hidden + hidden // 2 + 2 * hidden) if family.filtered else 0
+    return count * hidden * (2 if family.norm_bias else 1) + filters
+
+
+def _router(family: Family, model_type: str, hidden: int, experts: int, shared: int) -> int:
+    """Of one MoE layer: a row for each expert, a bias where there is one, and Qwen2's gate of the shared expert."""
+    gate = hidden if shared and model_type == "qwen2_moe" else 0
+    return experts * (hidden + family.expert_bias + family.corrected) + gate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,39 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "attn": ("eager", "sdpa", "flash"),
     "precision": ("fp16", "bf16", "fp32"),
     "stage": STAGES,
-    "zero_stage": (0, 1, 2, 3),
+    "sharding": ("none", "ddp", "zero1", "zero2", "zero3", "fsdp1", "fsdp2"),
+    "device_map": (None, "auto"),
+    "loop": ("swift", "plain"),
     "method": ("estimate", "trace"),
 }
 """The fields of a `Spec` that take one of a few values."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus")
+ZERO_STAGES = ("none", "zero1", "zero2", "zero3")
+"""The `Spec.sharding` of each stage of ZeRO: ``zero_stage`` in a document is the same thing said by its number."""
+
+OFFLOADS = ("optimizer", "parameters", "activations")
+"""What can leave the GPU for the machine's own memory."""
+
+OFFLOADED_BY: Mapping[str, tuple[str, ...]] = {
+    "optimizer": ("zero1", "zero2", "zero3", "fsdp1", "fsdp2"),
+    "parameters": ("zero3", "fsdp1", "fsdp2"),
+}
+"""By what is offloaded, the shardings that can: DeepSpeed's offload_param needs stage 3, its offload_optimizer any."""
+
+LOOPS: Mapping[str, Mapping[str, Any]] = {
+    "swift": {},
+    "plain": {
+        "autocast": False,
+        "accumulates": False,
+        "outputs_kept": True,
+        "double_quant": False,
+        "lora_dropout": 0.0,
+    },
+}
+"""What a loop sets where a document does not say it: ``plain`` is a bare PyTorch loop on a GPU without flash attention,
+of rows of one length; bitsandbytes and peft have these defaults of their own."""
+
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel")
 """Fields that hold a whole number of 1 or more."""
 SHARES = ("lora_dropout", "loss_share")
 """Fields that hold a number from 0 to 1."""
@@ -37,7 +65,7 @@ NUMBERS = ("capability", "lengths")
 """Fields that hold several whole numbers."""
 SWITCHES = (
     *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
-    *("outputs_kept", "accumulates"),
+    *("outputs_kept", "accumulates", "autocast", "liger_mlp", "quant_shared"),
 )
 """Fields that are true or false."""
 
@@ -63,6 +91,14 @@ def _several(value: object) -> bool:
     return few and all(_number(item) and isinstance(item, int) and item >= 0 for item in value)  # type: ignore[attr-defined]
 
 
+def _parts(value: object) -> bool:
+    return isinstance(value, tuple) and all(item in OFFLOADS for item in value)
+
+
+def _version(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"\d{1,4}(\.\d{1,9}){0,3}\S{0,40}", value))
+
+
 def _shown(value: object) -> str:
     """A value for a message; a long number has no text (`sys.set_int_max_str_digits`)."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
@@ -84,6 +120,8 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
     ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
+    ("offload", lambda value: not _parts(value), f"a list out of {', '.join(OFFLOADS)}"),
+    ("transformers", lambda value: value is not None and not _version(value), "a version, as in 4.48"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
 )
 """Other fields: when their value is wrong, and what it must be."""
@@ -108,8 +146,19 @@ class Spec:
         optimizer: as ``--optim`` names it.
         precision: of weights and computation.
         liger: Liger's fused cross-entropy and kernels.
+        liger_mlp: whether these compute the MLP too; some packages take Liger's loss, norms and rotation alone.
         stage: what is trained.
-        zero_stage: of DeepSpeed, 0 without it.
+        sharding: what the GPUs share: ``zero1`` to ``zero3`` are DeepSpeed's, ``fsdp1`` and ``fsdp2`` PyTorch's by way
+            of accelerate; ``none`` and ``ddp`` share nothing, and several GPUs exchange gradients.
+        offload: what is kept in the machine's own memory, out of `OFFLOADS`.
+        quant_shared: whether FSDP shares 4-bit weights: it can where ``bnb_4bit_quant_storage`` is a float type.
+        device_map: ``auto`` lays one model over all GPUs, some layers on each; None gives each GPU a model.
+        sequence_parallel: GPUs among which the tokens of a row are divided.
+        tensor_parallel: GPUs among which each layer is divided, a part of `gpus`.
+        loop: ms-swift's, or ``plain``: see `LOOPS` for what a document that names it need not say.
+        transformers: the version, as in ``4.48``: before 5 the experts of a model are linear layers, before 4.51 there
+            is only the first FSDP. None: not known, and what needs more is counted.
+        autocast: whether linear layers take 16-bit copies of what comes in float32, as mixed precision does.
         expandable_segments: of PyTorch's allocator.
         outputs_kept: whether the loop holds the logits while it goes backward; ms-swift's does not.
         accumulates: whether gradients of earlier micro-batches stand there while one computes: where a step has more
@@ -139,9 +188,18 @@ class Spec:
     optimizer: str = "adamw_torch_fused"
     precision: str = "bf16"
     liger: bool = False
+    liger_mlp: bool = True
     stage: str = USUAL
     gpus: int = 1
-    zero_stage: int = 0
+    sharding: str = "none"
+    offload: tuple[str, ...] = ()
+    quant_shared: bool = True
+    device_map: str | None = None
+    sequence_parallel: int = 1
+    tensor_parallel: int = 1
+    loop: str = "swift"
+    transformers: str | None = None
+    autocast: bool = True
     expandable_segments: bool = False
     outputs_kept: bool = False
     accumulates: bool = True
@@ -158,7 +216,7 @@ class Spec:
             raise TunekitError("a specification must be an object")
         known = {item.name: item for item in fields(Spec)}
         for name in document:
-            if name not in known:
+            if name not in (*known, "zero_stage"):
                 raise TunekitError(
                     f"{name} is not a field of a specification",
                     did_you_mean(name, known) or f"there are {', '.join(known)}",
@@ -166,9 +224,10 @@ class Spec:
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
         values = {name: value for name, value in document.items() if value is not None}
+        _translate(values)
         if isinstance(values.get("target_modules"), str):
             values["target_modules"] = (values["target_modules"],)
-        lists = (name for name in ("target_modules", *NUMBERS) if isinstance(values.get(name), list))
+        lists = (name for name in ("target_modules", "offload", *NUMBERS) if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
@@ -194,11 +253,36 @@ class Spec:
             value = getattr(self, name)
             if wrong(value):
                 raise TunekitError(f"{name} must be {words}, not {_shown(value)}")
+        self._check_gpus()
+
+    def _check_gpus(self) -> None:
+        """Raise TunekitError where what the GPUs share contradicts itself."""
+        for part, able in OFFLOADED_BY.items():
+            if part in self.offload and self.sharding not in able:
+                raise TunekitError(f"offload of {part} takes a sharding out of {', '.join(able)}, not {self.sharding}")
+        if self.device_map and self.sharding != "none":
+            raise TunekitError(f"device_map {self.device_map} lays one model over the GPUs: sharding must be none")
+        among = self.sequence_parallel * self.tensor_parallel
+        if self.gpus % among:
+            raise TunekitError(f"gpus must be a multiple of {among}, sequence_parallel × tensor_parallel")
 
     @property
     def longest(self) -> int:
         """Tokens a row of the longest micro-batch."""
         return max(self.lengths, default=self.seq_len)
+
+    @property
+    def zero_stage(self) -> int:
+        """The stage of DeepSpeed's ZeRO, 0 without it."""
+        return ZERO_STAGES.index(self.sharding) if self.sharding in ZERO_STAGES else 0
+
+    @property
+    def fuses_experts(self) -> bool:
+        """Whether transformers keeps the experts of a layer in one parameter, which bitsandbytes does not quantize.
+
+        Since version 5 it does; a 4.x has a linear layer for each, except in gpt-oss, granitemoe and Llama 4.
+        """
+        return self.transformers is None or int(self.transformers.split(".")[0]) >= 5
 
     @property
     def kind(self) -> Stage:
@@ -219,6 +303,19 @@ class Spec:
     def bits(self) -> int | None:
         """Bits of the base model's weights where they are quantized: qlora means 4 unless said."""
         return (self.quant_bits or 4) if self.tuner == "qlora" else self.quant_bits
+
+
+def _translate(values: dict[str, Any]) -> None:
+    """Say the values of a document in the words of `Spec`: a stage of ZeRO, and what a loop sets by itself."""
+    stage = values.pop("zero_stage", None)
+    if stage is not None:
+        if stage not in range(len(ZERO_STAGES)) or isinstance(stage, bool):
+            raise TunekitError(f"zero_stage must be one of 0, 1, 2, 3, not {_shown(stage)}")
+        if values.setdefault("sharding", ZERO_STAGES[stage]) != ZERO_STAGES[stage] and stage:
+            raise TunekitError(f"zero_stage {stage} and sharding {_shown(values['sharding'])} contradict each other")
+    loop = values.get("loop")
+    for name, value in (LOOPS.get(loop, {}) if isinstance(loop, str) else {}).items():
+        values.setdefault(name, value)
 
 
 @dataclass(frozen=True)

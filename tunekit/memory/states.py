@@ -6,6 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import Widths, targeted
+from tunekit.memory.sharding import (
+    BOTTOM,
+    COMPUTED,
+    EMBEDDING,
+    GROUP,
+    HEAD,
+    LAYER,
+    LOSS,
+    MOMENTS,
+    OPTIMIZER,
+    among,
+    averages_whole,
+    by_deepspeed,
+    by_fsdp,
+    gathered,
+    off_gpu,
+    sharding_of,
+)
 from tunekit.memory.spec import Unknown
 from tunekit.stages import REWARD_MODEL
 
@@ -21,19 +39,8 @@ NF4, INT8 = 0.5, 1.0  # bytes of a quantized weight
 SCALE, SCALE_TWICE = 4 / 64, 1 / 64 + 4 / (64 * 256)
 # A state of bitsandbytes in 8 bits: a byte, and float32 a block of 256 (bitsandbytes.optim.optimizer, init_state)
 EIGHT_BIT = 1 + 4 / 256
-# Numbers in the bucket of DeepSpeed's reductions under ZeRO-1 and 2 (reduce_bucket_size, ms-swift's config/zero2.json),
-# there in whole whatever is trained (deepspeed 0.19, runtime/zero/stage_1_and_2.py, setup_buckets; a second one only
-# with overlap_comm). Under ZeRO-3 transformers writes hidden x hidden there (integrations/deepspeed.py,
-# trainer_config_finalize)
-BUCKET = 200_000_000
-# Numbers that ZeRO-3 steps at once (sub_group_size), and parameters that it gathers at most
-# (stage3_max_live_parameters); both in ms-swift's config/zero3.json
-GROUP = 1_000_000_000
 # Parameters below keep their states on the GPU under paged optimizers (bitsandbytes.optim.optimizer, get_state_buffer)
 PAGE = 100_000
-OPTIMIZER, LOSS = "optimizer step", "backward of the loss"
-HEAD, EMBEDDING = "gradient of the head", "gradient of the embedding"
-LAYER, BOTTOM = "", ", first layer"
 
 
 @dataclass(frozen=True)
@@ -91,36 +98,52 @@ def trained_numbers(spec: Spec, geometry: Geometry) -> int:
 
 
 def _trained_width(spec: Spec) -> int:
-    """Bytes of one trained number; DeepSpeed keeps them in 2 and a float32 copy in the optimizer."""
-    if spec.zero_stage and spec.precision != "fp32":
+    """Bytes of one trained number: DeepSpeed's are of 2 and a float32 copy in the optimizer.
+
+    Under FSDP accelerate turns what is trained to float32 where there is mixed precision, but not beside 4-bit weights
+    (utils/fsdp_utils.py, fsdp2_prepare_model; accelerator.py for FSDP 1).
+    """
+    if spec.precision == "fp32":
+        return 4
+    if by_deepspeed(spec):
         return 2
-    return (4 if spec.precision == "fp32" else 2) if spec.tuner == "full" else Widths.of(spec).adapter
+    if spec.tuner == "full":
+        return 4 if by_fsdp(spec) and spec.autocast else 2
+    return Widths.of(spec).adapter
 
 
 def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
     """What is there from one step to the next, in bytes."""
     numbers, width = trained_numbers(spec, geometry), _trained_width(spec)
-    optimizer = OPTIMIZERS[spec.optimizer]
+    optimizer, sharding, share = OPTIMIZERS[spec.optimizer], sharding_of(spec), among(spec)
     stays = _small_numbers(spec, geometry) if optimizer.paged else numbers
     states = optimizer.own * width * numbers + optimizer.fixed * stays
-    if spec.zero_stage and spec.precision != "fp32":  # a float32 copy of the weights, and states as wide
+    if by_deepspeed(spec) and spec.precision != "fp32":  # a float32 copy of the weights, and states as wide
         states = (4 + optimizer.own * 4) * numbers + optimizer.fixed * stays
-    share, of_weights = spec.gpus if spec.zero_stage else 1, spec.gpus if spec.zero_stage == 3 else 1
-    # a reward and a value model are taken to be as large
+    shared = sharding.weights and (not (by_fsdp(spec) and spec.bits) or spec.quant_shared)
+    weights, trained = _all_weights(spec, geometry), 0.0 if spec.tuner == "full" else float(width * numbers)
+    if off_gpu(spec, "parameters"):
+        weights = trained = 0.0
+    elif shared:
+        weights /= share
+    return {
+        "weights": weights,
+        "adapter": trained / (share if sharding.weights else 1),
+        "optimizer": 0.0 if off_gpu(spec, "optimizer") else states / (share if sharding.states else 1),
+    }
+
+
+def _all_weights(spec: Spec, geometry: Geometry) -> float:
+    """Of all models on the GPU; a reward and a value model are taken to be as large."""
     stage = spec.kind
     models = 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
-    weights = base_bytes(spec, geometry) * models
-    buckets = 0.0
-    if spec.zero_stage:
-        buckets = width * float(BUCKET if spec.zero_stage < 3 else geometry.hidden**2)
-    if of_weights > 1:
-        buckets += min(2.0 * GROUP, weights * (1 - 1 / spec.gpus))
-    return {
-        "weights": weights / of_weights,
-        "adapter": 0 if spec.tuner == "full" else width * numbers / of_weights,
-        "optimizer": states / share,
-        "other": buckets,
-    }
+    wider = _trained_width(spec) / COMPUTED if spec.tuner == "full" and by_fsdp(spec) else 1
+    return base_bytes(spec, geometry) * (models - 1 + max(1.0, wider))
+
+
+def gathered_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
+    """Bytes beside the shares, by moment: see `gathered`."""
+    return gathered(spec, geometry, base_bytes(spec, geometry), _trained_width(spec))
 
 
 def _small_numbers(spec: Spec, geometry: Geometry) -> int:
@@ -140,10 +163,12 @@ def _largest(spec: Spec, geometry: Geometry) -> int:
 
 
 def step_bytes(spec: Spec, geometry: Geometry) -> float:
-    """Bytes that the optimizer's step needs beside its states."""
-    share = spec.gpus if spec.zero_stage else 1
-    numbers, optimizer = trained_numbers(spec, geometry) / share, OPTIMIZERS[spec.optimizer]
-    if not spec.zero_stage:
+    """Bytes that the optimizer's step needs beside its states; none where it runs on the processor."""
+    if off_gpu(spec, "optimizer"):
+        return 0.0
+    numbers = trained_numbers(spec, geometry) / (among(spec) if sharding_of(spec).states else 1)
+    optimizer = OPTIMIZERS[spec.optimizer]
+    if not by_deepspeed(spec):
         return optimizer.step * _trained_width(spec) * numbers + optimizer.largest * _largest(spec, geometry)
     # gradients in float32, as wide as the states (deepspeed 0.19, stage_1_and_2.py and stage3.py, step)
     return (4 + optimizer.step * 4) * (min(numbers, GROUP) if spec.zero_stage == 3 else numbers)
@@ -155,12 +180,21 @@ def gradients_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
     Without earlier micro-batches they come one by one while the micro-batch goes backward. The embedding's is as large
     as the embedding; a tied head's waits for it, and their sum is a third one.
     """
+    if off_gpu(spec, "optimizer"):  # gradients go where the states are
+        return dict.fromkeys(MOMENTS, 0.0)
     numbers, width = trained_numbers(spec, geometry), _trained_width(spec)
     whole = float(width * numbers)
-    extra = whole if spec.gpus > 1 and not spec.zero_stage else 0.0  # DistributedDataParallel's buckets
-    if spec.zero_stage:  # partitions that stay; what is on its way there is in the bucket
-        share = spec.gpus if spec.zero_stage >= 2 else 1
-        return dict.fromkeys((OPTIMIZER, LOSS, HEAD, LAYER, BOTTOM, EMBEDDING), whole / share)
+    share = among(spec) if sharding_of(spec).gradients else 1
+    extra = whole if averages_whole(spec) else 0.0  # DistributedDataParallel's buckets
+    if by_deepspeed(spec):  # partitions that stay; what is on its way there is in the bucket
+        return dict.fromkeys(MOMENTS, whole / share)
+    if by_fsdp(spec) and share > 1:  # what is whole is with what is gathered
+        before = whole if spec.accumulates else 0.0
+        above = max(before, whole * (1 - 1 / geometry.layers))
+        held = {LOSS: before, HEAD: before, LAYER: before, BOTTOM: above, EMBEDDING: whole, OPTIMIZER: whole}
+        return {moment: size / share for moment, size in held.items()}
+    if spec.device_map:
+        return dict.fromkeys(MOMENTS, whole / share)
     table = float(width * geometry.vocab * geometry.hidden) if spec.tuner == "full" else 0.0
     waits = table if geometry.tied else 0.0
     if spec.accumulates:

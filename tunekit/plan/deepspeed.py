@@ -46,6 +46,46 @@ def zero_stage_of(word: str) -> int:
     return stage if stage in (1, 2, 3) and not isinstance(stage, bool) else 0
 
 
+def shared_by(deepspeed: str, fsdp: str | None) -> tuple[str, tuple[str, ...]]:
+    """How the GPUs share a model, and what leaves them, in the memory's words; an unreadable file says nothing.
+
+    ms-swift's ``zero2_offload`` sends the states away, ``zero3_offload`` the parameters too (its config/*.json).
+    """
+    if fsdp is not None:
+        return _shared_by_fsdp(fsdp)
+    stage = ZERO[deepspeed] if deepspeed in ZERO else zero_stage_of(deepspeed)
+    if deepspeed in ZERO:
+        gone = ("optimizer", "parameters")[: stage - 1] if deepspeed.endswith("_offload") else ()
+        return (f"zero{stage}" if stage else "none"), gone
+    zero = _quietly("deepspeed", deepspeed).get("zero_optimization") if stage else None
+    parts = {"offload_optimizer": "optimizer", "offload_param": "parameters"}
+    named = {
+        parts[key]: value.get("device")
+        for key, value in (zero or {}).items()
+        if key in parts and isinstance(value, dict)
+    }
+    able = parts.values() if stage == 3 else ("optimizer",)
+    return (f"zero{stage}" if stage else "none"), tuple(part for part in able if named.get(part) in ("cpu", "nvme"))
+
+
+def _shared_by_fsdp(word: str) -> tuple[str, tuple[str, ...]]:
+    document = {} if word in NAMES["fsdp"] else _quietly("fsdp", word)
+    told, config = str(document.get("fsdp", "")), document.get("fsdp_config")
+    config = config if isinstance(config, dict) else {}
+    gone: tuple[str, ...] = (
+        ("optimizer", "parameters") if "offload" in told.split() or config.get("offload_params") is True else ()
+    )
+    gone += ("activations",) if config.get("activation_cpu_offload") is True else ()
+    return ("fsdp1" if config.get("fsdp_version") == 1 else "fsdp2"), gone
+
+
+def _quietly(flag: str, word: str) -> dict[str, Any]:
+    try:
+        return _document(flag, word)
+    except TunekitError:
+        return {}
+
+
 def check_configurations(settings: Mapping[str, Setting]) -> None:
     """Raise TunekitError where a flag names a configuration that is not there, or is none."""
     for flag, names in NAMES.items():

@@ -97,7 +97,7 @@ def work_of(spec: Spec) -> Work:
         attention="efficient" if spec.attn == "sdpa" and old else "flash" if spec.attn == "sdpa" else spec.attn,
         kernels="fused" if spec.liger else "eager",
         reference=stage.reference,
-        sharding={2: "zero2", 3: "zero3"}.get(spec.zero_stage, "none"),
+        sharding={2: "zero2", 3: "zero3"}.get(spec.zero_stage, "fsdp" if spec.sharding.startswith("fsdp") else "none"),
         hooks=spec.zero_stage == 3,
         gpus=spec.gpus,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
@@ -11,6 +12,7 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import NOT, largest_micro_batch, verdict
 from tunekit.memory.spec import GIB, Spec
+from tunekit.plan.deepspeed import shared_by
 from tunekit.plan.models.config import config_of
 from tunekit.plan.parts import in_part
 
@@ -156,6 +158,15 @@ def weights_gib(what: Configuration) -> float | None:
     return what.model.params_b * 1e9 * width / GIB / shared
 
 
+@cache
+def installed_transformers() -> str | None:
+    """The version of transformers here, which is not imported; None where there is none."""
+    try:
+        return metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def spec_of(
     what: Configuration, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
 ) -> Spec:
@@ -164,6 +175,7 @@ def spec_of(
     `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration.
     """
     loss_share = what.loss_share if loss_share is None else loss_share
+    sharding, offload = shared_by(what.text("deepspeed"), what.text("fsdp") or None)
     eager = what.get("attn_impl") == "eager"
     bits = (what.quant_bits or 4) if what.quantized else what.model.bits
     if what.model.quantized and bits not in (4, 8):
@@ -183,13 +195,20 @@ def spec_of(
         seq_len=seq_len or what.row_tokens or what.whole("max_length", DEFAULT_LENGTH),
         loss_share=what.stage.loss_share if loss_share is None else loss_share,
         packing=what.packed or what.flag("padding_free"),
-        gradient_checkpointing=what.flag("gradient_checkpointing", default=True),
+        # ms-swift's fsdp2.json checkpoints by itself
+        gradient_checkpointing=what.flag("gradient_checkpointing", default=True) or what.get("fsdp") == "fsdp2",
         attn="flash" if what.flash else "eager" if eager else "sdpa",
         optimizer=what.text("optim", "adamw_torch_fused"),
         precision=PRECISION.get(what.text("torch_dtype"), "bf16"),
         liger=what.flag("use_liger_kernel"),
         stage=what.stage.name,
         gpus=what.hardware.world,
-        zero_stage=what.sharded,
+        sharding=sharding,
+        offload=offload,
+        quant_shared=what.text("bnb_4bit_quant_storage") in PRECISION,
+        device_map="auto" if what.get("device_map") == "auto" and sharding == "none" else None,
+        sequence_parallel=what.whole("sequence_parallel_size", 1),
+        tensor_parallel=what.whole("deepspeed_autotp_size", 1),
+        transformers=installed_transformers(),
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
     )

@@ -16,7 +16,7 @@ from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.memory.trace.client import estimate_or_trace, trace, trace_worker
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
 from tunekit.plan.pace import work_of
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tunekit.runs.where import Places
     from tunekit.speed.duration import Duration
 
-METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": trace}
+METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate_or_trace, "trace": trace}
 
 CLASSES = (16, 24, 32, 40, 48, 80, 96, 141, 192)
 """GPU memory in GB as sold, for `Forecast.what_if`."""
@@ -88,7 +88,7 @@ class Forecast:
     def prediction(self) -> Prediction:
         """The peak: by the trace if asked for and possible, else by the plan's own estimate. Raises Unknown."""
         if not self.by_trace:
-            return corrected(estimate(self.spec), self.plan.memory_correction)
+            return corrected(estimate_or_trace(self.spec), self.plan.memory_correction)
         try:
             return trace(self.spec)
         except Unknown as error:
@@ -102,8 +102,14 @@ class Forecast:
 
     @cached_property
     def largest_micro_batch(self) -> int:
-        """The largest that fits the card with room to spare, 0 where not even one row does: as the plan finds it."""
-        return largest_that_fits(self.spec, self.card_gib, self.plan.memory_correction)
+        """The largest that fits the card with room to spare, 0 where not even one row does: as the plan finds it.
+
+        Where only the trace can tell, it is not looked for: the one that is asked, if it fits.
+        """
+        try:
+            return largest_that_fits(self.spec, self.card_gib, self.plan.memory_correction)
+        except Unknown:
+            return self.spec.micro_batch if self.verdict == FITS else 0
 
     @property
     def planned(self) -> str:
@@ -113,8 +119,11 @@ class Forecast:
 
     @cached_property
     def levers(self) -> list[Lever]:
-        """What would help, the largest saving first; nothing where it fits."""
-        return levers(self.spec) if self.verdict != FITS else []
+        """What would help, the largest saving first; nothing where it fits, or where only the trace can tell."""
+        try:
+            return levers(self.spec) if self.verdict != FITS else []
+        except Unknown:
+            return []
 
     @property
     def smallest_gpu(self) -> int | None:

@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from tunekit.memory.estimate import estimate
 from tunekit.memory.spec import GIB, Spec, Unknown
 from tunekit.memory.trace import client as module
 from tunekit.memory.trace.allocator import rounded
-from tunekit.memory.trace.client import check_traceable, prediction_of, trace, trace_fingerprint, trace_worker
+from tunekit.memory.trace.client import (
+    check_traceable,
+    estimate_or_trace,
+    prediction_of,
+    trace,
+    trace_fingerprint,
+    trace_worker,
+)
 from tunekit.worker import Worker
 
 HIDDEN, LAYERS, INNER, VOCABULARY = 64, 2, 128, 512
@@ -220,6 +228,19 @@ def test_other_libraries_are_another_question(monkeypatch):
     assert trace_fingerprint({}) != before
 
 
+def test_what_the_estimate_does_not_know_is_traced(monkeypatch):
+    known = estimate(SPEC)
+    assert estimate_or_trace(SPEC) == known
+    monkeypatch.setattr(module, "trace", lambda *_: replace(known, method="trace", notes=("a note",)))
+    strange = replace(SPEC, config={**TINY, "model_type": "strange"})
+    found = estimate_or_trace(strange)
+    assert (found.method, found.notes[1]) == ("trace", "a note")
+    assert found.notes[0] == "model_type strange is not known to the estimate: this is the trace"
+    monkeypatch.undo()
+    with pytest.raises(Unknown, match="strange is not known to the estimate; the trace knows the stages"):
+        estimate_or_trace(replace(strange, stage="grpo"))
+
+
 def test_what_is_not_installed(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "peft" else name)
     with pytest.raises(Unknown, match="needs peft, which is not installed"):
@@ -232,9 +253,14 @@ def test_what_is_not_installed(monkeypatch):
         ({"config": {**TINY, "auto_map": {}}}, "code of its own"),
         ({"config": {**TINY, "quantization_config": {}}}, "come quantized"),
         ({"stage": "grpo"}, "not grpo"),
-        ({"zero_stage": 2}, "DeepSpeed"),
+        ({"sharding": "zero2"}, "DeepSpeed"),
         ({"tuner": "qlora", "quant_bits": 8}, "8-bit"),
         ({"packing": True}, "flash attention"),
+        ({"sharding": "fsdp2", "gpus": 2}, "FSDP"),
+        ({"device_map": "auto", "gpus": 2}, "several GPUs"),
+        ({"sequence_parallel": 2, "gpus": 2}, "divided"),
+        ({"offload": ("activations",)}, "leaves the GPU"),
+        ({"transformers": "1.0", "config": {**TINY, "num_experts": 4}}, "builds experts as transformers"),
     ],
 )
 def test_what_the_trace_does_not_model(change, reason):

@@ -98,7 +98,8 @@ def configuration(asked: Spec) -> str:
     packed = "packed" if asked.packing else "unpacked"
     tuner = asked.tuner if asked.tuner == "full" else f"{asked.tuner} r{asked.lora_rank}"
     stage = "" if asked.stage == USUAL else f"{asked.stage} · "
-    with_ = (" · Liger" if asked.liger else "") + (f" · ZeRO-{asked.zero_stage}" if asked.zero_stage else "")
+    with_ = (" · Liger" if asked.liger else "") + ("" if asked.sharding == "none" else f" · {asked.sharding}")
+    with_ += f" · {' and '.join(asked.offload)} off the GPU" if asked.offload else ""
     return f"{stage}{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len} {packed}{with_}"
 
 

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
+from tunekit.memory.estimate import estimate
+from tunekit.memory.sharding import sharding_of
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
 from tunekit.worker import Worker, WorkerFailed
@@ -44,17 +46,16 @@ def trace_worker() -> Worker:
     return Worker("tunekit.memory.trace.worker:answer_trace", {**os.environ, **QUIET})
 
 
-def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Worker | None = None) -> Prediction:
+def trace(spec: Spec, time_limit: float = 60, *, worker: Worker | None = None) -> Prediction:
     """The memory of `spec`, traced within so many seconds. Raises Unknown, with the reason, where it cannot be.
 
-    The loop is ms-swift's, or ``plain``: a bare PyTorch loop without autocast and accelerate, on a GPU without flash
-    attention, as published measurements were often made. A `trace_worker` for many questions saves some seconds each.
+    A `trace_worker` for many questions saves some seconds each.
     """
     check_traceable(spec)
     for library in ("torch", "transformers", *needed(spec)):
         if find_spec(library) is None:
             raise Unknown(f"the trace needs {library}, which is not installed here")
-    question = {"spec": asdict(spec), "loop": loop}
+    question = {"spec": asdict(spec)}
     place = cache_folder() / "memory" / f"{trace_fingerprint(question)}.json"
     answer = read_object(place)
     if not answer:
@@ -68,22 +69,41 @@ def trace(spec: Spec, time_limit: float = 60, *, loop: str = "swift", worker: Wo
     return prediction_of(answer, spec)
 
 
+def estimate_or_trace(spec: Spec, time_limit: float = 60) -> Prediction:
+    """The estimate; where it has no formula, the trace, with a note. Raises Unknown, with both reasons."""
+    try:
+        return estimate(spec)
+    except Unknown as unknown:
+        try:
+            found = trace(spec, time_limit)
+        except Unknown as error:
+            raise Unknown(f"{unknown.message}; {error.message}") from None
+        return replace(found, notes=(f"{unknown.message}: this is the trace", *found.notes))
+
+
 def check_traceable(spec: Spec) -> None:
     """Raise Unknown, with the reason, for what the worker does not model."""
-    config = spec.config
-    if "auto_map" in config:
-        raise Unknown("the model brings code of its own, which is not run to predict memory")
-    if "quantization_config" in config:
-        raise Unknown("the weights come quantized, in a format that the trace does not know")
-    if not spec.kind.traced:
-        traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
-        raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
-    if spec.zero_stage:
-        raise Unknown("the trace does not know DeepSpeed's shards and buckets")
-    if spec.bits == 8:
-        raise Unknown("the trace knows 4-bit weights, not 8-bit ones")
-    if spec.packing and spec.attn != "flash":
-        raise Unknown("ms-swift packs rows only with flash attention")
+    traced = ", ".join(name for name, stage in STAGES.items() if stage.traced)
+    installed = metadata.version("transformers") if find_spec("transformers") else "nothing"
+    said = spec.transformers or installed
+    experts = any("expert" in name for name in spec.config)
+    reasons = {
+        "the model brings code of its own, which is not run to predict memory": "auto_map" in spec.config,
+        "the weights come quantized, in a format that the trace does not know": "quantization_config" in spec.config,
+        f"the trace knows the stages {traced}, not {spec.stage}": not spec.kind.traced,
+        "the trace does not know DeepSpeed's and FSDP's shards and buckets": bool(sharding_of(spec).by),
+        "the trace does not know a model that lies on several GPUs": bool(spec.device_map),
+        "the trace does not know rows or layers that are divided among GPUs": spec.gpus > 1
+        and spec.sequence_parallel * spec.tensor_parallel > 1,
+        f"the trace builds experts as transformers {installed} does": experts
+        and said.split(".")[0] != installed.split(".")[0],
+        "the trace does not know what leaves the GPU": bool(spec.offload),
+        "the trace knows 4-bit weights, not 8-bit ones": spec.bits == 8,
+        "ms-swift packs rows only with flash attention": spec.packing and spec.attn != "flash",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise Unknown(reason)
 
 
 def needed(spec: Spec) -> tuple[str, ...]:

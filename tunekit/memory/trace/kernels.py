@@ -29,13 +29,20 @@ def like_cuda(*, plain: bool) -> Iterator[None]:
     * Dropout keeps a mask of bools (``native_dropout``), where the CPU keeps one of the input's type.
     * Softmax of float16 with a float32 result is one kernel, without a float32 copy of its input
       (https://github.com/pytorch/pytorch/blob/v2.9.0/aten/src/ATen/native/SoftMax.cpp, ``half_to_float``).
+    * Layer norms compute in float32 under CUDA's autocast, and keep their input so; the CPU's has no such rule
+      (https://pytorch.org/docs/stable/amp.html, "CUDA Ops that can autocast to float32").
     * peft asks whether autocast is on without naming a device, and means CUDA's.
     * Attention runs in the kernel that the GPU takes.
     """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     enabled = torch.is_autocast_enabled
-    softmax = functional.softmax
+    softmax, norm = functional.softmax, functional.layer_norm
+
+    def wide_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+        if enabled("cpu"):
+            x, weight, bias = (item if item is None else item.float() for item in (x, weight, bias))
+        return norm(x, shape, weight, bias, eps)
 
     def masked_dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: ARG001
         return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
@@ -49,6 +56,7 @@ def like_cuda(*, plain: bool) -> Iterator[None]:
         (nn.Module, "_apply", _rebinding_apply),
         (functional, "dropout", masked_dropout),
         (functional, "softmax", half_softmax),
+        (functional, "layer_norm", wide_norm),
         (torch, "is_autocast_enabled", lambda device=None: enabled(device or "cpu")),
     )
     before = [getattr(owner, name) for owner, name, _ in places]
@@ -94,8 +102,11 @@ def _flash(_module: Any, query: Any, key: Any, value: Any, _mask: Any = None, sc
     if query.dtype == torch.float32:  # transformers casts what autocast left in float32
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.bfloat16
         query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+    width = value.shape[-1]
+    if width < query.shape[-1]:  # latent attention: the kernel knows one width of a head
+        value = functional.pad(value, [0, query.shape[-1] - width])
     result = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, True, scale=scaling)[0]  # noqa: SLF001
-    return result.transpose(1, 2).contiguous(), None
+    return result[..., :width].transpose(1, 2).contiguous(), None
 
 
 def _efficient(_module: Any, query: Any, key: Any, value: Any, mask: Any = None, scaling: Any = None, **_: Any) -> Any:

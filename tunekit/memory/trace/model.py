@@ -64,6 +64,9 @@ def _model(spec: Spec, dtype: torch.dtype) -> Any:
     if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise Unknown(f"{kind} is no plain language model: parts of it cannot be traced")
     attention = {"eager": "eager", "sdpa": SDPA, "flash": FLASH}[spec.attn]
+    built = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if attention == SDPA and not built._supports_sdpa:  # noqa: SLF001 - transformers goes by it
+        attention = "eager"
     with no_init_weights():  # there are no numbers to set
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
     experts = any(name.endswith("experts") for name, _ in model.named_modules())

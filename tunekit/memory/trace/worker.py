@@ -142,11 +142,11 @@ def language_loss(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
     inputs, kept = _inputs(spec, spec.micro_batch, plain=plain)
     labels = torch.zeros(inputs["input_ids"].shape[0], kept, dtype=torch.long)
     if spec.fused_loss:
-        with _autocast(spec, plain=plain):
+        with _autocast(spec):
             hidden = built.base.get_decoder()(**inputs, use_cache=False)[0][:, -kept:]
             head = built.base.get_output_embeddings().weight
             return LigerLoss.apply(hidden.reshape(-1, hidden.shape[-1]), head), None
-    with _autocast(spec, plain=plain):
+    with _autocast(spec):
         outputs = built.model(**inputs, labels=labels, use_cache=False)
     if not plain:
         # accelerate: ConvertOutputsToFp32 wraps the model's forward; ms-swift: accuracy of the tokens
@@ -162,7 +162,7 @@ def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
     inputs, _ = _inputs(spec, 2 * spec.micro_batch, plain=False)
 
     def log_probabilities() -> torch.Tensor:
-        with _autocast(spec, plain=False):
+        with _autocast(spec):
             logits = built.model(**inputs, use_cache=False).logits.float()
         chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
         logits.detach().mean(-1)
@@ -188,8 +188,8 @@ def _inputs(spec: Spec, samples: int, *, plain: bool) -> tuple[dict[str, Any], i
     return inputs, kept
 
 
-def _autocast(spec: Spec, *, plain: bool) -> Any:
-    if plain or spec.precision == "fp32":
+def _autocast(spec: Spec) -> Any:
+    if not spec.autocast or spec.precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast("cpu", dtype=DTYPES[spec.precision])
 
@@ -228,9 +228,10 @@ def _eight_bit_state(follower: Follower, numbers: int) -> None:
 
 
 def answer_trace(question: dict[str, Any]) -> dict[str, Any]:
-    """The peak for ``{"spec": {...}, "loop": "swift" | "plain"}``, or ``{"unknown": reason}``."""
+    """The peak for ``{"spec": {...}}``, or ``{"unknown": reason}``."""
     try:
-        return trace_steps(Spec.from_json(question["spec"]), plain=question["loop"] == "plain")
+        spec = Spec.from_json(question["spec"])
+        return trace_steps(spec, plain=spec.loop == "plain")
     except Unknown as error:
         return {"unknown": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever an architecture does to fakes, it is not known then
