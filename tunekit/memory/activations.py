@@ -11,8 +11,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunekit.memory.quantized import dequantized_width
+from tunekit.memory.tuners import adapter_width, targeted, trains_layers
+
 if TYPE_CHECKING:
-    from tunekit.memory.geometry import Geometry, Linear
+    from tunekit.memory.geometry import Geometry
     from tunekit.memory.spec import Spec
 
 NORM = 4  # an RMSNorm keeps its input in float32
@@ -56,8 +59,7 @@ class Widths:
         """As `spec` computes. A loop that holds its outputs is one of the user's own: it has no autocast."""
         wide = spec.precision == "fp32" or spec.kbit_prepare
         autocast = spec.precision != "fp32" and not spec.outputs_kept
-        adapter = 2 if spec.lora_dtype in ("float16", "bfloat16") else 4
-        return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter)
+        return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter_width(spec))
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,6 @@ class Adapters:
     def kept(self, count: int) -> int:
         """Bytes of one number that `count` adapters on the same input keep."""
         return count * self.own + max(self.shared if count else 0, self.held)
-
-
-def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    """The linear layers that get an adapter: all, or those whose name ends as one of target_modules."""
-    if "all-linear" in spec.target_modules:
-        return geometry.linears
-    names = {name.rsplit(".", 1)[-1] for name in spec.target_modules}
-    return tuple(linear for linear in geometry.linears if linear.name in names)
 
 
 @dataclass(frozen=True)

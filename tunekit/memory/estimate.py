@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
 from tunekit.memory.card import context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
+from tunekit.memory.names import EMBEDDING_NAME, HEAD_NAME
+from tunekit.memory.optimizers import optimizer_of
+from tunekit.memory.spec import GIB, Prediction, loss_tokens
 from tunekit.memory.states import (
     BOTTOM,
     EMBEDDING,
@@ -18,11 +20,11 @@ from tunekit.memory.states import (
     LAYER,
     LOSS,
     OPTIMIZER,
-    OPTIMIZERS,
     gradients_by_moment,
     static_bytes,
     step_bytes,
 )
+from tunekit.memory.tuners import grown, trains
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -45,9 +47,7 @@ through keeps its output."""
 def estimate(spec: Spec) -> Prediction:
     """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
     spec = replace(spec, seq_len=spec.longest)
-    geometry = Geometry.from_config(spec.config)
-    if spec.optimizer not in OPTIMIZERS:
-        raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
+    geometry = grown(spec, Geometry.from_config(spec.config))
     static = static_bytes(spec, geometry)
     passing = _passing(spec, geometry)
     stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
@@ -96,6 +96,7 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         below = kept / geometry.layers + embedded
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
+    trains_head = _trains_head(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
     loss = {"checkpoints": kept, "other": other}
     found = {
@@ -104,16 +105,22 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         LOSS: {**loss, "gradients": gradients[LOSS], "logits": _logits(spec, geometry, rows)},
         EMBEDDING: {"gradients": gradients[EMBEDDING], "other": other},
     }
-    if spec.tuner == "full" and not spec.fused_loss:
+    if trains_head and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
     return found
 
 
+def _trains_head(spec: Spec, geometry: Geometry) -> bool:
+    """Whether the head, or the embedding that is one with it, has a gradient."""
+    tied = geometry.tied and spec.tuner == "full"
+    return trains(spec, geometry, EMBEDDING_NAME if tied else HEAD_NAME) > 0
+
+
 def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
     """Bytes from the last norm to the loss."""
     hidden, lossy = geometry.hidden, loss_tokens(spec, rows)
-    states = (8 if spec.tuner == "full" else 4) * hidden * rows * spec.seq_len
+    states = (8 if _trains_head(spec, geometry) else 4) * hidden * rows * spec.seq_len
     if spec.kind.gives == REWARD_MODEL:
         return states  # a head of one number
     if spec.fused_loss:
@@ -145,7 +152,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "the teacher's weights are not counted": stage.teacher,
         "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": spec.zero_stage > 0,
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
-        "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,
+        "states of large parameters may leave the GPU": optimizer_of(spec).paged,
         "the longest of the lengths": bool(spec.lengths),
     }
     return tuple(note for note, holds in said.items() if holds)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import shortened
+from tunekit.memory.fields import (
+    TUNED_CHOICES,
+    TUNED_FROM_ZERO,
+    TUNED_PATTERNS,
+    TUNED_SWITCHES,
+    TUNED_WHOLE,
+    TUNED_WORDS,
+    TunerFields,
+)
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -19,25 +29,27 @@ GIB = 2**30
 
 CHOICES: Mapping[str, Collection[Any]] = {
     "tuner": ("lora", "qlora", "full"),
-    "quant_bits": (None, 4, 8),
+    "quant_bits": (None, 1, 2, 3, 4, 8),
     "lora_dtype": (None, "float16", "bfloat16", "float32"),
     "attn": ("eager", "sdpa", "flash"),
     "precision": ("fp16", "bf16", "fp32"),
     "stage": STAGES,
     "zero_stage": (0, 1, 2, 3),
     "method": ("estimate", "trace"),
+    **TUNED_CHOICES,
 }
 """The fields of a `Spec` that take one of a few values."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus")
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", *TUNED_WHOLE)
 """Fields that hold a whole number of 1 or more."""
-SHARES = ("lora_dropout", "loss_share")
+SHARES = ("lora_dropout", "loss_share", "freeze_parameters_ratio")
 """Fields that hold a number from 0 to 1."""
 NUMBERS = ("capability", "lengths")
 """Fields that hold several whole numbers."""
 SWITCHES = (
     *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
     *("outputs_kept", "accumulates"),
+    *TUNED_SWITCHES,
 )
 """Fields that are true or false."""
 
@@ -56,6 +68,13 @@ def _number(value: object) -> bool:
 
 def _words(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except (re.error, OverflowError, RecursionError):
+        return False
 
 
 def _several(value: object) -> bool:
@@ -83,6 +102,9 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
+    *((name, lambda value: value != () and not _words(value), "a list of names") for name in TUNED_WORDS),
+    *((name, lambda value: not _pattern(value), "a regular expression") for name in TUNED_PATTERNS),
+    *((name, lambda value: not _several((value,)), "a whole number") for name in (*TUNED_FROM_ZERO, "quant_group")),
     ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
 )
@@ -90,7 +112,7 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Spec:
+class Spec(TunerFields):
     """One training configuration. What is not said takes ms-swift 4.6's default; `CHOICES` holds what may be said.
 
     Attributes:
@@ -166,9 +188,9 @@ class Spec:
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
         values = {name: value for name, value in document.items() if value is not None}
-        if isinstance(values.get("target_modules"), str):
-            values["target_modules"] = (values["target_modules"],)
-        lists = (name for name in ("target_modules", *NUMBERS) if isinstance(values.get(name), list))
+        words = ("target_modules", *TUNED_WORDS)
+        values |= {name: (values[name],) for name in words if isinstance(values.get(name), str)}
+        lists = (name for name in (*words, *NUMBERS) if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
@@ -258,7 +280,7 @@ def loss_tokens(spec: Spec, rows: int) -> int:
     One row, or one packed from many: those with loss. Several rows: from the earliest token with loss in any of them;
     prompts are taken to be of any length up to twice the mean one, so that the shortest of n is 2/(n + 1) of the mean.
     """
-    share = spec.loss_share
+    share = spec.loss_share if spec.use_logits_to_keep else 1.0
     if rows > 1 and not spec.packing:
         share = 1 - (1 - share) * 2 / (rows + 1)
     return max(1, math.ceil(rows * spec.seq_len * share))

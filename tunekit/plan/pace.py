@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tunekit.errors import TunekitError
-from tunekit.memory.activations import targeted
+from tunekit.memory.tuners import targeted
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import GIB, loss_tokens
 from tunekit.plan.models.config import config_of
