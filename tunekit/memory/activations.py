@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.memory.quantized import dequantized_width
-from tunekit.memory.tuners import adapter_width, targeted, trains_layers
+from tunekit.memory.tuners import SHAPES, adapter_width, targeted, trains_layers
 
 if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry
@@ -82,7 +81,7 @@ class Adapters:
     @staticmethod
     def of(spec: Spec, geometry: Geometry, widths: Widths) -> Adapters:
         """The adapters of `spec`; none under full training."""
-        if spec.tuner == "full":
+        if spec.tuner == "full" or spec.adapter not in SHAPES:
             return Adapters()
         parts = Counter(linear.part for linear in targeted(spec, geometry))
         converts = widths.adapter > widths.stream  # peft casts the input to the adapter's type
@@ -135,7 +134,7 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
     """One layer of `rows` rows, with `experts` or without."""
     widths = Widths.of(spec)
     adapters = Adapters.of(spec, geometry, widths)
-    trained = spec.tuner == "full"
+    trained = trains_layers(spec, geometry)
     hidden, tokens = geometry.hidden, rows * spec.seq_len
     norm, spared = _norms(spec, geometry)
     reads = norm + adapters.kept(adapters.attention_in)
@@ -167,7 +166,7 @@ def _norms(spec: Spec, geometry: Geometry) -> tuple[int, int]:
 
     What Liger's norm keeps is its input: in a layer computed again the checkpoint, or the residual.
     """
-    trained = spec.tuner == "full"
+    trained = trains_layers(spec, geometry)
     if not spec.liger:
         return (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2, 0
     return (LIGER_NORM + (2 if trained else 0)) * geometry.family.norms // 2, LIGER_NORM
@@ -179,7 +178,7 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     tokens = rows * spec.seq_len
     if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
         keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
-    norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
+    norms = (LIGER_NORM if spec.liger else NORM) + (2 if trains_layers(spec, geometry) else 0)
     normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
     twice = 2 * widths.heads
     kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens
@@ -206,7 +205,7 @@ def _mlp(
 ) -> tuple[float, dict[str, float]]:
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
-    trained = spec.tuner == "full"
+    trained = trains_layers(spec, geometry)
     gated = (2 if spec.liger else 3) * number  # gate, up, and without Liger the activation of gate
     reads = norm + adapters.kept(adapters.mlp_in)
     product = number if trained else adapters.kept(adapters.mlp_out)

@@ -115,7 +115,7 @@ def _layer(geometry: Geometry, number: int) -> Iterator[Parameter]:
         yield from _linear_parameters(geometry, mlp)
     if not family.plain_norms:
         kind = "late" if family.late_norms else "usual"
-        if family.norms == 4:  # noqa: PLR2004 - of two kinds of model with four
+        if family.norms == 4:
             kind = "glm" if "gate_up" in family.fused else "gemma"
         yield from (Parameter(f"{name}.weight", hidden) for name in NORM_NAMES[kind])
 

@@ -121,10 +121,10 @@ def _aqlm(spec: Spec, linear: Linear, _: int) -> float:
     said = _said(spec)
     names = ("num_codebooks", "nbits_per_codebook", "in_group_size", "out_group_size")
     numbers = [said.get(name, 1 if name == "out_group_size" else None) for name in names]
-    if not all(isinstance(number, int) and 0 < number <= 64 for number in numbers):  # noqa: PLR2004 - a sane bound
+    if not all(isinstance(number, int) and 0 < number <= 64 for number in numbers):
         raise Unknown("config.json does not say the codebooks of AQLM")
     books, bits, inputs, outputs = (int(number or 1) for number in numbers)
-    codes = linear.inputs * linear.outputs / (inputs * outputs) * books * (1 if bits <= 8 else 2)  # noqa: PLR2004
+    codes = linear.inputs * linear.outputs / (inputs * outputs) * books * (1 if bits <= 8 else 2)
     return codes + 2 * books * 2 ** min(bits, 16) * inputs * outputs + 2 * linear.outputs
 
 
