@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.memory.tuners import SHAPES, adapter_width, targeted, trains_layers
+from tunekit.memory.quantized import dequantized_width
+from tunekit.memory.tuners import SHAPES, adapter_width, targeted, trains_layers, trains_norms
 
 if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry
@@ -147,7 +148,11 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
     if spec.bits and not experts:  # the product with a weight that is 2 bytes a number for that long
         beside = (norm + adapters.kept(adapters.mlp_in) + HIDDEN_LIVE) * hidden
         beside += 4 * widths.stream * geometry.intermediate
-        moments["a dequantized weight"] = attention + beside * tokens + 2 * hidden * geometry.intermediate
+        copy = dequantized_width(spec)
+        beside += (
+            0 if copy == widths.stream else copy * (hidden + geometry.intermediate)
+        )  # of what goes in and comes out
+        moments["a dequantized weight"] = attention + beside * tokens + copy * hidden * geometry.intermediate
     if experts:
         kept_mlp, more = _experts(geometry, norm, HIDDEN_LIVE + (2 if trained else 0))
     else:
@@ -166,7 +171,7 @@ def _norms(spec: Spec, geometry: Geometry) -> tuple[int, int]:
 
     What Liger's norm keeps is its input: in a layer computed again the checkpoint, or the residual.
     """
-    trained = trains_layers(spec, geometry)
+    trained = trains_norms(spec, geometry)
     if not spec.liger:
         return (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2, 0
     return (LIGER_NORM + (2 if trained else 0)) * geometry.family.norms // 2, LIGER_NORM
@@ -178,7 +183,7 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     tokens = rows * spec.seq_len
     if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.outputs_kept):
         keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
-    norms = (LIGER_NORM if spec.liger else NORM) + (2 if trains_layers(spec, geometry) else 0)
+    norms = (LIGER_NORM if spec.liger else NORM) + (2 if trains_norms(spec, geometry) else 0)
     normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
     twice = 2 * widths.heads
     kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens

@@ -14,6 +14,9 @@ TUNERS = (
 )
 """Kinds of adapter of ms-swift 4.6 (pipelines/train/tuner.py, tuner_plugin/mapping.py)."""
 
+UNDROPPED = ("fourierft", "ia3", "lora_llm")
+"""Those without dropout (ms-swift's LoRA beside a trained vision tower is given none)."""
+
 METHODS = ("bnb", "hqq", "eetq", "quanto", "fp8", "awq", "gptq", "aqlm")
 """Ways to keep weights quantized: ms-swift's ``--quant_method``, and formats that models come in."""
 

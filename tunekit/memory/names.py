@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -58,11 +58,9 @@ def parameters_of(geometry: Geometry) -> tuple[Parameter, ...]:
     """All parameters of a decoder, in order. Raises Unknown where its names are not known here."""
     stem = STEMS[geometry.vision]
     found = [Parameter(f"{stem}{EMBEDDING_NAME}.weight", geometry.vocab, geometry.hidden)]
+    layer = tuple(_layer(geometry))
     for number in range(geometry.layers):
-        layer = f"{stem}layers.{number}."
-        found += [
-            Parameter(layer + item.name, item.rows, item.columns, item.expert) for item in _layer(geometry, number)
-        ]
+        found += [replace(item, name=f"{stem}layers.{number}.{item.name}") for item in layer]
     if not geometry.family.plain_norms:
         found.append(Parameter(f"{stem}norm.weight", geometry.hidden))
     if not geometry.tied:
@@ -95,7 +93,7 @@ def _place(linear: Linear, geometry: Geometry) -> str:
     return "mlp.shared_expert." if shared else "mlp."
 
 
-def _layer(geometry: Geometry, number: int) -> Iterator[Parameter]:
+def _layer(geometry: Geometry) -> Iterator[Parameter]:
     """The parameters of one layer, without the layer's own name before theirs."""
     family, hidden = geometry.family, geometry.hidden
     linears = list(geometry.linears)

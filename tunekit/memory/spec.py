@@ -16,6 +16,7 @@ from tunekit.memory.fields import (
     TUNED_SWITCHES,
     TUNED_WHOLE,
     TUNED_WORDS,
+    UNDROPPED,
     TunerFields,
 )
 from tunekit.stages import STAGES, USUAL
@@ -230,7 +231,8 @@ class Spec(TunerFields):
     @property
     def dropout(self) -> float:
         """`lora_dropout`, as far as the stage leaves it on."""
-        return self.lora_dropout if self.kind.drops_out else 0.0
+        drops = self.kind.drops_out and self.adapter not in UNDROPPED
+        return self.lora_dropout if drops else 0.0
 
     @property
     def fused_loss(self) -> bool:

@@ -189,7 +189,10 @@ def _is_saved(module: str, saved: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=512)
 def trained_matrices(spec: Spec, geometry: Geometry) -> tuple[Matrix, ...]:
-    """All that gets a gradient at one time or another; `geometry` is the `grown` one. Raises Unknown without a count."""
+    """All that gets a gradient at one time or another; `geometry` is the `grown` one.
+
+    Raises Unknown for what has no count.
+    """
     models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
     check_trainable(spec)
     found = _of_the_model(spec, geometry) if spec.tuner == "full" else _of_adapters(spec, geometry)
@@ -218,9 +221,14 @@ def trains(spec: Spec, geometry: Geometry, name: str) -> int:
 
 def trains_layers(spec: Spec, geometry: Geometry) -> bool:
     """Whether weights of decoder layers train, and not only adapters on them."""
-    if spec.tuner == "full":
-        return any(item.linear and item.name not in ENDS for item in trained_matrices(spec, geometry))
-    return spec.adapter == "llamapro"
+    if spec.adapter == "llamapro" and spec.tuner != "full":
+        return True
+    return any(item.own and item.linear and item.name not in ENDS for item in trained_matrices(spec, geometry))
+
+
+def trains_norms(spec: Spec, geometry: Geometry) -> bool:
+    """Whether weights of norms train."""
+    return any(item.own and item.columns == 1 and "norm" in item.name for item in trained_matrices(spec, geometry))
 
 
 def _of_the_model(spec: Spec, geometry: Geometry) -> Iterable[Matrix]:
@@ -419,7 +427,8 @@ def frozen_bytes(spec: Spec, geometry: Geometry) -> float:
         return 0.0
     if spec.adapter == "vera":
         linears = vera_linears(spec, geometry)
-        return 4.0 * spec.vera_rank * sum(max(side) for side in zip(*((i.inputs, i.outputs) for i in linears)))
+        sides = max(item.inputs for item in linears), max(item.outputs for item in linears)
+        return 4.0 * spec.vera_rank * sum(sides)
     if spec.adapter == "boft":
         factor = spec.boft_n_butterfly_factor
         return 4.0 * factor * sum(item.layers * item.inputs**2 for item in targeted(spec, geometry))
