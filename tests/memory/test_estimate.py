@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import CONFIGS
 
-from tunekit.memory.activations import targeted
 from tunekit.memory.card import MIB, cublas_workspace, cuda_context
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
+from tunekit.memory.optimizers import OPTIMIZERS
 from tunekit.memory.spec import CHOICES, GIB, LOOPS, ZERO_STAGES, Spec, Unknown, loss_tokens
-from tunekit.memory.states import OPTIMIZERS
+from tunekit.memory.targets import targeted
 from tunekit.stages import PAIRS, STAGES, Stage
 
 QWEN, LLAMA, QWEN3 = "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B"

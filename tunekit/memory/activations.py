@@ -11,9 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunekit.memory.beside import beside_bytes
+from tunekit.memory.kinds import SHAPES, adapter_width, inner_rank
+from tunekit.memory.quantized import dequantized_width
+from tunekit.memory.targets import targeted
+from tunekit.memory.tuners import trains_layers, trains_norms
+
 if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry
-    from tunekit.memory.linears import Linear
     from tunekit.memory.spec import Spec
 
 NORM = 4  # an RMSNorm keeps its input in float32
@@ -57,8 +62,7 @@ class Widths:
         """As `spec` computes."""
         wide = spec.precision == "fp32" or spec.kbit_prepare
         autocast = spec.precision != "fp32" and spec.autocast
-        adapter = 2 if spec.lora_dtype in ("float16", "bfloat16") else 4
-        return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter)
+        return Widths(4 if wide else 2, 4 if wide and not autocast else 2, autocast, adapter_width(spec))
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Adapters:
     @staticmethod
     def of(spec: Spec, geometry: Geometry, widths: Widths) -> Adapters:
         """The adapters of `spec`; none under full training."""
-        if spec.tuner == "full":
+        if spec.tuner == "full" or spec.adapter not in SHAPES:
             return Adapters()
         parts = Counter(linear.part for linear in targeted(spec, geometry))
         converts = widths.adapter > widths.stream  # peft casts the input to the adapter's type
@@ -104,14 +108,6 @@ class Adapters:
     def kept(self, count: int) -> int:
         """Bytes of one number that `count` adapters on the same input keep."""
         return count * self.own + max(self.shared if count else 0, self.held)
-
-
-def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    """The linear layers that get an adapter: all, or those whose name ends as one of target_modules."""
-    if "all-linear" in spec.target_modules:
-        return geometry.linears
-    names = {name.rsplit(".", 1)[-1] for name in spec.target_modules}
-    return tuple(linear for linear in geometry.linears if linear.name in names)
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
     """One layer of `rows` rows, with `experts` or without."""
     widths = Widths.of(spec)
     adapters = Adapters.of(spec, geometry, widths)
-    trained = spec.tuner == "full"
+    trained = trains_layers(spec, geometry)
     hidden, tokens = geometry.hidden, rows * spec.seq_len
     norm, spared = _norms(spec, geometry)
     reads = norm + adapters.kept(adapters.attention_in)
@@ -163,7 +159,11 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
     if spec.bits and not experts:  # the product with a weight that is 2 bytes a number for that long
         beside = (norm + adapters.kept(adapters.mlp_in) + HIDDEN_LIVE) * hidden
         beside += 4 * widths.stream * geometry.intermediate
-        moments["a dequantized weight"] = attention + beside * tokens + 2 * hidden * geometry.intermediate
+        copy = dequantized_width(spec)
+        beside += (
+            0 if copy == widths.stream else copy * (hidden + geometry.intermediate)
+        )  # of what goes in and comes out
+        moments["a dequantized weight"] = attention + beside * tokens + copy * hidden * geometry.intermediate
     if experts:
         by = _experts if geometry.fused else _expert_by_expert
         kept_mlp, more = by(geometry, adapters, norm, HIDDEN_LIVE + (2 if trained else 0))
@@ -171,8 +171,10 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
         kept_mlp, more = _mlp(spec, geometry, widths, adapters, norm)
     moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
     moment = max(moments, key=lambda name: moments[name])
-    inner = 2 * spec.lora_rank * adapters.count * tokens  # the outputs of the adapters' first halves
-    alive = moments[moment] - spared * hidden * tokens + inner
+    more_held = beside_bytes(spec, geometry, tokens)
+    # the outputs of the adapters' first halves, and what is held beside
+    inner = 2.0 * inner_rank(spec) * adapters.count * tokens + more_held.kept
+    alive = moments[moment] - spared * hidden * tokens + inner + more_held.passing
     if trained:  # a matrix's new gradient, before it is added to the one that stands there
         alive += widths.stream * hidden * max(geometry.query, geometry.intermediate, 2 * geometry.expert_width)
     return LayerBytes(attention + kept_mlp * tokens + inner, alive, moment)
@@ -183,7 +185,7 @@ def _norms(spec: Spec, geometry: Geometry) -> tuple[int, int]:
 
     What Liger's norm keeps is its input: in a layer computed again the checkpoint, or the residual.
     """
-    trained = spec.tuner == "full"
+    trained = trains_norms(spec, geometry)
     if not spec.liger:
         return (NORM_TRAINED if trained else NORM) * geometry.family.norms // 2, 0
     return (LIGER_NORM + (2 if trained else 0)) * geometry.family.norms // 2, LIGER_NORM
@@ -195,7 +197,7 @@ def _attention(spec: Spec, geometry: Geometry, widths: Widths, rows: int) -> tup
     tokens = rows * spec.seq_len
     if spec.attn == "eager" or padded(spec, rows) or (spec.attn == "sdpa" and spec.loop == "plain"):
         keys = query  # repeated for every head, as values are (transformers' use_gqa_in_sdpa: not without a mask)
-    norms = (LIGER_NORM if spec.liger else NORM) + (2 if spec.tuner == "full" else 0)
+    norms = (LIGER_NORM if spec.liger else NORM) + (2 if trains_norms(spec, geometry) else 0)
     normed = norms * (query + geometry.keys) if geometry.family.qk_norm else 0
     twice = 2 * widths.heads
     kept = (twice * (query + keys) + normed + LOGSUMEXP * geometry.heads) * tokens
@@ -227,7 +229,7 @@ def _mlp(
 ) -> tuple[float, dict[str, float]]:
     """Of a gated MLP and its norm, bytes a token: kept, and alive at each moment that can be the worst."""
     hidden, width, number = geometry.hidden, geometry.intermediate, widths.stream
-    trained = spec.tuner == "full"
+    trained = trains_layers(spec, geometry)
     gated = (
         (2 if fuses_gate(spec) else 3) * number if geometry.family.gated else geometry.activation * number
     )  # gate, up, and without Liger the activation of gate

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
 from tunekit.memory.card import MIB, NCCL, context_note, cublas_workspace, cuda_context
 from tunekit.memory.geometry import Geometry
+from tunekit.memory.names import EMBEDDING_NAME, HEAD_NAME
+from tunekit.memory.optimizers import optimizer_of
 from tunekit.memory.sharding import (
     BOTTOM,
     EMBEDDING,
@@ -24,8 +26,9 @@ from tunekit.memory.sharding import (
     held_back,
     talks,
 )
-from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
-from tunekit.memory.states import OPTIMIZERS, gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
+from tunekit.memory.spec import GIB, Prediction, loss_tokens
+from tunekit.memory.states import gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
+from tunekit.memory.tuners import grown, trains
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -51,9 +54,8 @@ through keeps its output."""
 def estimate(spec: Spec) -> Prediction:
     """Predict the peak of one GPU, once for each `spec`. Raises Unknown where there is no formula for a part of it."""
     spec = replace(spec, seq_len=math.ceil(spec.longest / spec.sequence_parallel))
-    geometry = Geometry.from_config(spec.config).built_by(spec).cut(spec.tensor_parallel)
-    if spec.optimizer not in OPTIMIZERS:
-        raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
+    geometry = grown(spec, Geometry.from_config(spec.config).built_by(spec)).cut(spec.tensor_parallel)
+    optimizer_of(spec)  # which may have no count
     static = static_bytes(spec, geometry)
     passing = _passing(spec, geometry)
     beside = gathered_by_moment(spec, geometry)[OPTIMIZER]
@@ -136,6 +138,7 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     kept, below = (_here(spec, size, geometry.layers) for size in (kept, below))
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
+    trains_head = _trains_head(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
     loss = {"checkpoints": kept, "other": other}
     found = {
@@ -144,7 +147,7 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         LOSS: {**loss, "gradients": gradients[LOSS], "logits": _logits(spec, geometry, rows)},
         EMBEDDING: {"gradients": gradients[EMBEDDING], "other": other},
     }
-    if spec.tuner == "full" and not spec.fused_loss:
+    if trains_head and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
     beside = gathered_by_moment(spec, geometry)
@@ -162,10 +165,16 @@ def _here(spec: Spec, kept: float, layers: int) -> float:
     return min(kept, 2 * kept / layers) if "activations" in spec.offload else kept
 
 
+def _trains_head(spec: Spec, geometry: Geometry) -> bool:
+    """Whether the head, or the embedding that is one with it, has a gradient."""
+    tied = geometry.tied and spec.tuner == "full"
+    return trains(spec, geometry, EMBEDDING_NAME if tied else HEAD_NAME) > 0
+
+
 def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
     """Bytes from the last norm to the loss."""
     hidden, lossy = geometry.hidden, loss_tokens(spec, rows)
-    states = (8 if spec.tuner == "full" else 4) * hidden * rows * spec.seq_len
+    states = (8 if _trains_head(spec, geometry) else 4) * hidden * rows * spec.seq_len
     if spec.kind.gives == REWARD_MODEL:
         return states  # a head of one number
     if spec.fused_loss:
@@ -211,7 +220,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "the layers are laid evenly over the GPUs, and the loss is on the fullest": bool(spec.device_map),
         "what leaves the GPU is not traced": bool(spec.offload),
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
-        "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,
+        "states of large parameters may leave the GPU": optimizer_of(spec).paged,
         "the longest of the lengths": bool(spec.lengths),
     }
     return tuple(note for note, holds in said.items() if holds)

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import shortened
+from tunekit.memory.fields import (
+    TUNED_CHOICES,
+    TUNED_FROM_ZERO,
+    TUNED_PATTERNS,
+    TUNED_SWITCHES,
+    TUNED_WHOLE,
+    TUNED_WORDS,
+    UNDROPPED,
+    TunerFields,
+)
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ GIB = 2**30
 
 CHOICES: Mapping[str, Collection[Any]] = {
     "tuner": ("lora", "qlora", "full"),
-    "quant_bits": (None, 4, 8),
+    "quant_bits": (None, 1, 2, 3, 4, 8),
     "lora_dtype": (None, "float16", "bfloat16", "float32"),
     "attn": ("eager", "sdpa", "flash"),
     "precision": ("fp16", "bf16", "fp32"),
@@ -29,6 +39,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "device_map": (None, "auto"),
     "loop": ("swift", "plain"),
     "method": ("estimate", "trace"),
+    **TUNED_CHOICES,
 }
 """The fields of a `Spec` that take one of a few values."""
 
@@ -57,15 +68,16 @@ LOOPS: Mapping[str, Mapping[str, Any]] = {
 """What a loop sets where a document does not say it: ``plain`` is a bare PyTorch loop on a GPU without flash attention,
 of rows of one length; bitsandbytes and peft have these defaults of their own."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel")
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel", *TUNED_WHOLE)
 """Fields that hold a whole number of 1 or more."""
-SHARES = ("lora_dropout", "loss_share")
+SHARES = ("lora_dropout", "loss_share", "freeze_parameters_ratio")
 """Fields that hold a number from 0 to 1."""
 NUMBERS = ("capability", "lengths")
 """Fields that hold several whole numbers."""
 SWITCHES = (
     *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
     *("outputs_kept", "accumulates", "autocast", "liger_mlp", "quant_shared"),
+    *TUNED_SWITCHES,
 )
 """Fields that are true or false."""
 
@@ -84,6 +96,13 @@ def _number(value: object) -> bool:
 
 def _words(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except (re.error, OverflowError, RecursionError):
+        return False
 
 
 def _several(value: object) -> bool:
@@ -119,6 +138,9 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
+    *((name, lambda value: value != () and not _words(value), "a list of names") for name in TUNED_WORDS),
+    *((name, lambda value: not _pattern(value), "a regular expression") for name in TUNED_PATTERNS),
+    *((name, lambda value: not _several((value,)), "a whole number") for name in (*TUNED_FROM_ZERO, "quant_group")),
     ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
     ("offload", lambda value: not _parts(value), f"a list out of {', '.join(OFFLOADS)}"),
     ("transformers", lambda value: value is not None and not _version(value), "a version, as in 4.48"),
@@ -128,7 +150,7 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Spec:
+class Spec(TunerFields):
     """One training configuration. What is not said takes ms-swift 4.6's default; `CHOICES` holds what may be said.
 
     Attributes:
@@ -225,9 +247,9 @@ class Spec:
             raise TunekitError("config is missing: the model's config.json as an object")
         values = {name: value for name, value in document.items() if value is not None}
         _translate(values)
-        if isinstance(values.get("target_modules"), str):
-            values["target_modules"] = (values["target_modules"],)
-        lists = (name for name in ("target_modules", "offload", *NUMBERS) if isinstance(values.get(name), list))
+        words = ("target_modules", *TUNED_WORDS)
+        values |= {name: (values[name],) for name in words if isinstance(values.get(name), str)}
+        lists = (name for name in (*words, "offload", *NUMBERS) if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
@@ -292,7 +314,8 @@ class Spec:
     @property
     def dropout(self) -> float:
         """`lora_dropout`, as far as the stage leaves it on."""
-        return self.lora_dropout if self.kind.drops_out else 0.0
+        drops = self.kind.drops_out and self.adapter not in UNDROPPED
+        return self.lora_dropout if drops else 0.0
 
     @property
     def fused_loss(self) -> bool:
@@ -355,7 +378,7 @@ def loss_tokens(spec: Spec, rows: int) -> int:
     One row, or one packed from many: those with loss. Several rows: from the earliest token with loss in any of them;
     prompts are taken to be of any length up to twice the mean one, so that the shortest of n is 2/(n + 1) of the mean.
     """
-    share = spec.loss_share
+    share = spec.loss_share if spec.use_logits_to_keep else 1.0
     if rows > 1 and not spec.packing:
         share = 1 - (1 - share) * 2 / (rows + 1)
     return max(1, math.ceil(rows * spec.seq_len * share))

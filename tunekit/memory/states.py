@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.memory.activations import Widths, targeted
+from tunekit.memory.names import EMBEDDING_NAME, HEAD_NAME
+from tunekit.memory.optimizers import optimizer_of, state_bytes, step_bytes_of
+from tunekit.memory.quantized import linear_bytes
 from tunekit.memory.sharding import (
     BOTTOM,
-    COMPUTED,
     EMBEDDING,
     GROUP,
     HEAD,
@@ -24,52 +24,20 @@ from tunekit.memory.sharding import (
     off_gpu,
     sharding_of,
 )
-from tunekit.memory.spec import Unknown
+from tunekit.memory.tuners import (
+    frozen_bytes,
+    trained_matrices,
+    trained_numbers,
+    trained_share,
+    trains,
+    widened_by_fsdp,
+)
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tunekit.memory.geometry import Geometry
     from tunekit.memory.spec import Spec
-
-NF4, INT8 = 0.5, 1.0  # bytes of a quantized weight
-# ... and of its share of the scales: float32 a block of 64; with double quantization 8 bits, and float32 a 256 of those
-# (see quantize_4bit in bitsandbytes.functional)
-SCALE, SCALE_TWICE = 4 / 64, 1 / 64 + 4 / (64 * 256)
-# A state of bitsandbytes in 8 bits: a byte, and float32 a block of 256 (bitsandbytes.optim.optimizer, init_state)
-EIGHT_BIT = 1 + 4 / 256
-# Parameters below keep their states on the GPU under paged optimizers (bitsandbytes.optim.optimizer, get_state_buffer)
-PAGE = 100_000
-
-
-@dataclass(frozen=True)
-class OptimizerBytes:
-    """What an optimizer holds, in bytes of one trained number."""
-
-    own: float = 0  # by states in the weights' type, in units of it
-    fixed: float = 0  # by states of their own type
-    step: float = 0  # more while it steps, in units of the weights' type
-    largest: float = 0  # more while it steps, of each number of the largest parameter
-    paged: bool = False  # whether the states of large parameters can leave the GPU
-
-
-OPTIMIZERS: Mapping[str, OptimizerBytes] = {
-    "adamw_torch_fused": OptimizerBytes(own=2),
-    "adamw_torch": OptimizerBytes(own=2, step=1),  # foreach: the square roots of all second moments at once
-    "adamw_torch_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),  # torchao's blocks are of 256 too
-    "adamw_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),
-    "adamw_bnb_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT),
-    "paged_adamw_8bit": OptimizerBytes(fixed=2 * EIGHT_BIT, paged=True),
-    "paged_adamw_32bit": OptimizerBytes(fixed=8, paged=True),
-    "lion_32bit": OptimizerBytes(fixed=4),
-    "lion_8bit": OptimizerBytes(fixed=EIGHT_BIT),
-    "sgd": OptimizerBytes(),
-    # transformers.optimization.Adafactor keeps a float32 a row and a column; its step has the gradient, its square, the
-    # update and the weight in float32, one matrix at a time
-    "adafactor": OptimizerBytes(fixed=0.01, largest=16),
-}
-"""By ``--optim``."""
+    from tunekit.memory.tuners import Matrix
 
 
 def base_bytes(spec: Spec, geometry: Geometry) -> float:
@@ -80,55 +48,46 @@ def base_bytes(spec: Spec, geometry: Geometry) -> float:
         parameters -= geometry.vocab * geometry.hidden  # its head has one number (ms-swift's sequence classification)
     if not spec.bits:
         return number * parameters
-    eight, linear = spec.bits == 8, geometry.linear_parameters
-    each = INT8 if eight else NF4 + (SCALE_TWICE if spec.double_quant else SCALE)
-    scales = sum(4 * item.outputs * item.layers for item in geometry.linears) if eight else 0
-    return linear * each + scales + (4 if spec.kbit_prepare else number) * (parameters - linear)
+    others = (4 if spec.kbit_prepare else number) * (parameters - geometry.linear_parameters)
+    return linear_bytes(spec, geometry) + others
 
 
-def trained_numbers(spec: Spec, geometry: Geometry) -> int:
-    """Parameters that get a gradient."""
-    models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
-    if spec.tuner == "full":
-        return models * geometry.parameters
-    layers = targeted(spec, geometry)
-    if not layers:
-        raise Unknown(f"no linear layer of {geometry.model_type} is called {' or '.join(spec.target_modules)}")
-    return models * sum(spec.lora_rank * (item.inputs + item.outputs) * item.layers for item in layers)
+def _short(spec: Spec) -> bool:
+    """Whether DeepSpeed keeps what trains in 2 bytes a number, and a float32 copy in the optimizer."""
+    return by_deepspeed(spec) and spec.precision != "fp32"
 
 
-def _trained_width(spec: Spec) -> int:
-    """Bytes of one trained number: DeepSpeed's are of 2 and a float32 copy in the optimizer.
+def trained_bytes(spec: Spec, geometry: Geometry) -> float:
+    """Bytes of all that trains: of its weights, and once more of its gradients."""
+    return sum(_width(spec, item) * item.numbers for item in trained_matrices(spec, geometry))
 
-    Under FSDP accelerate turns what is trained to float32 where there is mixed precision, but not beside 4-bit weights
-    (utils/fsdp_utils.py, fsdp2_prepare_model; accelerator.py for FSDP 1).
-    """
-    if spec.precision == "fp32":
-        return 4
-    if by_deepspeed(spec):
-        return 2
-    if spec.tuner == "full":
-        return 4 if by_fsdp(spec) and spec.autocast else 2
-    return Widths.of(spec).adapter
+
+def _width(spec: Spec, matrix: Matrix) -> float:
+    return 2.0 if _short(spec) else float(matrix.width)
+
+
+def _widest(spec: Spec, geometry: Geometry) -> float:
+    """Bytes of a trained number as the engine reduces it."""
+    return max(_width(spec, item) for item in trained_matrices(spec, geometry))
 
 
 def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
     """What is there from one step to the next, in bytes."""
-    numbers, width = trained_numbers(spec, geometry), _trained_width(spec)
-    optimizer, sharding, share = OPTIMIZERS[spec.optimizer], sharding_of(spec), among(spec)
-    stays = _small_numbers(spec, geometry) if optimizer.paged else numbers
-    states = optimizer.own * width * numbers + optimizer.fixed * stays
-    if by_deepspeed(spec) and spec.precision != "fp32":  # a float32 copy of the weights, and states as wide
-        states = (4 + optimizer.own * 4) * numbers + optimizer.fixed * stays
+    trained = trained_bytes(spec, geometry)
+    states = state_bytes(spec, geometry)
+    if _short(spec):  # a float32 copy of the weights, and states as wide
+        states = 4.0 * trained_numbers(spec, geometry) + state_bytes(spec, geometry, 4)
+    sharding, share = sharding_of(spec), among(spec)
     shared = sharding.weights and (not (by_fsdp(spec) and spec.bits) or spec.quant_shared)
-    weights, trained = _all_weights(spec, geometry), 0.0 if spec.tuner == "full" else float(width * numbers)
+    weights = _all_weights(spec, geometry)
+    adapter = 0.0 if spec.tuner == "full" else trained + frozen_bytes(spec, geometry)
     if off_gpu(spec, "parameters"):
-        weights = trained = 0.0
+        weights = adapter = 0.0
     elif shared:
         weights /= share
     return {
         "weights": weights,
-        "adapter": trained / (share if sharding.weights else 1),
+        "adapter": adapter / (share if sharding.weights else 1),
         "optimizer": 0.0 if off_gpu(spec, "optimizer") else states / (share if sharding.states else 1),
     }
 
@@ -137,41 +96,24 @@ def _all_weights(spec: Spec, geometry: Geometry) -> float:
     """Of all models on the GPU; a reward and a value model are taken to be as large."""
     stage = spec.kind
     models = 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
-    wider = _trained_width(spec) / COMPUTED if spec.tuner == "full" and by_fsdp(spec) else 1
-    return base_bytes(spec, geometry) * (models - 1 + max(1.0, wider))
+    return base_bytes(spec, geometry) * (models + (1 if widened_by_fsdp(spec) else 0))
 
 
 def gathered_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
     """Bytes beside the shares, by moment: see `gathered`."""
-    return gathered(spec, geometry, base_bytes(spec, geometry), _trained_width(spec))
-
-
-def _small_numbers(spec: Spec, geometry: Geometry) -> int:
-    """Trained numbers in parameters so small that a paged optimizer keeps their states on the GPU."""
-    if spec.tuner == "full":
-        return geometry.other_parameters
-    rank, linears = spec.lora_rank, targeted(spec, geometry)
-    sizes = [(rank * side, item.layers) for item in linears for side in (item.inputs, item.outputs)]
-    return sum(size * layers for size, layers in sizes if size < PAGE)
-
-
-def _largest(spec: Spec, geometry: Geometry) -> int:
-    if spec.tuner == "full":
-        experts = geometry.experts * 2 * geometry.expert_width * geometry.hidden
-        return max(geometry.vocab * geometry.hidden, experts)
-    return spec.lora_rank * max(max(item.inputs, item.outputs) for item in targeted(spec, geometry))
+    return gathered(spec, geometry, base_bytes(spec, geometry), _widest(spec, geometry))
 
 
 def step_bytes(spec: Spec, geometry: Geometry) -> float:
     """Bytes that the optimizer's step needs beside its states; none where it runs on the processor."""
     if off_gpu(spec, "optimizer"):
         return 0.0
-    numbers = trained_numbers(spec, geometry) / (among(spec) if sharding_of(spec).states else 1)
-    optimizer = OPTIMIZERS[spec.optimizer]
+    share = among(spec) if sharding_of(spec).states else 1
     if not by_deepspeed(spec):
-        return optimizer.step * _trained_width(spec) * numbers + optimizer.largest * _largest(spec, geometry)
+        return step_bytes_of(spec, geometry) / share
+    numbers = trained_numbers(spec, geometry) / share
     # gradients in float32, as wide as the states (deepspeed 0.19, stage_1_and_2.py and stage3.py, step)
-    return (4 + optimizer.step * 4) * (min(numbers, GROUP) if spec.zero_stage == 3 else numbers)
+    return (4 + optimizer_of(spec).step * 4) * (min(numbers, GROUP) if spec.zero_stage == 3 else numbers)
 
 
 def gradients_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
@@ -182,8 +124,7 @@ def gradients_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
     """
     if off_gpu(spec, "optimizer"):  # gradients go where the states are
         return dict.fromkeys(MOMENTS, 0.0)
-    numbers, width = trained_numbers(spec, geometry), _trained_width(spec)
-    whole = float(width * numbers)
+    whole = trained_bytes(spec, geometry) * trained_share(spec, geometry)
     share = among(spec) if sharding_of(spec).gradients else 1
     extra = whole if averages_whole(spec) else 0.0  # DistributedDataParallel's buckets
     if by_deepspeed(spec):  # partitions that stay; what is on its way there is in the bucket
@@ -195,15 +136,22 @@ def gradients_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
         return {moment: size / share for moment, size in held.items()}
     if spec.device_map:
         return dict.fromkeys(MOMENTS, whole / share)
-    table = float(width * geometry.vocab * geometry.hidden) if spec.tuner == "full" else 0.0
-    waits = table if geometry.tied else 0.0
+    head, table = (_table_bytes(spec, geometry, name) for name in (HEAD_NAME, EMBEDDING_NAME))
+    waits = table if geometry.tied and spec.tuner == "full" else 0.0
+    head = head or waits
     if spec.accumulates:
-        held = {LOSS: whole, HEAD: whole + table, LAYER: whole + waits, BOTTOM: whole + waits}
+        held = {LOSS: whole, HEAD: whole + head, LAYER: whole + waits, BOTTOM: whole + waits}
         held |= {EMBEDDING: whole + table + 2 * waits, OPTIMIZER: whole}
     else:  # above: of all layers but the one that goes backward, and of an untied head
-        above = (whole - table * (1 if geometry.tied else 2)) * (1 - 1 / geometry.layers)
-        held = {LOSS: 0.0, HEAD: table, LAYER: table, BOTTOM: above + table}
+        above = (whole - table - (0 if waits else head)) * (1 - 1 / geometry.layers)
+        held = {LOSS: 0.0, HEAD: head, LAYER: head, BOTTOM: above + head}
         held |= {EMBEDDING: whole + 2 * waits, OPTIMIZER: whole}
-    if spec.fused_loss and spec.tuner == "full":
-        held[LOSS] += table  # made in the forward pass
+    if spec.fused_loss:
+        held[LOSS] += head  # made in the forward pass
     return {moment: size + extra for moment, size in held.items()}
+
+
+def _table_bytes(spec: Spec, geometry: Geometry, name: str) -> float:
+    """Bytes of the gradient of the embedding, or of the head; 0 where it does not train."""
+    width = max((item.width for item in trained_matrices(spec, geometry) if item.own and item.name == name), default=0)
+    return float(width * trains(spec, geometry, name))

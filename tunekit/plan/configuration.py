@@ -171,10 +171,15 @@ class Configuration:
         return self.get("quant_method") == "bnb"
 
     @property
+    def quantizes(self) -> bool:
+        """Whether the weights are quantized as they are loaded, by whatever means."""
+        return self.get("quant_method") is not None
+
+    @property
     def quant_bits(self) -> int | None:
         """Bits of those weights; None where they are not quantized, or ms-swift's default counts."""
-        word = self.text("quant_bits")  # a choice of words, float8 among them
-        return int(word) if self.quantized and word.isdigit() else None
+        word = self.text("quant_bits").replace("float8", "8")  # a choice of words
+        return int(word) if self.quantizes and word.isdigit() else None
 
     @property
     def zero_stage(self) -> int:

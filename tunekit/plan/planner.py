@@ -20,6 +20,7 @@ from tunekit.plan.auto import (
 )
 from tunekit.plan.batch import MAXIMUM, MINIMUM_EFFECTIVE, Batch, solve_batch
 from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.counted import uncounted_notes
 from tunekit.plan.deepspeed import check_batch_numbers, check_configurations
 from tunekit.plan.images import bound_images
 from tunekit.plan.measured import ROOT
@@ -88,10 +89,10 @@ class Facts:
 def make_plan(request: Request, facts: Facts) -> Plan:
     """Decide every setting of a run. Raises TunekitError where the request contradicts itself, a rule or ms-swift."""
     if request.preset != "auto":
-        return _finished(_decide(request, facts, request.preset))
+        return _finished(_decide(request, facts, request.preset), facts)
     micro = BATCH_FLAGS[0]
     if micro not in request.typed:
-        return _finished(_chosen(request, facts))
+        return _finished(_chosen(request, facts), facts)
     # A micro-batch that was typed is all that it changes: the rest is decided as if it had not been.
     others = {flag: setting for flag, setting in request.typed.items() if flag != micro}
     chosen = _chosen(replace(request, typed=others), facts)
@@ -100,7 +101,7 @@ def make_plan(request: Request, facts: Facts) -> Plan:
     for change in chosen.changes:
         if change.by in FOR_MEMORY:
             plan = plan.changed({change.flag: change.after}, change.by, change.why)
-    return _finished(plan)
+    return _finished(plan, facts)
 
 
 def _chosen(request: Request, facts: Facts) -> Plan:
@@ -131,11 +132,12 @@ def _solved(plan: Plan, facts: Facts) -> Plan:
     return replace(say_what_limits(solved, limit), preset_reason=f"{plan.preset_reason}; {limit}")
 
 
-def _finished(plan: Plan) -> Plan:
-    """The plan with what follows from its batch: the batch of evaluations, and reasons that speak of it."""
+def _finished(plan: Plan, facts: Facts) -> Plan:
+    """The plan with what follows from its batch: the batch of evaluations, reasons that speak of it, and notes."""
     check_batch_numbers(plan.settings, plan.batch)
     plan = say_what_liger_saves(solve_evaluation(plan))
-    return replace(plan, settings=in_order(plan.settings))
+    warnings = (*plan.warnings, *uncounted_notes(plan, facts.flags))
+    return replace(plan, settings=in_order(plan.settings), warnings=warnings)
 
 
 def _decide(request: Request, facts: Facts, name: str, reason: str = "") -> Plan:

@@ -15,6 +15,7 @@ from tunekit.memory.spec import GIB, Spec
 from tunekit.plan.deepspeed import shared_by
 from tunekit.plan.models.config import config_of
 from tunekit.plan.parts import in_part
+from tunekit.plan.tuned import tuner_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +31,6 @@ VLLM_DEFAULT = 0.9
 
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
-
-UNCOUNTED = ("target_parameters", "modules_to_save")
-"""Flags by which more is trained than the prediction counts: fused experts, whole embeddings."""
 
 BYTES_QUANTIZED = {4: 0.56, 8: 1.06}
 """Bytes of a quantized weight, scales included, by its bits."""
@@ -105,18 +103,35 @@ def predictable(model: Model) -> bool:
 def peak_of(what: Configuration) -> Peak | None:
     """The peak of a configuration; None without a GPU, or where it cannot be predicted.
 
-    That is so where the shape of the model is not known or has no formula, where full training freezes layers, and
-    where adapters reach what no formula counts.
+    That is so where the shape of the model is not known or has no formula, where full training freezes parts of a
+    vision model, and where something is trained that has no count: `unpredicted_because` says what.
     """
-    if not what.hardware.gpus or any(what.get(flag) for flag in UNCOUNTED):
+    if not what.hardware.gpus:
         return None
-    card = what.hardware.gpu_gib * (1 - vllm_share(what))
     try:
-        peak = _peak(spec_of(what, config_of(what.model)), card, what.memory_correction)
+        peak = _peak_of(what)
     except TunekitError:
         return None
-    # Full training is what it takes at the most where layers are frozen: a bound that says nothing if it is too high.
-    return None if in_part(what) and not peak.safe else peak
+    # Full training is what it takes at the most where parts are frozen: a bound that says nothing if it is too high.
+    return None if what.model.multimodal and in_part(what) and not peak.safe else peak
+
+
+def unpredicted_because(what: Configuration) -> str:
+    """Why a configuration cannot be predicted, where the shape of the model is no reason; empty where there is none."""
+    if not what.hardware.gpus or not predictable(what.model):
+        return ""
+    try:
+        _peak_of(what)
+    except TunekitError as error:
+        return error.message
+    return ""
+
+
+def _peak_of(what: Configuration) -> Peak:
+    card = what.hardware.gpu_gib * (1 - vllm_share(what))
+    spec = spec_of(what, config_of(what.model))
+    spec.check()
+    return _peak(spec, card, what.memory_correction)
 
 
 @lru_cache(maxsize=256)
@@ -167,6 +182,12 @@ def installed_transformers() -> str | None:
         return None
 
 
+def _row_tokens(what: Configuration) -> int:
+    """Tokens of a row where nothing was measured."""
+    length = what.whole("max_length", DEFAULT_LENGTH)
+    return what.whole("packing_length", length) if what.packed else length
+
+
 def spec_of(
     what: Configuration, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
 ) -> Spec:
@@ -177,8 +198,8 @@ def spec_of(
     loss_share = what.loss_share if loss_share is None else loss_share
     sharding, offload = shared_by(what.text("deepspeed"), what.text("fsdp") or None)
     eager = what.get("attn_impl") == "eager"
-    bits = (what.quant_bits or 4) if what.quantized else what.model.bits
-    if what.model.quantized and bits not in (4, 8):
+    bits = (what.quant_bits or 4) if what.quantizes else what.model.bits
+    if what.model.quantized and not bits:
         raise TunekitError(f"the weights of {what.model.id} come quantized, which the prediction does not know")
     return Spec(
         config=config,
@@ -187,12 +208,11 @@ def spec_of(
         double_quant=not what.model.quantized and what.flag("bnb_4bit_use_double_quant", default=True),
         lora_rank=what.rank,
         target_modules=tuple(what.words("target_modules") or ["all-linear"]),
-        lora_dropout=what.number("lora_dropout", 0.05),
         lora_dtype=what.text("lora_dtype") or None,
         micro_batch=what.batch.micro,
         accumulates=what.batch.accumulation > 1,
         capability=what.hardware.capability,
-        seq_len=seq_len or what.row_tokens or what.whole("max_length", DEFAULT_LENGTH),
+        seq_len=seq_len or what.row_tokens or _row_tokens(what),
         loss_share=what.stage.loss_share if loss_share is None else loss_share,
         packing=what.packed or what.flag("padding_free"),
         # ms-swift's fsdp2.json checkpoints by itself
@@ -210,5 +230,6 @@ def spec_of(
         sequence_parallel=what.whole("sequence_parallel_size", 1),
         tensor_parallel=what.whole("deepspeed_autotp_size", 1),
         transformers=installed_transformers(),
+        **tuner_fields(what),
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
     )

@@ -20,6 +20,7 @@ from typing import Any
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
 from tunekit.memory.estimate import estimate
+from tunekit.memory.quantized import quantized_by
 from tunekit.memory.sharding import sharding_of
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
@@ -28,8 +29,20 @@ from tunekit.worker import Worker, WorkerFailed
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 """Distributions that decide what a model allocates."""
 
-SOURCES = ("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../../stages")
+SOURCES = (
+    *("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../fields", "../geometry"),
+    *("../names", "../kinds", "../targets", "../../stages"),
+)
 """Modules that decide what the worker answers, as seen from here."""
+
+TRACED_ADAPTERS = ("lora", "adalora", "vera", "fourierft", "ia3")
+"""BOFT looks at numbers as it computes, which fake tensors have not; the others are ms-swift's own."""
+
+PARTIAL = (
+    *("freeze_parameters", "freeze_parameters_ratio", "freeze_parameters_regex", "lisa_activated_layers"),
+    *("use_galore", "new_special_tokens"),
+)
+"""Fields under full training that the worker does not follow."""
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -87,6 +100,7 @@ def check_traceable(spec: Spec) -> None:
     installed = metadata.version("transformers") if find_spec("transformers") else "nothing"
     said = spec.transformers or installed
     experts = any("expert" in name for name in spec.config)
+    adapters = ", ".join(TRACED_ADAPTERS)
     reasons = {
         "the model brings code of its own, which is not run to predict memory": "auto_map" in spec.config,
         "the weights come quantized, in a format that the trace does not know": "quantization_config" in spec.config,
@@ -98,7 +112,12 @@ def check_traceable(spec: Spec) -> None:
         f"the trace builds experts as transformers {installed} does": experts
         and said.split(".")[0] != installed.split(".")[0],
         "the trace does not know what leaves the GPU": bool(spec.offload),
-        "the trace knows 4-bit weights, not 8-bit ones": spec.bits == 8,
+        "the trace knows 4-bit weights of bitsandbytes, no others": bool(spec.bits)
+        and (spec.bits, quantized_by(spec)) != (4, "bnb"),
+        f"the trace knows the adapters {adapters}, not {spec.adapter}": spec.tuner != "full"
+        and spec.adapter not in TRACED_ADAPTERS,
+        "the trace trains a whole model, and leaves nothing frozen": spec.tuner == "full"
+        and any(getattr(spec, name) for name in PARTIAL),
         "ms-swift packs rows only with flash attention": spec.packing and spec.attn != "flash",
     }
     for reason, holds in reasons.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.kinds import TAKES
 from tunekit.memory.spec import Spec, Unknown
+from tunekit.memory.targets import targeted
 from tunekit.memory.trace.kernels import FLASH, SDPA
 
 if TYPE_CHECKING:
@@ -80,19 +84,57 @@ def _adapter(model: Any, spec: Spec) -> Any:
     import peft
     from transformers.initialization import no_init_weights
 
-    named = list(spec.target_modules)
-    if "all-linear" in named:  # ms-swift names them itself; peft would add the fused experts
+    named: Any = list(spec.target_modules)
+    if spec.target_regex:
+        named = spec.target_regex
+    elif "all-linear" in named:  # ms-swift names them itself; peft would add the fused experts
         head = model.get_output_embeddings()
         linear = {name for name, item in model.named_modules() if isinstance(item, nn.Linear) and item is not head}
         named = sorted({name.rsplit(".", 1)[-1] for name in linear})
-    settings = peft.LoraConfig(
-        r=spec.lora_rank, lora_alpha=32, lora_dropout=spec.dropout, target_modules=named, task_type="CAUSAL_LM"
-    )
-    with no_init_weights():
+    common: dict[str, Any] = {"target_modules": named, "task_type": "CAUSAL_LM"}
+    if spec.adapter in TAKES["modules_to_save"]:
+        common["modules_to_save"] = list(spec.modules_to_save)
+    lora: dict[str, Any] = {"r": spec.lora_rank, "lora_alpha": 32, "lora_dropout": spec.dropout, "bias": spec.lora_bias}
+    settings: Any
+    if spec.adapter == "lora":
+        parameters = list(spec.target_parameters) or None
+        settings = peft.LoraConfig(**common, **lora, use_dora=spec.use_dora, target_parameters=parameters)
+    elif spec.adapter == "adalora":
+        settings = peft.AdaLoraConfig(**common, **lora, init_r=spec.adalora_init_r, tinit=0, tfinal=0, total_step=100)
+    elif spec.adapter == "vera":
+        common["target_modules"] = [item.name for item in targeted(spec, Geometry.from_config(spec.config))]
+        settings = peft.VeraConfig(**common, r=spec.vera_rank, vera_dropout=spec.dropout)
+    elif spec.adapter == "fourierft":
+        settings = peft.FourierFTConfig(**common, n_frequency=spec.fourier_n_frequency)
+    else:
+        settings = peft.IA3Config(**common, feedforward_modules=".*mlp.*")
+    with contextlib.nullcontext() if spec.adapter == "vera" else no_init_weights():
         adapted = peft.get_peft_model(model, settings)
     if spec.lora_dtype:
         _cast(adapted, getattr(torch, spec.lora_dtype), lambda parameter: parameter.requires_grad)
     return adapted
+
+
+@contextlib.contextmanager
+def unpacked_for_dora() -> Iterator[None]:
+    """Let DoRA unpack the 4-bit layers of this file, which peft would take for others."""
+    from peft.tuners.lora import dora
+
+    unpack = dora.dequantize_module_weight
+
+    def unpacked(layer: Any) -> Any:
+        state = layer.__dict__.get("quant_state")
+        if state is None:
+            return unpack(layer)
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(layer.weight, state)
+
+    dora.dequantize_module_weight = unpacked  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        dora.dequantize_module_weight = unpack
 
 
 def _cast(model: nn.Module, dtype: torch.dtype, which: Callable[[nn.Parameter], bool]) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunekit.errors import TunekitError, did_you_mean
-from tunekit.memory.geometry import Geometry
-from tunekit.memory.spec import GIB
 from tunekit.plan.models.adapter import adapter_in, check_base, other_base
 from tunekit.plan.models.catalogue import template_names, type_names
-from tunekit.plan.models.config import config_of
 from tunekit.plan.models.positions import positions_of
-from tunekit.plan.predict import UNCOUNTED
 from tunekit.plan.rules.rule import Rule, Warn
 from tunekit.plan.settings import UNSET
 
@@ -87,18 +83,6 @@ def _beyond_positions(plan: Configuration) -> bool:
         return False
     most = positions_of(plan.model)
     return most is not None and length > most
-
-
-def _extra(plan: Configuration) -> str:
-    """What whole embeddings take beside the model, for people; empty where that is not known."""
-    try:
-        shape = Geometry.from_config(config_of(plan.model))
-    except TunekitError:
-        return ""
-    names = {name.rsplit(".", maxsplit=1)[-1] for name in plan.words("modules_to_save")}
-    tables = len(names & {"embed_tokens", "lm_head"})
-    numbers = tables * shape.vocab * shape.hidden
-    return f" (about {numbers * BYTES_OF_COPY / GIB:.1f} GiB for {' and '.join(sorted(names))})" if tables else ""
 
 
 MODEL_RULES = (
@@ -189,12 +173,6 @@ MODEL_WARNINGS = (
         _new_tokens_unlearned,
         "the embeddings of --new_special_tokens are random and not trained under LoRA: --modules_to_save embed_tokens "
         "lm_head trains them, and takes the memory of both in full",
-    ),
-    Warn(
-        lambda plan: bool(plan.hardware.gpus) and not plan.full and any(plan.words(flag) for flag in UNCOUNTED),
-        "with --{flags} the memory is not predicted: what is trained beside the adapter is not counted{extra}; tunekit "
-        "fit without it says what the rest takes",
-        lambda plan: {"flags": " and --".join(flag for flag in UNCOUNTED if plan.words(flag)), "extra": _extra(plan)},
     ),
     Warn(
         lambda plan: bool(_other_bases(plan)),
