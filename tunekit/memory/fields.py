@@ -34,11 +34,11 @@ TUNED_CHOICES: Mapping[str, Collection[Any]] = {
 """Fields that take one of a few values."""
 
 TUNED_WHOLE = (
-    *("adalora_init_r", "vera_rank", "boft_block_size", "boft_n_butterfly_factor", "fourier_n_frequency"),
+    *("adalora_init_r", "vera_rank", "boft_n_butterfly_factor", "fourier_n_frequency"),
     *("adapter_length", "llamapro_num_new_blocks", "galore_rank"),
 )
 """Fields that hold a whole number of 1 or more; `TUNED_FROM_ZERO` one of 0 or more."""
-TUNED_FROM_ZERO = ("boft_block_num", "lisa_activated_layers", "new_special_tokens")
+TUNED_FROM_ZERO = ("boft_block_size", "boft_block_num", "lisa_activated_layers", "new_special_tokens")
 TUNED_SWITCHES = ("use_dora", "use_galore", "galore_with_embedding", "galore_quantization", "use_logits_to_keep")
 """Fields that are true or false."""
 TUNED_WORDS = (
