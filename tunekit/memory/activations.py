@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.memory.dora import DoraBytes, dora_bytes
+from tunekit.memory.beside import beside_bytes
 from tunekit.memory.quantized import dequantized_width
-from tunekit.memory.tuners import SHAPES, adapter_width, has_dora, targeted, trains_layers, trains_norms
+from tunekit.memory.tuners import SHAPES, adapter_width, targeted, trains_layers, trains_norms
 
 if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry
@@ -161,9 +161,9 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
     moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
     moment = max(moments, key=lambda name: moments[name])
     inner = 2 * spec.lora_rank * adapters.count * tokens  # the outputs of the adapters' first halves
-    magnitudes = dora_bytes(spec, geometry, tokens) if has_dora(spec) else DoraBytes()
-    inner += magnitudes.kept
-    alive = moments[moment] - spared * hidden * tokens + inner + magnitudes.passing
+    more_held = beside_bytes(spec, geometry, tokens)
+    inner += more_held.kept
+    alive = moments[moment] - spared * hidden * tokens + inner + more_held.passing
     if trained:  # a matrix's new gradient, before it is added to the one that stands there
         alive += widths.stream * hidden * max(geometry.query, geometry.intermediate, 2 * geometry.expert_width)
     return LayerBytes(attention + kept_mlp * tokens + inner, alive, moment)

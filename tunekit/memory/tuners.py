@@ -140,7 +140,21 @@ def _taken(spec: Spec, name: str) -> Any:
 
 
 def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    """The linear layers that get an adapter, each kind with the number of layers that have it."""
+    """The linear layers that get an adapter, each kind with the number of layers that have it.
+
+    Raises Unknown where VeRA, whose layers must be of one size, finds none: ms-swift looks for those of the first with
+    a v in its name (pipelines/train/tuner.py, get_vera_target_modules).
+    """
+    linears = _targeted(spec, geometry)
+    if spec.adapter != "vera" or spec.tuner == "full" or len({(item.outputs, item.inputs) for item in linears}) <= 1:
+        return linears
+    first = next((item for item in linears if "v" in item.name), None)
+    if first is None:
+        raise Unknown("VeRA takes layers of one size: name them with --target_modules")
+    return tuple(item for item in linears if (item.outputs, item.inputs) == (first.outputs, first.inputs))
+
+
+def _targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
     saved = _saved_names(spec)
     plain = not spec.target_regex and not saved and not any("." in name for name in spec.target_modules)
     if plain:
@@ -297,8 +311,6 @@ def _of_adapters(spec: Spec, geometry: Geometry) -> list[Matrix]:
         length, hidden, layers = spec.adapter_length, geometry.hidden, geometry.layers
         shapes = ((length, hidden), (length, 1), (hidden, length), (hidden, 1))
         return [Matrix(rows, columns, layers, width, "mlp", own=False) for rows, columns in shapes]
-    if spec.adapter == "vera":
-        linears = vera_linears(spec, geometry)
     shapes_of = SHAPES[spec.adapter]
     for item in linears:
         found += [Matrix(*shape, item.layers, width, item.name, own=False) for shape in shapes_of(spec, item)]
@@ -407,26 +419,12 @@ SHAPES: Mapping[str, Callable[[Spec, Linear], list[tuple[int, int]]]] = {
 """Of the kinds that sit on linear layers: the shapes of what one layer trains."""
 
 
-def vera_linears(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    """The layers that VeRA takes: all must be of one size, so ms-swift looks for those of the first with a v.
-
-    Raises Unknown where there is none (pipelines/train/tuner.py, get_vera_target_modules).
-    """
-    linears = targeted(spec, geometry)
-    if len({(item.outputs, item.inputs) for item in linears}) <= 1:
-        return linears
-    first = next((item for item in linears if "v" in item.name), None)
-    if first is None:
-        raise Unknown("VeRA takes layers of one size: name them with --target_modules")
-    return tuple(item for item in linears if (item.outputs, item.inputs) == (first.outputs, first.inputs))
-
-
 def frozen_bytes(spec: Spec, geometry: Geometry) -> float:
     """Bytes of what adapters hold and do not train: VeRA's random matrices, BOFT's permutations, AdaLoRA's scores."""
     if spec.tuner == "full":
         return 0.0
     if spec.adapter == "vera":
-        linears = vera_linears(spec, geometry)
+        linears = targeted(spec, geometry)
         sides = max(item.inputs for item in linears), max(item.outputs for item in linears)
         return 4.0 * spec.vera_rank * sum(sides)
     if spec.adapter == "boft":

@@ -167,7 +167,7 @@ STILL = _names(
 STILL_BEGINNINGS = _names(
     """
     adam_ adapter_act adalora_ chord_ cosine_ dataloader_ ddp_ decision_ eval_ extra_eval fipo_ fourier_
-    galore_ hub_ kl_ lisa_ llamapro_ logging_ lora_ga_ ref_model_ reft_ repetition_ reward_ rlsd_ rollout_ save_ sdar_
+    galore_ hub_ lisa_ llamapro_ logging_ lora_ga_ ref_model_ reft_ repetition_ reward_ rlsd_ rollout_ save_ sdar_
     swanlab_ teacher_ trackio_ vera_ vllm_ wandb_
     """
 )

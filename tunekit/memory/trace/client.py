@@ -19,6 +19,7 @@ from typing import Any
 
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
+from tunekit.memory.quantized import quantized_by
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
 from tunekit.worker import Worker, WorkerFailed
@@ -26,8 +27,20 @@ from tunekit.worker import Worker, WorkerFailed
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 """Distributions that decide what a model allocates."""
 
-SOURCES = ("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../../stages")
+SOURCES = (
+    *("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../fields", "../geometry"),
+    *("../names", "../tuners", "../../stages"),
+)
 """Modules that decide what the worker answers, as seen from here."""
+
+TRACED_ADAPTERS = ("lora", "adalora", "vera", "fourierft", "ia3")
+"""BOFT looks at numbers as it computes, which fake tensors have not; the others are ms-swift's own."""
+
+PARTIAL = (
+    *("freeze_parameters", "freeze_parameters_ratio", "freeze_parameters_regex", "lisa_activated_layers"),
+    *("use_galore", "new_special_tokens"),
+)
+"""Fields under full training that the worker does not follow."""
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -80,8 +93,12 @@ def check_traceable(spec: Spec) -> None:
         raise Unknown(f"the trace knows the stages {traced}, not {spec.stage}")
     if spec.zero_stage:
         raise Unknown("the trace does not know DeepSpeed's shards and buckets")
-    if spec.bits == 8:
-        raise Unknown("the trace knows 4-bit weights, not 8-bit ones")
+    if spec.bits and (spec.bits, quantized_by(spec)) != (4, "bnb"):
+        raise Unknown("the trace knows 4-bit weights of bitsandbytes, no others")
+    if spec.tuner != "full" and spec.adapter not in TRACED_ADAPTERS:
+        raise Unknown(f"the trace knows the adapters {', '.join(TRACED_ADAPTERS)}, not {spec.adapter}")
+    if spec.tuner == "full" and any(getattr(spec, name) for name in PARTIAL):
+        raise Unknown("the trace trains a whole model, and leaves nothing frozen")
     if spec.packing and spec.attn != "flash":
         raise Unknown("ms-swift packs rows only with flash attention")
 

@@ -12,7 +12,7 @@ from torch import nn
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.kernels import FLASH, SDPA
-from tunekit.memory.tuners import TAKES, vera_linears
+from tunekit.memory.tuners import TAKES, targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,15 +98,13 @@ def _adapter(model: Any, spec: Spec) -> Any:
     elif spec.adapter == "adalora":
         settings = peft.AdaLoraConfig(**common, **lora, init_r=spec.adalora_init_r, tinit=0, tfinal=0, total_step=100)
     elif spec.adapter == "vera":
-        common["target_modules"] = [item.name for item in vera_linears(spec, Geometry.from_config(spec.config))]
+        common["target_modules"] = [item.name for item in targeted(spec, Geometry.from_config(spec.config))]
         settings = peft.VeraConfig(**common, r=spec.vera_rank, vera_dropout=spec.dropout)
-    elif spec.adapter == "boft":
-        settings = peft.BOFTConfig(**common, boft_block_size=spec.boft_block_size, boft_block_num=spec.boft_block_num)
     elif spec.adapter == "fourierft":
         settings = peft.FourierFTConfig(**common, n_frequency=spec.fourier_n_frequency)
     else:
         settings = peft.IA3Config(**common, feedforward_modules=".*mlp.*")
-    with contextlib.nullcontext() if spec.adapter == "vera" else no_init_weights(), unpacked_for_dora():
+    with contextlib.nullcontext() if spec.adapter == "vera" else no_init_weights():
         adapted = peft.get_peft_model(model, settings)
     if spec.lora_dtype:
         _cast(adapted, getattr(torch, spec.lora_dtype), lambda parameter: parameter.requires_grad)

@@ -15,7 +15,8 @@ from tunekit.memory.spec import GIB, Spec, Unknown, loss_tokens
 from tunekit.memory.trace.allocator import replay
 from tunekit.memory.trace.follow import Follower
 from tunekit.memory.trace.kernels import LigerLoss, like_cuda, like_liger
-from tunekit.memory.trace.model import DTYPES, Built, build_model, scales
+from tunekit.memory.trace.model import DTYPES, Built, build_model, scales, unpacked_for_dora
+from tunekit.memory.tuners import has_dora
 
 
 def trace_steps(spec: Spec, *, plain: bool) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def trace_steps(spec: Spec, *, plain: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(like_cuda(plain=plain))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(unpacked_for_dora() if has_dora(spec) else contextlib.nullcontext())
         built = build_model(spec, plain=plain)
         stack.enter_context(like_liger(built.base) if spec.liger else contextlib.nullcontext())
         follower = Follower(built.base.config.vocab_size, cublas_workspace(spec.capability))
