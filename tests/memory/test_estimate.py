@@ -12,7 +12,7 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.optimizers import OPTIMIZERS
 from tunekit.memory.spec import CHOICES, GIB, Spec, Unknown, loss_tokens
-from tunekit.memory.tuners import targeted
+from tunekit.memory.targets import targeted
 from tunekit.stages import PAIRS, STAGES, Stage
 
 QWEN, LLAMA, QWEN3 = "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tunekit.memory.estimate import estimate
 from tunekit.memory.fields import TUNERS, TunerFields
 from tunekit.memory.geometry import Geometry
+from tunekit.memory.kinds import REFUSED, SHAPES
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.memory.tuners import REFUSED, SHAPES, frozen_bytes, grown, trained_matrices, trained_numbers, trained_share
+from tunekit.memory.tuners import frozen_bytes, grown, trained_matrices, trained_numbers, trained_share
 
 CONFIG = {
     "model_type": "llama",

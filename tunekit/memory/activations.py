@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.memory.beside import beside_bytes
+from tunekit.memory.kinds import SHAPES, adapter_width
 from tunekit.memory.quantized import dequantized_width
-from tunekit.memory.tuners import SHAPES, adapter_width, targeted, trains_layers, trains_norms
+from tunekit.memory.targets import targeted
+from tunekit.memory.tuners import trains_layers, trains_norms
 
 if TYPE_CHECKING:
     from tunekit.memory.geometry import Geometry

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunekit.memory.tuners import adapter_width, has_dora, parametrized, targeted
+from tunekit.memory.kinds import adapter_width, has_dora
+from tunekit.memory.targets import parametrized, targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tunekit.memory.kinds import has_dora
 from tunekit.memory.spec import Unknown
-from tunekit.memory.tuners import has_dora
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

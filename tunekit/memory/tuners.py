@@ -5,44 +5,33 @@ The counts are those of peft 0.20 and ms-swift 4.6's own tuners; tests compare t
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.names import EMBEDDING_NAME, ENDS, HEAD_NAME, STEMS, ends_as, is_named, linear_names, parameters_of
+from tunekit.memory.kinds import (
+    LORA,
+    SHAPES,
+    adapter_width,
+    check_trainable,
+    has_dora,
+    saved_width,
+    stream_width,
+    taken,
+)
+from tunekit.memory.names import EMBEDDING_NAME, ENDS, HEAD_NAME, STEMS, is_named, parameters_of
 from tunekit.memory.spec import Unknown
+from tunekit.memory.targets import is_saved, parametrized, saved_names, targeted, targets_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from tunekit.memory.geometry import Linear
     from tunekit.memory.names import Parameter
     from tunekit.memory.spec import Spec
-
-ALL_LINEAR, ALL_EMBEDDING, ALL_NORM = "all-linear", "all-embedding", "all-norm"
-"""Words of ms-swift's for modules (pipelines/train/tuner.py)."""
-
-REFUSED: Mapping[str, str] = {
-    "longlora": "its attention in groups is not counted",
-    "reft": "pyreft's interventions are not counted",
-    "bone": "the peft that ms-swift 4.6 installs has no Bone",
-    "dummy": "what a plugin trains is not known",
-}
-"""Kinds of adapter without a count, and why."""
-
-LORA = ("lora", "lora_llm")
-TAKES: Mapping[str, tuple[str, ...]] = {
-    "use_dora": ("lora",),
-    "target_parameters": ("lora",),
-    "lora_bias": ("lora", "adalora"),
-    "modules_to_save": ("lora", "adalora", "vera", "boft", "fourierft"),
-}
-"""Fields that only some kinds of adapter take; ms-swift passes over them elsewhere (pipelines/train/tuner.py)."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +65,6 @@ class Matrix:
         return self.each * self.count
 
 
-def stream_width(spec: Spec) -> int:
-    """Bytes of a number of the model's own weights."""
-    return 4 if spec.precision == "fp32" else 2
-
-
-def adapter_width(spec: Spec) -> int:
-    """Bytes of a number of the adapter: peft keeps it in float32, unless lora_dtype says otherwise.
-
-    ms-swift turns what trains in float16 to float32 (pipelines/train/tuner.py), a loop of one's own need not.
-    """
-    short = spec.lora_dtype == "bfloat16" or (spec.lora_dtype == "float16" and spec.outputs_kept)
-    return 2 if short and spec.adapter in LORA else 4
-
-
-def saved_width(spec: Spec) -> int:
-    """Bytes of a number of a module's trained copy: as the module has it; float16 becomes float32 in ms-swift."""
-    return 4 if spec.precision == "fp16" and not spec.outputs_kept else stream_width(spec)
-
-
 def grown(spec: Spec, geometry: Geometry) -> Geometry:
     """The shape with what is added to the model before it trains: tokens, LLaMAPro's blocks."""
     if spec.new_special_tokens:  # ms-swift rounds to 128 (model/register.py); the tokenizer may have had rows to spare
@@ -122,83 +92,6 @@ def new_blocks(spec: Spec, geometry: Geometry) -> int:
 def _small_of_a_layer(geometry: Geometry) -> int:
     last = 0 if geometry.family.plain_norms else geometry.hidden
     return (geometry.other_parameters - last) // geometry.layers
-
-
-def check_trainable(spec: Spec) -> None:
-    """Raise Unknown, with the reason, for what has no count."""
-    if spec.tuner == "full":
-        return
-    if spec.adapter in REFUSED:
-        raise Unknown(f"{spec.adapter} cannot be predicted: {REFUSED[spec.adapter]}")
-    if spec.adapter == "adalora" and spec.use_dora:
-        raise Unknown("AdaLoRA does not take DoRA")
-
-
-def _taken(spec: Spec, name: str) -> Any:
-    """The value of a field, or nothing where this kind of adapter does not take it."""
-    return getattr(spec, name) if spec.tuner != "full" and spec.adapter in TAKES[name] else ()
-
-
-def targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    """The linear layers that get an adapter, each kind with the number of layers that have it.
-
-    Raises Unknown where VeRA, whose layers must be of one size, finds none: ms-swift looks for those of the first with
-    a v in its name (pipelines/train/tuner.py, get_vera_target_modules).
-    """
-    linears = _targeted(spec, geometry)
-    if spec.adapter != "vera" or spec.tuner == "full" or len({(item.outputs, item.inputs) for item in linears}) <= 1:
-        return linears
-    first = next((item for item in linears if "v" in item.name), None)
-    if first is None:
-        raise Unknown("VeRA takes layers of one size: name them with --target_modules")
-    return tuple(item for item in linears if (item.outputs, item.inputs) == (first.outputs, first.inputs))
-
-
-def _targeted(spec: Spec, geometry: Geometry) -> tuple[Linear, ...]:
-    saved = _saved_names(spec)
-    plain = not spec.target_regex and not saved and not any("." in name for name in spec.target_modules)
-    if plain:
-        return tuple(item for item in geometry.linears if _by_name(spec, item.name))
-    found = []
-    for linear in geometry.linears:
-        names = [name for name in linear_names(geometry, linear) if not _is_saved(name, saved)]
-        number = sum(_is_target(spec, name) for name in names)
-        if number:
-            found.append(replace(linear, layers=number))
-    return tuple(found)
-
-
-def targets_module(spec: Spec, name: str) -> bool:
-    """Whether the embedding or the head gets an adapter."""
-    if spec.tuner == "full" or _is_saved(name, _saved_names(spec)):
-        return False
-    if ALL_EMBEDDING in spec.target_modules and name.endswith(EMBEDDING_NAME) and not spec.target_regex:
-        return True
-    return bool(re.fullmatch(spec.target_regex, name)) if spec.target_regex else ends_as(name, spec.target_modules)
-
-
-def _by_name(spec: Spec, name: str) -> bool:
-    return ALL_LINEAR in spec.target_modules or name in spec.target_modules
-
-
-def _is_target(spec: Spec, name: str) -> bool:
-    if spec.target_regex:
-        return re.fullmatch(spec.target_regex, name) is not None
-    return ALL_LINEAR in spec.target_modules or ends_as(name, spec.target_modules)
-
-
-def _saved_names(spec: Spec) -> tuple[str, ...]:
-    """The ends of names that modules_to_save means."""
-    words = {ALL_EMBEDDING: (EMBEDDING_NAME,), ALL_NORM: ("norm",)}
-    return tuple(name for word in _taken(spec, "modules_to_save") for name in words.get(word, (word,)))
-
-
-def _is_saved(module: str, saved: tuple[str, ...]) -> bool:
-    """Whether a module, or one that it is part of, is saved (peft.utils.other, _set_trainable)."""
-    if not saved:
-        return False
-    parts = module.split(".")
-    return any(".".join(parts[:end]).endswith(saved) for end in range(1, len(parts) + 1))
 
 
 @lru_cache(maxsize=512)
@@ -339,84 +232,19 @@ def _beside_linears(spec: Spec, geometry: Geometry, width: int) -> list[Matrix]:
     return [Matrix(rows, columns, 1, width, name, own=False) for name, rows, columns in shapes]
 
 
-def has_dora(spec: Spec) -> bool:
-    """Whether adapters have magnitudes, and compute norms of whole weights."""
-    return bool(_taken(spec, "use_dora"))
-
-
-def parametrized(spec: Spec, geometry: Geometry) -> list[Parameter]:
-    """The parameters that get an adapter themselves. Raises Unknown where none has a name of target_parameters."""
-    names = _taken(spec, "target_parameters")
-    found = [item for item in parameters_of(geometry) if ends_as(item.name, names)] if names else []
-    if names and not found:
-        raise Unknown(f"no parameter of {geometry.model_type} is called {' or '.join(names)}")
-    return found
-
-
 def _saved(spec: Spec, geometry: Geometry) -> list[Matrix]:
     """Trained copies of modules, and biases that train."""
-    saved, biases = _saved_names(spec), _taken(spec, "lora_bias") == "all"
+    saved, biases = saved_names(spec), taken(spec, "lora_bias") == "all"
     if not saved and not biases:
         return []
     own = [
         item
         for item in parameters_of(geometry)
-        if _is_saved(item.module, saved) or (biases and "bias" in item.name.rpartition(".")[2])
+        if is_saved(item.module, saved) or (biases and "bias" in item.name.rpartition(".")[2])
     ]
-    if geometry.tied and _is_saved(HEAD_NAME, saved):  # the copy of the head is none of the embedding
+    if geometry.tied and is_saved(HEAD_NAME, saved):  # the copy of the head is none of the embedding
         own.append(replace(parameters_of(geometry)[0], name=f"{HEAD_NAME}.weight"))
     return _counted(own, saved_width(spec))
-
-
-def _lora(spec: Spec, linear: Linear) -> list[tuple[int, int]]:
-    rank = spec.lora_rank
-    magnitude = [(linear.outputs, 1)] if has_dora(spec) else []
-    return [(rank, linear.inputs), (linear.outputs, rank), *magnitude]
-
-
-def _adalora(spec: Spec, linear: Linear) -> list[tuple[int, int]]:
-    rank = spec.adalora_init_r
-    return [(rank, linear.inputs), (linear.outputs, rank), (rank, 1)]
-
-
-def _vera(spec: Spec, linear: Linear) -> list[tuple[int, int]]:
-    return [(linear.outputs, 1), (spec.vera_rank, 1)]
-
-
-def boft_blocks(spec: Spec, linear: Linear) -> tuple[int, int]:
-    """Blocks of a layer's rotation, and the width of one. Raises Unknown where they do not divide the layer."""
-    number, size = spec.boft_block_num, spec.boft_block_size
-    if bool(number) == bool(size):
-        raise Unknown("BOFT takes boft_block_size or boft_block_num, and 0 for the other")
-    if linear.inputs % (number or size):
-        raise Unknown(f"BOFT's blocks do not divide the {linear.inputs} inputs of {linear.name}")
-    return (number, linear.inputs // number) if number else (linear.inputs // size, size)
-
-
-def _boft(spec: Spec, linear: Linear) -> list[tuple[int, int]]:
-    blocks, size = boft_blocks(spec, linear)
-    return [(spec.boft_n_butterfly_factor * blocks * size, size), (linear.outputs, 1)]
-
-
-def _fourierft(spec: Spec, linear: Linear) -> list[tuple[int, int]]:
-    if spec.fourier_n_frequency > linear.inputs * linear.outputs:
-        raise Unknown(f"FourierFT has more frequencies than {linear.name} has weights")
-    return [(spec.fourier_n_frequency, 1)]
-
-
-def _ia3(_: Spec, linear: Linear) -> list[tuple[int, int]]:
-    return [(1, linear.inputs) if linear.part.startswith("mlp") else (linear.outputs, 1)]
-
-
-SHAPES: Mapping[str, Callable[[Spec, Linear], list[tuple[int, int]]]] = {
-    **dict.fromkeys(LORA, _lora),
-    "adalora": _adalora,
-    "vera": _vera,
-    "boft": _boft,
-    "fourierft": _fourierft,
-    "ia3": _ia3,
-}
-"""Of the kinds that sit on linear layers: the shapes of what one layer trains."""
 
 
 def frozen_bytes(spec: Spec, geometry: Geometry) -> float:

@@ -97,7 +97,7 @@ UNCOUNTED: Mapping[str, str] = {
     "ref_model": "the size of the reference model",
     "response_length": "generated answers",
     "reward_model": "the size of the reward model",
-    "router_aux_loss_coef": "scores of the router",
+    "router_aux_loss_coef": "what the loss of the router holds",
     "seq_kd": "generated answers",
     "sequence_parallel_size": "tokens divided among GPUs",
     "sleep_level": "what vLLM gives back",

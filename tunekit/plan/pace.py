@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tunekit.errors import TunekitError
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import GIB, loss_tokens
-from tunekit.memory.tuners import targeted
+from tunekit.memory.targets import targeted
 from tunekit.plan.models.config import config_of
 from tunekit.plan.predict import DEFAULT_LENGTH, spec_of
 from tunekit.speed.cards import Untold, rates_of

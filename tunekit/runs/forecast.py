@@ -18,6 +18,7 @@ from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
 from tunekit.plan.configuration import BATCH_FLAGS
+from tunekit.plan.counted import uncounted_notes
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
 from tunekit.plan.pace import work_of
 from tunekit.plan.pasted import in_todays_names
@@ -209,6 +210,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     spec.check()
     schedule = _schedule(plan, rows)
     duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")
+    notes += uncounted_notes(plan, facts.flags)
     return Forecast(plan, spec, by_trace, rows, share, tuple(notes), duration, untold)
 
 

@@ -29,7 +29,7 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 
 SOURCES = (
     *("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../fields", "../geometry"),
-    *("../names", "../tuners", "../../stages"),
+    *("../names", "../kinds", "../targets", "../../stages"),
 )
 """Modules that decide what the worker answers, as seen from here."""
 

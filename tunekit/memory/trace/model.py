@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from tunekit.memory.geometry import Geometry
+from tunekit.memory.kinds import TAKES
 from tunekit.memory.spec import Spec, Unknown
+from tunekit.memory.targets import targeted
 from tunekit.memory.trace.kernels import FLASH, SDPA
-from tunekit.memory.tuners import TAKES, targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

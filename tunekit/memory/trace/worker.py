@@ -11,12 +11,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tunekit.memory.card import cublas_workspace
+from tunekit.memory.kinds import has_dora
 from tunekit.memory.spec import GIB, Spec, Unknown, loss_tokens
 from tunekit.memory.trace.allocator import replay
 from tunekit.memory.trace.follow import Follower
 from tunekit.memory.trace.kernels import LigerLoss, like_cuda, like_liger
 from tunekit.memory.trace.model import DTYPES, Built, build_model, scales, unpacked_for_dora
-from tunekit.memory.tuners import has_dora
 
 
 def trace_steps(spec: Spec, *, plain: bool) -> dict[str, Any]:
