@@ -23,6 +23,7 @@ FEW = FULL | {"freeze_parameters_ratio": 1, "trainable_parameters": ["lm_head"]}
 GALORE = FULL | {"use_galore": True}
 KIND = {name: {"tuner_type": name} for name in ("adalora", "adapter", "vera", "boft", "fourierft", "llamapro")}
 BNB = {"quant_method": "bnb", "quant_bits": "4"}
+WIDE = {"target_modules": ["gate_proj", "up_proj"], "gradient_checkpointing": False}
 SHORT = {"max_length": 128}
 MOVES = {
     "adalora_init_r": (KIND["adalora"], 64),
@@ -81,7 +82,7 @@ MOVES = {
     "use_liger_kernel": ({}, True),
     "use_logits_to_keep": ({}, False),
     "use_vllm": ({"vllm_mode": "colocate"}, True),
-    "vera_dropout": (KIND["vera"], 0.5),
+    "vera_dropout": (KIND["vera"] | WIDE, 0.5),
     "vera_rank": (KIND["vera"], 4096),
     "vllm_gpu_memory_utilization": ({"use_vllm": True, "vllm_mode": "colocate"}, 0.3),
     "vllm_mode": ({"use_vllm": True}, "colocate"),

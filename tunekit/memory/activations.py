@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.memory.beside import beside_bytes
-from tunekit.memory.kinds import SHAPES, adapter_width
+from tunekit.memory.kinds import SHAPES, adapter_width, inner_rank
 from tunekit.memory.quantized import dequantized_width
 from tunekit.memory.targets import targeted
 from tunekit.memory.tuners import trains_layers, trains_norms
@@ -162,9 +162,9 @@ def layer_bytes(spec: Spec, geometry: Geometry, rows: int, experts: bool) -> Lay
         kept_mlp, more = _mlp(spec, geometry, widths, adapters, norm)
     moments.update({name: attention + (size - spared * hidden) * tokens for name, size in more.items()})
     moment = max(moments, key=lambda name: moments[name])
-    inner = 2 * spec.lora_rank * adapters.count * tokens  # the outputs of the adapters' first halves
     more_held = beside_bytes(spec, geometry, tokens)
-    inner += more_held.kept
+    # the outputs of the adapters' first halves, and what is held beside
+    inner = 2.0 * inner_rank(spec) * adapters.count * tokens + more_held.kept
     alive = moments[moment] - spared * hidden * tokens + inner + more_held.passing
     if trained:  # a matrix's new gradient, before it is added to the one that stands there
         alive += widths.stream * hidden * max(geometry.query, geometry.intermediate, 2 * geometry.expert_width)

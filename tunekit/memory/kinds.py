@@ -49,6 +49,11 @@ def saved_width(spec: Spec) -> int:
     return 4 if spec.precision == "fp16" and not spec.outputs_kept else stream_width(spec)
 
 
+def inner_rank(spec: Spec) -> int:
+    """Numbers that an adapter makes of a token on its way, in 16 bits."""
+    return {"adalora": spec.adalora_init_r, "vera": spec.vera_rank}.get(spec.adapter, spec.lora_rank)
+
+
 def check_trainable(spec: Spec) -> None:
     """Raise Unknown, with the reason, for what has no count."""
     if spec.tuner == "full":

@@ -125,7 +125,7 @@ def _aqlm(spec: Spec, linear: Linear, _: int) -> float:
         raise Unknown("config.json does not say the codebooks of AQLM")
     books, bits, inputs, outputs = (int(number or 1) for number in numbers)
     codes = linear.inputs * linear.outputs / (inputs * outputs) * books * (1 if bits <= 8 else 2)
-    return codes + 2 * books * 2 ** min(bits, 16) * inputs * outputs + 2 * linear.outputs
+    return codes + 2 * books * float(2 ** min(bits, 16)) * inputs * outputs + 2 * linear.outputs
 
 
 FORMATS: Mapping[str, Callable[[Spec, Linear, int], float]] = {

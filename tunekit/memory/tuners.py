@@ -103,7 +103,7 @@ def trained_matrices(spec: Spec, geometry: Geometry) -> tuple[Matrix, ...]:
     models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
     check_trainable(spec)
     found = _of_the_model(spec, geometry) if spec.tuner == "full" else _of_adapters(spec, geometry)
-    return tuple(replace(item, count=item.count * models) for item in found)
+    return tuple(found) if models == 1 else tuple(replace(item, count=item.count * models) for item in found)
 
 
 def trained_numbers(spec: Spec, geometry: Geometry) -> int:

@@ -91,7 +91,7 @@ def _adapter(model: Any, spec: Spec) -> Any:
     common: dict[str, Any] = {"target_modules": named, "task_type": "CAUSAL_LM"}
     if spec.adapter in TAKES["modules_to_save"]:
         common["modules_to_save"] = list(spec.modules_to_save)
-    lora = {"r": spec.lora_rank, "lora_alpha": 32, "lora_dropout": spec.dropout, "bias": spec.lora_bias}
+    lora: dict[str, Any] = {"r": spec.lora_rank, "lora_alpha": 32, "lora_dropout": spec.dropout, "bias": spec.lora_bias}
     settings: Any
     if spec.adapter == "lora":
         parameters = list(spec.target_parameters) or None
