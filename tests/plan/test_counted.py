@@ -144,6 +144,7 @@ def test_what_is_not_counted_is_named_once(make):
 def test_nothing_is_said_of_defaults_of_what_is_counted_and_of_what_moves_nothing(make):
     said = {"torch_compile": False, "num_beams": 1, "use_dora": True, "seed": 1, "torch_compile_mode": "None"}
     assert not notes(make(**said))
+    assert not notes(make(label_smoothing_factor=0))
     assert not notes(make(preset="8b"))
 
 

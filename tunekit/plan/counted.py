@@ -205,7 +205,7 @@ def uncounted_notes(plan: Plan, flags: FlagTable) -> list[str]:
 def _why(flag: str, setting: Setting, known: Flag | None) -> str:
     """What a flag changes that is not counted; empty where nothing does."""
     value = text(setting.value)
-    if value == UNSET or (known is not None and value == known.default):
+    if value == UNSET or (known is not None and _same(value, known.default)):
         return ""
     kind = memory_class(flag)
     if not kind:
@@ -213,3 +213,11 @@ def _why(flag: str, setting: Setting, known: Flag | None) -> str:
     if flag in ONLY_WHY:
         return ONLY_WHY[flag] if value in ONLY[flag] else ""
     return UNCOUNTED.get(flag, "")
+
+
+def _same(value: str, default: str) -> bool:
+    """Whether two words say the same: ``0`` is ``0.0``."""
+    try:
+        return value == default or float(value) == float(default)
+    except ValueError:
+        return False
