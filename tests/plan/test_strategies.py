@@ -249,11 +249,17 @@ def test_what_trains_by_flags_alone(typed, trains, make):
     assert trained_parts(make(model=VL, gpus=BIG, **typed)).keys() == trains
 
 
-def test_layers_that_are_frozen_make_the_prediction_a_bound(make):
-    """Full training of 7B does not fit one card; that says nothing of a part of it."""
+def test_layers_that_are_frozen_are_counted(make):
+    """Full training of 7B does not fit one card; the last layers of it do."""
     assert make(preset="7b", gpus="40GB", tuner_type="full").peak.verdict == "does not fit"
-    assert make(preset="7b", gpus="40GB", tuning=tuned("freeze")).peak is None
-    assert make(preset="7b", gpus="192GB", tuning=tuned("freeze")).peak.safe
+    peak = make(preset="7b", gpus="40GB", tuning=tuned("freeze")).peak
+    assert peak.fits
+    assert 0 < peak.prediction.breakdown["gradients"] < peak.prediction.breakdown["weights"] / 4
+
+
+def test_frozen_parts_of_a_vision_model_make_the_prediction_a_bound(make):
+    assert make(model=VL, preset="7b", gpus="40GB", tuning=tuned("vit_only")).peak is None
+    assert make(model=VL, preset="7b", gpus="192GB", tuning=tuned("vit_only")).peak.safe
 
 
 # --- names of parameters
