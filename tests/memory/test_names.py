@@ -2,8 +2,10 @@
 
 import pytest
 
-from tunekit.memory.geometry import FAMILIES, Geometry
-from tunekit.memory.names import ends_as, is_named, linear_names, parameters_of
+from tunekit.memory.families import FAMILIES
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.names import NAMED, ends_as, is_named, linear_names, parameters_of
+from tunekit.memory.spec import Unknown
 
 BASE = {
     "hidden_size": 64,
@@ -16,7 +18,8 @@ BASE = {
     "pad_token_id": 0,
 }
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
-WIDTHS = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 48}
+WIDTHS = {"moe_intermediate_size": 32}
+SHARED = {"qwen2_moe": {"shared_expert_intermediate_size": 48}}
 SHARED_WIDTH = ("mixtral", "olmoe", "gpt_oss")
 """Their experts are as wide as intermediate_size says."""
 
@@ -24,11 +27,11 @@ SHARED_WIDTH = ("mixtral", "olmoe", "gpt_oss")
 def config_for(kind):
     if not FAMILIES[kind].moe:
         return BASE
-    return BASE | EXPERTS | ({} if kind in SHARED_WIDTH else WIDTHS)
+    return BASE | EXPERTS | ({} if kind in SHARED_WIDTH else WIDTHS) | SHARED.get(kind, {})
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if not kind.endswith("_text") or kind == "gemma3_text"])
+@pytest.mark.parametrize("kind", sorted(kind for kind in NAMED if not kind.endswith("_text") or kind == "gemma3_text"))
 def test_the_model_has_these_parameters_in_this_order(kind):
     torch, transformers = (pytest.importorskip(name) for name in ("torch", "transformers"))
     config = transformers.AutoConfig.for_model(kind, **config_for(kind))
@@ -38,6 +41,13 @@ def test_the_model_has_these_parameters_in_this_order(kind):
         model = transformers.AutoModelForCausalLM.from_config(config)
     told = [(item.name, item.numbers) for item in parameters_of(Geometry.from_config(config.to_dict()))]
     assert told == [(name, item.numel()) for name, item in model.named_parameters()]
+
+
+def test_other_names_are_not_guessed():
+    assert NAMED < FAMILIES.keys()
+    config = {"model_type": "stablelm", **BASE}
+    with pytest.raises(Unknown, match="parameters of stablelm are called"):
+        parameters_of(Geometry.from_config(config))
 
 
 def test_beside_a_vision_tower_names_begin_otherwise():

@@ -110,7 +110,7 @@ def test_galore_takes_the_modules_that_are_named():
     [
         ({"galore_quantization": True}, "Q-GaLore"),
         ({"optimizer": "sgd"}, "GaLore does not take the optimizer sgd"),
-        ({"zero_stage": 2, "gpus": 2}, "GaLore and Muon beside DeepSpeed"),
+        ({"sharding": "zero2", "gpus": 2}, "GaLore and Muon beside DeepSpeed"),
     ],
 )
 def test_galore_is_refused(said, why):

@@ -54,9 +54,42 @@ class Parameter:
         return self.name.rpartition(".")[0]
 
 
+NAMED = frozenset(
+    (
+        *(
+            "llama",
+            "granite",
+            "smollm3",
+            "gemma",
+            "ernie4_5",
+            "helium",
+            "seed_oss",
+            "mistral",
+            "ministral",
+            "ministral3",
+        ),
+        *("mixtral", "qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_moe", "qwen3"),
+        *(
+            "qwen3_vl_text",
+            "qwen3_moe",
+            "qwen3_vl_moe_text",
+            "exaone4",
+            "phi3",
+            "gemma2",
+            "gemma3_text",
+            "olmo",
+            "olmo2",
+        ),
+        *("olmo3", "olmoe", "glm", "glm4", "gpt_oss"),
+    )
+)
+"""Types of models whose parameters are called as here."""
+
+
 @lru_cache(maxsize=64)
 def parameters_of(geometry: Geometry) -> tuple[Parameter, ...]:
     """All parameters of a decoder, in order. Raises Unknown where its names are not known here."""
+    _check_named(geometry, geometry.model_type in NAMED)
     stem = STEMS[geometry.vision]
     found = [Parameter(f"{stem}{EMBEDDING_NAME}.weight", geometry.vocab, geometry.hidden)]
     layer = tuple(_layer(geometry))
@@ -66,13 +99,18 @@ def parameters_of(geometry: Geometry) -> tuple[Parameter, ...]:
         found.append(Parameter(f"{stem}norm.weight", geometry.hidden))
     if not geometry.tied:
         found.append(Parameter(f"{HEAD_NAME}.weight", geometry.vocab, geometry.hidden))
-    if sum(item.numbers for item in found) != geometry.parameters:
-        raise Unknown(f"what the parameters of {geometry.model_type} are called is not known to the estimate")
+    _check_named(geometry, sum(item.numbers for item in found) == geometry.parameters)
     return tuple(found)
 
 
+def _check_named(geometry: Geometry, known: bool) -> None:
+    if not known:
+        raise Unknown(f"what the parameters of {geometry.model_type} are called is not known to the estimate")
+
+
 def linear_names(geometry: Geometry, linear: Linear) -> list[str]:
-    """The names of all linear layers of one kind."""
+    """The names of all linear layers of one kind. Raises Unknown as `parameters_of` does."""
+    _check_named(geometry, geometry.model_type in NAMED)
     part, stem = _place(linear, geometry), STEMS[geometry.vision]
     return [f"{stem}layers.{number}.{part}{linear.name}" for number in range(linear.layers)]
 
