@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
 from tunekit.memory.card import context_note, cublas_workspace, cuda_context
+from tunekit.memory.companions import companions
+from tunekit.memory.evaluation import evaluation_moments
+from tunekit.memory.generation import rollout_moments, teacher_moments
 from tunekit.memory.geometry import Geometry
+from tunekit.memory.losses import loss_bytes
 from tunekit.memory.spec import GIB, Prediction, Unknown, loss_tokens
 from tunekit.memory.states import (
     BOTTOM,
@@ -23,7 +26,6 @@ from tunekit.memory.states import (
     static_bytes,
     step_bytes,
 )
-from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +37,10 @@ CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
 layer's; without expandable segments also 0.7 of what a layer or the loss needs, whichever is less: blocks cut for one
 are of no use to the other. Fitted to 26 replays of traces through a model of PyTorch's allocator; docs/memory.md says
 how far it is from 216 others and from measured rows. Rows of many lengths need more."""
-LOGITS, LOGITS_RLHF, SOFTCAP = 12, 16, 2
-"""Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
-log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax). A tanh that it went
-through keeps its output."""
+
+
+PARTS = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
+"""Of every prediction; the cache of answers that are written comes where it is at the peak."""
 
 
 @lru_cache(maxsize=1024)
@@ -49,23 +51,33 @@ def estimate(spec: Spec) -> Prediction:
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
-    passing = _passing(spec, geometry)
+    passing = {**_passing(spec, geometry), **rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)}
     stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
-    names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
+    names = dict.fromkeys((*PARTS, *static, *dynamic))
     moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
-        process_gib=(reserved + cuda_context(spec.capability)) / GIB,
+        process_gib=(_with_vllm(spec, reserved, sum(static.values())) + cuda_context(spec.capability)) / GIB,
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
         notes=_notes(spec, geometry),
     )
+
+
+def _with_vllm(spec: Spec, reserved: float, static: float) -> float:
+    """Bytes with what vLLM takes beside PyTorch's allocator: all the time, or while it is awake.
+
+    While it wakes up the cached blocks of the training are given back, and what is there from step to step stays
+    (ms-swift's rollout_mixin.py, _fast_infer).
+    """
+    vllm = spec.vllm_gib * GIB
+    return max(reserved, static + vllm) if spec.sleep_level else reserved + vllm
 
 
 def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
@@ -87,13 +99,15 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     worst = max((kind for kind, _ in kinds), key=lambda kind: kind.peak)
     other = 2 * cublas_workspace(spec.capability) + position_bytes(geometry) * tokens + mask_bytes(spec, rows)
     embedded = stream * geometry.hidden * tokens
-    if spec.gradient_checkpointing:
+    if spec.checkpoints:
         kept, peak = float(embedded * geometry.layers), worst.peak
         below = kept / geometry.layers
     else:
         kept = sum(kind.kept * count for kind, count in kinds)
         peak = max(worst.peak - worst.kept, FINAL_NORM * geometry.hidden * tokens)
         below = kept / geometry.layers + embedded
+    beside = _kept_beside(spec, geometry, rows)
+    kept, below = kept + beside, below + beside
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
@@ -101,8 +115,9 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     found = {
         worst.moment: {"checkpoints": kept, "gradients": gradients[LAYER], **layers},
         worst.moment + BOTTOM: {"checkpoints": below, "gradients": gradients[BOTTOM], **layers},
-        LOSS: {**loss, "gradients": gradients[LOSS], "logits": _logits(spec, geometry, rows)},
+        LOSS: {**loss, "gradients": gradients[LOSS], "logits": loss_bytes(spec, geometry, rows)},
         EMBEDDING: {"gradients": gradients[EMBEDDING], "other": other},
+        **teacher_moments(spec, loss, rows),
     }
     if spec.tuner == "full" and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
@@ -110,21 +125,19 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     return found
 
 
-def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
-    """Bytes from the last norm to the loss."""
-    hidden, lossy = geometry.hidden, loss_tokens(spec, rows)
-    states = (8 if spec.tuner == "full" else 4) * hidden * rows * spec.seq_len
-    if spec.kind.gives == REWARD_MODEL:
-        return states  # a head of one number
-    if spec.fused_loss:
-        # liger_kernel.ops.fused_linear_cross_entropy: as many chunks as the vocabulary is wider than the model.
-        chunk: int = 2 ** math.ceil(math.log2(max(1, math.ceil(lossy / math.ceil(geometry.vocab / hidden)))))
-        return 2 * min(chunk, lossy) * geometry.vocab + 2 * hidden * lossy + states
-    each = LOGITS_RLHF if spec.kind.rlhf_type else LOGITS
-    each += LOGITS if spec.kind.teacher else 0  # the teacher's
-    each += Widths.of(spec).stream if spec.outputs_kept else 0
-    each += SOFTCAP if geometry.softcap else 0
-    return each * geometry.vocab * lossy + states
+def _kept_beside(spec: Spec, geometry: Geometry, rows: int) -> float:
+    """Bytes that models which learn beside the trained one keep until its turn on the way back is over.
+
+    The hidden states of every layer are returned, in float32 (trl's ppo_trainer.py, forward).
+    """
+    kept = 0.0
+    for one in companions(spec):
+        if one.learns:
+            shape = one.geometry
+            counts = {False: shape.layers - shape.moe_layers, True: shape.moe_layers}
+            kept += sum(layer_bytes(one.spec, shape, rows, moe).kept * count for moe, count in counts.items() if count)
+            kept += 4 * geometry.hidden * (geometry.layers + 1) * rows * spec.seq_len
+    return kept
 
 
 def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
@@ -140,9 +153,16 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "experts by grouped matrix products": moe > 0,
         "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(moe and spec.bits),
         f"{spec.stage} was not traced: rough": stage.rough,
-        "reward and value model of the same size": stage.value_model,
-        "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,
-        "the teacher's weights are not counted": stage.teacher,
+        "reward and value model of the same size": stage.value_model and not spec.rewards,
+        "generating completions, and an engine for that on the same GPU, are not counted": stage.generates
+        and not spec.completion_len,
+        "the teacher's weights are not counted": stage.teacher and spec.teacher is None and not spec.self_distilled,
+        f"not counted, since their shape is not known here: {', '.join(spec.unknown_models)}": bool(
+            spec.unknown_models
+        ),
+        "ms-swift leaves gradient checkpointing off here": spec.gradient_checkpointing and not stage.checkpoints,
+        "gaps that a growing cache of answers leaves are not counted": bool(spec.completion_len and not spec.vllm_mode),
+        "what vLLM keeps while it sleeps is not counted": bool(spec.vllm_gib and spec.sleep_level),
         "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": spec.zero_stage > 0,
         "8-bit weights are not traced; outliers are not counted": spec.bits == 8,
         "states of large parameters may leave the GPU": OPTIMIZERS[spec.optimizer].paged,

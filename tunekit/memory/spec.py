@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError, did_you_mean
 from tunekit.files import shortened
+from tunekit.memory.stage_fields import (
+    STAGE_CHOICES,
+    STAGE_FROM_ZERO,
+    STAGE_NUMBERS,
+    STAGE_SWITCHES,
+    STAGE_WHOLE,
+    StageFields,
+)
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -26,10 +34,11 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "stage": STAGES,
     "zero_stage": (0, 1, 2, 3),
     "method": ("estimate", "trace"),
+    **STAGE_CHOICES,
 }
 """The fields of a `Spec` that take one of a few values."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus")
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", *STAGE_WHOLE)
 """Fields that hold a whole number of 1 or more."""
 SHARES = ("lora_dropout", "loss_share")
 """Fields that hold a number from 0 to 1."""
@@ -38,6 +47,7 @@ NUMBERS = ("capability", "lengths")
 SWITCHES = (
     *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
     *("outputs_kept", "accumulates"),
+    *STAGE_SWITCHES,
 )
 """Fields that are true or false."""
 
@@ -54,8 +64,16 @@ def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST
 
 
+def _least(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
 def _words(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _config(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _several(value: object) -> bool:
@@ -85,12 +103,17 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
     ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
+    *((name, lambda value: not _several((value,)), "a whole number") for name in STAGE_FROM_ZERO),
+    *((name, lambda value: value is not None and not _least(value), "0 or more") for name in STAGE_NUMBERS),
+    ("teacher", lambda value: value is not None and not _config(value), "a config.json as an object"),
+    ("rewards", lambda value: not (isinstance(value, tuple) and all(map(_config, value))), "a list of objects"),
+    ("unknown_models", lambda value: value != () and not _words(value), "a list of names"),
 )
 """Other fields: when their value is wrong, and what it must be."""
 
 
 @dataclass(frozen=True)
-class Spec:
+class Spec(StageFields):
     """One training configuration. What is not said takes ms-swift 4.6's default; `CHOICES` holds what may be said.
 
     Attributes:
@@ -168,7 +191,11 @@ class Spec:
         values = {name: value for name, value in document.items() if value is not None}
         if isinstance(values.get("target_modules"), str):
             values["target_modules"] = (values["target_modules"],)
-        lists = (name for name in ("target_modules", *NUMBERS) if isinstance(values.get(name), list))
+        lists = (
+            name
+            for name in ("target_modules", "rewards", "unknown_models", *NUMBERS)
+            if isinstance(values.get(name), list)
+        )
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
@@ -197,8 +224,13 @@ class Spec:
 
     @property
     def longest(self) -> int:
-        """Tokens a row of the longest micro-batch."""
-        return max(self.lengths, default=self.seq_len)
+        """Tokens a row of the longest micro-batch, the answer that the model writes to it included."""
+        return max(self.lengths, default=self.seq_len) + (self.completion_len if self.kind.generates else 0)
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether layers are computed again on the way back: some stages do not, whatever is asked."""
+        return self.gradient_checkpointing and self.kind.checkpoints
 
     @property
     def kind(self) -> Stage:
@@ -257,8 +289,26 @@ def loss_tokens(spec: Spec, rows: int) -> int:
 
     One row, or one packed from many: those with loss. Several rows: from the earliest token with loss in any of them;
     prompts are taken to be of any length up to twice the mean one, so that the shortest of n is 2/(n + 1) of the mean.
+    Some stages ask for all. Of a row that ends in an answer which the model wrote, they are those of the answer.
     """
-    share = spec.loss_share
+    share = 1.0 if spec.kind.all_logits else spec.loss_share
     if rows > 1 and not spec.packing:
         share = 1 - (1 - share) * 2 / (rows + 1)
+    if spec.kind.generates and spec.completion_len:
+        return answer_tokens(spec, rows, share)
     return max(1, math.ceil(rows * spec.seq_len * share))
+
+
+def answer_tokens(spec: Spec, rows: int, share: float) -> int:
+    """`loss_tokens` of rows of which `Spec.completion_len` tokens are an answer; `share` is that of rows that are read.
+
+    Rows laid in one another get logits from the first answer on (ms-swift's rlhf_trainers/utils.py,
+    collate_to_grpo_micro_batch); under distillation rows that are read come, too.
+    """
+    whole = rows * spec.seq_len
+    prompt = max(0, spec.seq_len - spec.completion_len)
+    if spec.kind.all_logits:
+        return whole
+    written = whole - prompt if spec.packing else rows * (spec.completion_len + 1)
+    read = math.ceil(rows * prompt * share) if spec.kind.teacher else 0
+    return max(1, min(whole, max(written, read)))

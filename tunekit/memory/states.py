@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import Widths, targeted
+from tunekit.memory.companions import companions
 from tunekit.memory.spec import Unknown
 from tunekit.stages import REWARD_MODEL
 
@@ -65,11 +66,11 @@ OPTIMIZERS: Mapping[str, OptimizerBytes] = {
 """By ``--optim``."""
 
 
-def base_bytes(spec: Spec, geometry: Geometry) -> float:
-    """The model's own weights."""
+def base_bytes(spec: Spec, geometry: Geometry, *, scores: bool = False) -> float:
+    """The weights of a model; where it `scores`, its head has one number."""
     number = 4 if spec.precision == "fp32" else 2
     parameters = geometry.parameters
-    if spec.kind.gives == REWARD_MODEL and not geometry.tied:
+    if (scores or spec.kind.gives == REWARD_MODEL) and not geometry.tied:
         parameters -= geometry.vocab * geometry.hidden  # its head has one number (ms-swift's sequence classification)
     if not spec.bits:
         return number * parameters
@@ -80,14 +81,18 @@ def base_bytes(spec: Spec, geometry: Geometry) -> float:
 
 
 def trained_numbers(spec: Spec, geometry: Geometry) -> int:
-    """Parameters that get a gradient."""
-    models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
+    """Parameters that get a gradient; a value model learns too (ms-swift's pipelines/train/rlhf.py)."""
+    learners = [(one.spec, one.geometry) for one in companions(spec) if one.learns]
+    return sum(_numbers(*one) for one in [(spec, geometry), *learners])
+
+
+def _numbers(spec: Spec, geometry: Geometry) -> int:
     if spec.tuner == "full":
-        return models * geometry.parameters
+        return geometry.parameters
     layers = targeted(spec, geometry)
     if not layers:
         raise Unknown(f"no linear layer of {geometry.model_type} is called {' or '.join(spec.target_modules)}")
-    return models * sum(spec.lora_rank * (item.inputs + item.outputs) * item.layers for item in layers)
+    return sum(spec.lora_rank * (item.inputs + item.outputs) * item.layers for item in layers)
 
 
 def _trained_width(spec: Spec) -> int:
@@ -106,17 +111,17 @@ def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
     if spec.zero_stage and spec.precision != "fp32":  # a float32 copy of the weights, and states as wide
         states = (4 + optimizer.own * 4) * numbers + optimizer.fixed * stays
     share, of_weights = spec.gpus if spec.zero_stage else 1, spec.gpus if spec.zero_stage == 3 else 1
-    # a reward and a value model are taken to be as large
-    stage = spec.kind
-    models = 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
-    weights = base_bytes(spec, geometry) * models
+    beside = [one for one in companions(spec) if one.stays]
+    own = base_bytes(spec, geometry)
+    others = [(base_bytes(one.spec, one.geometry, scores=one.scores), one.shares) for one in beside]
+    weights = own / of_weights + sum(size / shares for size, shares in others)
     buckets = 0.0
     if spec.zero_stage:
         buckets = width * float(BUCKET if spec.zero_stage < 3 else geometry.hidden**2)
     if of_weights > 1:
-        buckets += min(2.0 * GROUP, weights * (1 - 1 / spec.gpus))
+        buckets += min(2.0 * GROUP, (own + sum(size for size, _ in others)) * (1 - 1 / spec.gpus))
     return {
-        "weights": weights / of_weights,
+        "weights": weights,
         "adapter": 0 if spec.tuner == "full" else width * numbers / of_weights,
         "optimizer": states / share,
         "other": buckets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,8 +18,10 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
 from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.plan.beside import names_beside
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
+from tunekit.plan.models.find import resolve
 from tunekit.plan.pace import work_of
 from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.predict import corrected, largest_that_fits, spec_of
@@ -203,6 +206,9 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     request, facts = _asked(words)
     plan = prepare(request, facts).plan
     config = find_config(plan.model)
+    for name in names_beside(plan):
+        with contextlib.suppress(TunekitError):  # what stays unknown is named in a note
+            find_config(resolve(name, use_hf=plan.flag("use_hf")))
     rows, notes = _rows(plan)
     counted = share if share is not None or rows is None else rows.heaviest_share or None
     spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
