@@ -214,7 +214,7 @@ PAIR = "rows count double: the chosen and the rejected answer"
 COPY = "full training holds a frozen copy of the model; LoRA switches its adapter off instead"
 LAST_ROUND = {"loss_scale": "last_round"}
 LOG_PROBABILITIES: dict[str, Any] = {"logit_bytes": 16, "eval_logit_bytes": 6}
-WITH_LIKELIHOOD: dict[str, Any] = {"logit_bytes": 18, "eval_logit_bytes": 8, "all_logits": True}
+WITH_LIKELIHOOD: dict[str, Any] = {"logit_bytes": 18, "eval_logit_bytes": 8, "all_logits": True, "traced": True}
 """Losses of log-probabilities; with the likelihood of the chosen answers beside them, of all tokens."""
 
 # fmt: off

@@ -30,6 +30,7 @@ from tunekit.memory.states import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tunekit.memory.generation import Moments
     from tunekit.memory.spec import Spec
 
 CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
@@ -51,14 +52,18 @@ def estimate(spec: Spec) -> Prediction:
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     static = static_bytes(spec, geometry)
-    passing = {**_passing(spec, geometry), **rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)}
+    training = _passing(spec, geometry)
+    beside = {**rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)}
+    passing = {**training, **beside}
     stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
     names = dict.fromkeys((*PARTS, *static, *dynamic))
-    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
-    reserved = max(total, sum(static.values()) + moved)
+    unused = _unused(spec, training)
+    moved = max(sum(moment.values()) for moment in passing.values()) + unused
+    between = max(sum(moment.values()) for moment in training.values()) + unused + _unfound(spec, training, beside)
+    reserved = max(total, sum(static.values()) + max(moved, between))
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
@@ -87,6 +92,18 @@ def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]]) -> float:
     converted = 0.0 if spec.outputs_kept else CONVERTED * loss_bytes
     unshared = 0.0 if spec.expandable_segments else UNSHARED * min(layer_bytes, loss_bytes)
     return max(converted, UNEVEN * layer_bytes) + unshared
+
+
+def _unfound(spec: Spec, training: Moments, beside: Moments) -> float:
+    """Bytes of logits between steps for which no cached block is large enough, where Liger makes none in training.
+
+    With expandable segments they are cut from what is there. Seen on a trace of ms-swift's agent example
+    (docs/memory.md): what an evaluation adds is all of its logits.
+    """
+    if spec.expandable_segments:
+        return 0.0
+    logits = max((moment.get("logits", 0.0) for moment in beside.values()), default=0.0)
+    return max(0.0, logits - training[LOSS]["logits"])
 
 
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:

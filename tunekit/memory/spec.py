@@ -38,6 +38,9 @@ CHOICES: Mapping[str, Collection[Any]] = {
 }
 """The fields of a `Spec` that take one of a few values."""
 
+ALIASES = {"optimizer": {"adamw": "adamw_torch"}}
+"""Other words for the value of a field: PyTorch's AdamW is what everybody calls AdamW."""
+
 WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", *STAGE_WHOLE)
 """Fields that hold a whole number of 1 or more."""
 SHARES = ("lora_dropout", "loss_share")
@@ -189,6 +192,9 @@ class Spec(StageFields):
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
         values = {name: value for name, value in document.items() if value is not None}
+        for name, words in ALIASES.items():
+            if isinstance(values.get(name), str):
+                values[name] = words.get(values[name], values[name])
         if isinstance(values.get("target_modules"), str):
             values["target_modules"] = (values["target_modules"],)
         lists = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tunekit.console import say
@@ -17,7 +17,7 @@ from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.memory.trace.client import trace, trace_worker
+from tunekit.memory.trace.client import LIMIT, trace, trace_worker
 from tunekit.plan.beside import names_beside
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from tunekit.runs.where import Places
     from tunekit.speed.duration import Duration
 
-METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate, "trace": trace}
-
 CLASSES = (16, 24, 32, 40, 48, 80, 96, 141, 192)
 """GPU memory in GB as sold, for `Forecast.what_if`."""
 
@@ -64,7 +62,7 @@ class Forecast:
 
     Attributes:
         spec: what one GPU computes.
-        by_trace: whether the model's own code is followed, where that can be done.
+        by_trace: whether the model's own code is followed, where that can be done, within `limit` seconds.
         rows: of the dataset, where they were measured.
         typed_share: of the tokens, those that carry loss, as given by hand; 0 to 1.
         notes: for people, what was measured of the rows, or why they were not.
@@ -74,6 +72,7 @@ class Forecast:
     plan: Plan
     spec: Spec
     by_trace: bool = False
+    limit: float = LIMIT
     rows: Measured | None = None
     typed_share: float | None = None
     notes: tuple[str, ...] = ()
@@ -93,7 +92,7 @@ class Forecast:
         if not self.by_trace:
             return corrected(estimate(self.spec), self.plan.memory_correction)
         try:
-            return trace(self.spec)
+            return trace(self.spec, self.limit)
         except Unknown as error:
             found, note = estimate(self.spec), f"the trace cannot tell ({error.message}): this is the estimate"
             return replace(found, notes=(note, *found.notes))
@@ -146,7 +145,7 @@ class Forecast:
                 seen.append(lever.spec)
                 name = lever.name
                 try:
-                    found = trace(lever.spec, worker=worker) if traced else estimate(lever.spec)
+                    found = trace(lever.spec, self.limit, worker=worker) if traced else estimate(lever.spec)
                 except Unknown:
                     name, found = f"{name}, estimated", estimate(lever.spec)
                 yield name, found, verdict(found, self.card_gib)
@@ -200,9 +199,17 @@ def _data(rows: Measured) -> dict[str, Any]:
     }
 
 
+def trace_limit(words: Words) -> float:
+    """The seconds that a trace may take. Raises TunekitError for a number below 1."""
+    found = whole_taken(words.said["trace_limit"]) if "trace_limit" in words.said else LIMIT
+    if found < 1:
+        raise TunekitError(f"--trace-limit takes seconds, 1 or more, not {found}")
+    return found
+
+
 def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
-    share = _typed_share(words)
+    share, limit = _typed_share(words), trace_limit(words)
     request, facts = _asked(words)
     plan = prepare(request, facts).plan
     config = find_config(plan.model)
@@ -215,7 +222,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     spec.check()
     schedule = _schedule(plan, rows)
     duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")
-    return Forecast(plan, spec, by_trace, rows, share, tuple(notes), duration, untold)
+    return Forecast(plan, spec, by_trace, limit, rows, share, tuple(notes), duration, untold)
 
 
 def places(words: Words) -> tuple[Plan, Places]:
@@ -285,22 +292,27 @@ def pace_of(spec: Spec, card: str) -> dict[str, Any]:
     return {"tokens_per_second": found, "low": found / slow, "high": found / fast}
 
 
-def answers_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it."""
+def answers_of(path: Path, limit: float = LIMIT) -> Iterator[dict[str, Any]]:
+    """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it.
+
+    A trace may take `limit` seconds; one worker answers all.
+    """
     try:
         lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", "") or error
         raise TunekitError(f"{path} cannot be read: {why}", code=Exit.DATA) from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _answer(line, number)
+    with trace_worker() as worker:  # no process before the first question
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _answer(line, number, partial(trace, time_limit=limit, worker=worker))
 
 
-def _answer(line: str, number: int) -> dict[str, Any]:
+def _answer(line: str, number: int, traced: Callable[[Spec], Prediction]) -> dict[str, Any]:
     try:
         spec = Spec.from_json(parse_json(line))
-        return {**asdict(METHODS[spec.method](spec)), **(pace_of(spec, spec.card) if spec.card else {})}
+        found = traced(spec) if spec.method == "trace" else estimate(spec)
+        return {**asdict(found), **(pace_of(spec, spec.card) if spec.card else {})}
     except ValueError as error:
         return {"error": f"line {number}: not JSON: {error}"}
     except TunekitError as error:
