@@ -42,9 +42,10 @@ def test_liger_makes_the_logits_when_it_evaluates():
     assert found.peak_at == "evaluation, whole logits"
     assert found.breakdown["logits"] == pytest.approx((10 * 152_064 + 4 * 3584) * 4 * 2048 / GIB)
     assert found.breakdown["gradients"] == 0, "they are dropped after a step"
-    assert estimate(replace(LIGER, eval_logits=False)).allocated_gib == estimate(
-        replace(LIGER, evaluates=False)
-    ).allocated_gib
+    assert (
+        estimate(replace(LIGER, eval_logits=False)).allocated_gib
+        == estimate(replace(LIGER, evaluates=False)).allocated_gib
+    )
 
 
 def test_an_evaluation_of_the_training_batch_needs_no_more_where_training_makes_logits():
@@ -75,7 +76,7 @@ def test_a_pair_is_two_rows():
 
 
 def test_without_expandable_segments_the_logits_find_no_block():
-    """ms-swift's agent example (docs/memory.md): training 27.4, with an evaluation traced to 29.7, 33.2 and 39.0 GiB."""
+    """ms-swift's agent example (docs/memory.md): with an evaluation it was traced to 29.7, 33.2 and 39.0 GiB."""
     config = CONFIGS["Qwen/Qwen2.5-3B"]
     spec = replace(LIGER, config=config, tuner="full", seq_len=8192, micro_batch=1, eval_batch=1, packing=True)
     spec = replace(spec, attn="flash", expandable_segments=False)

@@ -9,7 +9,6 @@ from tunekit.memory.geometry import Geometry
 from tunekit.plan.deepspeed import ZERO, zero_stage_of
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
-from tunekit.plan.rules.evaluation import EVAL_BATCH, evaluated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +54,8 @@ def stage_fields(what: Configuration) -> dict[str, Any]:
         "gkd_logits_topk": what.whole("gkd_logits_topk", 0),
         "rewards": rewards,
         "unknown_models": (*unknown_teacher, *unknown_rewards),
-        "evaluates": evaluated(what),
-        "eval_batch": what.whole(EVAL_BATCH, 1),
+        "evaluates": what.evaluates,
+        "eval_batch": what.whole("per_device_eval_batch_size", 1),
         "eval_generates": what.flag("predict_with_generate"),
     }
 

@@ -162,26 +162,31 @@ def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
     """  # noqa: D205
     inputs, _ = _inputs(spec, 2 * spec.micro_batch, plain=False)
 
-    def scored() -> tuple[torch.Tensor, torch.Tensor]:
+    def answered() -> torch.Tensor:
         with _autocast(spec, plain=False):
-            logits = built.model(**inputs, use_cache=False).logits.float()
-        chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
-        return chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits]), logits
+            return built.model(**inputs, use_cache=False).logits.float()
 
-    found, logits = scored()
-    loss = found.sum()
-    if spec.kind.all_logits:
-        likely = logits[: max(1, len(logits) // 2), :-1].contiguous()
-        labels = torch.zeros(likely.shape[0] * likely.shape[1], dtype=torch.long)
-        loss = loss + torch.nn.functional.cross_entropy(likely.view(-1, likely.shape[-1]), labels)
-        del likely
+    def scored(logits: torch.Tensor) -> torch.Tensor:
+        chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
+        return (chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])).sum()
+
+    logits = answered()
+    likely = _likelihood(logits) if spec.kind.all_logits else 0.0
+    loss = likely + scored(logits)
     logits.detach().mean(-1)
     del logits
     if spec.kind.reference:
         with torch.no_grad():
-            reference = scored()[0]
-        loss = loss - reference.sum()
+            reference = scored(answered())
+        loss = loss - reference
     return loss, None
+
+
+def _likelihood(logits: torch.Tensor) -> torch.Tensor:
+    """The loss of the chosen half of the rows."""
+    chosen = logits[: max(1, len(logits) // 2), :-1].contiguous()
+    labels = torch.zeros(chosen.shape[0] * chosen.shape[1], dtype=torch.long)
+    return torch.nn.functional.cross_entropy(chosen.view(-1, chosen.shape[-1]), labels)
 
 
 def _inputs(spec: Spec, samples: int, *, plain: bool) -> tuple[dict[str, Any], int]:
