@@ -69,6 +69,6 @@ def test_a_value_model_learns_in_its_own_size():
 def test_what_is_not_counted_is_named():
     spec = Spec(config=QWEN, stage="gkd")
     assert "the teacher's weights are not counted" in estimate(spec).notes
-    assert "the teacher's weights are not counted" not in estimate(replace(spec, self_distilled=True)).notes
+    assert "the teacher's weights are not counted" not in estimate(replace(spec, teacher_elsewhere=True)).notes
     named = estimate(replace(spec, unknown_models=("acme/Large",))).notes
     assert "not counted, since their shape is not known here: acme/Large" in named

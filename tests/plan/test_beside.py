@@ -60,18 +60,18 @@ def test_vllm_sleeps_or_keeps_its_share():
 def test_a_teacher_and_reward_models_by_their_own_shape():
     found = told("gkd", teacher_model=SMALL, teacher_deepspeed="zero3", offload_teacher_model=True)
     assert found.teacher["hidden_size"] == 2048
-    assert (found.teacher_zero_stage, found.teacher_offload, found.self_distilled) == (3, True, False)
+    assert (found.teacher_zero_stage, found.teacher_offload, found.teacher_elsewhere) == (3, True, False)
     assert len(told("grpo", reward_model=[SMALL, SMALL]).rewards) == 2
     assert told("ppo", reward_model=["-"]).rewards == (), "where only the memory is asked for it is as large"
     assert names_beside(planned("grpo", reward_model=[SMALL], teacher_model=SMALL)) == [SMALL, SMALL]
 
 
-def test_the_model_may_be_its_own_teacher():
-    assert told("gkd").self_distilled
+def test_a_teacher_may_have_no_weights_here():
+    assert told("gkd").teacher_elsewhere
     own = planned("gkd").model.id
-    assert told("gkd", teacher_model=own, tuner_type="lora").self_distilled
+    assert told("gkd", teacher_model=own, tuner_type="lora").teacher_elsewhere
     assert told("gkd", teacher_model=own, tuner_type="full").teacher is not None
-    assert not told("gkd", teacher_model_server="http://localhost:8000", gkd_logits_topk=20).self_distilled
+    assert told("gkd", teacher_model_server="http://localhost:8000", gkd_logits_topk=20).teacher_elsewhere
 
 
 def test_a_model_whose_shape_is_not_known_is_named():

@@ -173,7 +173,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         "reward and value model of the same size": stage.value_model and not spec.rewards,
         "generating completions, and an engine for that on the same GPU, are not counted": stage.generates
         and not spec.completion_len,
-        "the teacher's weights are not counted": stage.teacher and spec.teacher is None and not spec.self_distilled,
+        "the teacher's weights are not counted": stage.teacher and spec.teacher is None and not spec.teacher_elsewhere,
         f"not counted, since their shape is not known here: {', '.join(spec.unknown_models)}": bool(
             spec.unknown_models
         ),

@@ -20,7 +20,7 @@ STAGE_WHOLE = ("eval_batch", "local_rollout_forward_batch_size")
 STAGE_FROM_ZERO = ("completion_len", "generations", "gkd_logits_topk")
 STAGE_NUMBERS = ("vllm_gib", "beta")
 """Fields that hold a number of 0 or more."""
-STAGE_SWITCHES = ("teacher_offload", "self_distilled", "evaluates", "eval_generates", "eval_logits")
+STAGE_SWITCHES = ("teacher_offload", "teacher_elsewhere", "evaluates", "eval_generates", "eval_logits")
 """Fields that are true or false."""
 
 
@@ -41,7 +41,7 @@ class StageFields:
         teacher: config.json of the teacher where it has weights of its own.
         teacher_zero_stage: of DeepSpeed for the teacher; None is the one of the model.
         teacher_offload: whether the teacher leaves the GPU when it has answered.
-        self_distilled: whether the model is its own teacher, with its adapter off or as it is.
+        teacher_elsewhere: whether no teacher's weights are here: the model teaches itself, or a server does.
         gkd_logits_topk: of the teacher's logits, those that are compared; 0: all.
         rewards: config.json of each reward model; PPO's value model is as large as the first.
         unknown_models: names of models that stand there too, and whose shape is not known.
@@ -62,7 +62,7 @@ class StageFields:
     teacher: Mapping[str, Any] | None = field(default=None, hash=False)
     teacher_zero_stage: int | None = None
     teacher_offload: bool = False
-    self_distilled: bool = False
+    teacher_elsewhere: bool = False
     gkd_logits_topk: int = 0
     rewards: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     unknown_models: tuple[str, ...] = ()

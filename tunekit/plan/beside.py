@@ -35,9 +35,11 @@ STAND_IN = "-"
 def stage_fields(what: Configuration) -> dict[str, Any]:
     """What `tunekit.memory.stage_fields.StageFields` holds, of a configuration."""
     writes = _answer_length(what)
-    teacher, unknown_teacher = _teacher(what)
-    rewards, unknown_rewards = _rewards(what)
-    own_teacher = what.stage.teacher and what.get("teacher_model_server") is None and not unknown_teacher
+    use_hf, taught = what.flag("use_hf"), _teacher_names(what)
+    teachers, unknown = _known(taught, use_hf=use_hf)
+    rewards, unknown_rewards = _known(_reward_names(what), use_hf=use_hf)
+    if not what.stage.value_model:  # of PPO's the value model is counted, too: both as large as the policy
+        unknown += unknown_rewards
     asleep = writes and _sleeps(what)
     return {
         "completion_len": writes,
@@ -47,13 +49,13 @@ def stage_fields(what: Configuration) -> dict[str, Any]:
         "vllm_mode": what.text("vllm_mode") or None if what.flag("use_vllm") else None,
         "vllm_gib": _share(what) * what.hardware.gpu_gib if asleep else 0.0,
         "sleep_level": what.whole("sleep_level", 0) if asleep else 0,
-        "teacher": teacher,
+        "teacher": teachers[0] if teachers else None,
         "teacher_zero_stage": _zero_stage(what.text("teacher_deepspeed")),
         "teacher_offload": what.flag("offload_teacher_model"),
-        "self_distilled": bool(own_teacher and teacher is None),
+        "teacher_elsewhere": what.stage.teacher and not taught,
         "gkd_logits_topk": what.whole("gkd_logits_topk", 0),
-        "rewards": rewards,
-        "unknown_models": (*unknown_teacher, *unknown_rewards),
+        "rewards": tuple(rewards),
+        "unknown_models": unknown,
         "evaluates": what.evaluates,
         "eval_batch": what.whole("per_device_eval_batch_size", 1),
         "eval_generates": what.flag("predict_with_generate"),
@@ -66,10 +68,21 @@ def vllm_share(what: Configuration) -> float:
 
 
 def names_beside(what: Configuration) -> list[str]:
-    """The models that a run loads beside the one that it trains, as they are named."""
-    scored = what.words("reward_model") if what.stage.scored_by else []
-    teacher = what.text("teacher_model")
-    return [name for name in (*scored, *([teacher] if teacher and _has_weights(what, teacher) else [])) if name]
+    """The models with weights of their own that a run loads beside the one that it trains, as they are named."""
+    return [*_reward_names(what), *_teacher_names(what)]
+
+
+def _reward_names(what: Configuration) -> list[str]:
+    return [name for name in what.words("reward_model") if name != STAND_IN] if what.stage.scored_by else []
+
+
+def _teacher_names(what: Configuration) -> list[str]:
+    """The teacher, where it is loaded; the trained model without its adapter can be one (rlhf_args, _check_teacher)."""
+    name = what.text("teacher_model")
+    if not what.stage.generates or what.stage.value_model or not name:
+        return []
+    own = name == what.model.id and not what.full and not what.get("teacher_adapters")
+    return [] if own else [name]
 
 
 def _share(what: Configuration) -> float:
@@ -106,28 +119,10 @@ def _zero_stage(word: str) -> int | None:
     return (ZERO[word] if word in ZERO else zero_stage_of(word)) if word else None
 
 
-def _has_weights(what: Configuration, teacher: str) -> bool:
-    """Whether a teacher is loaded: the trained model without its adapter is one, too (rlhf_args.py, _check_teacher)."""
-    return teacher != what.model.id or what.full or bool(what.get("teacher_adapters"))
-
-
-def _teacher(what: Configuration) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
-    """The teacher's config.json, None without weights of its own; and its name where its shape is not known."""
-    name = what.text("teacher_model")
-    if not what.stage.generates or what.stage.value_model or not name or not _has_weights(what, name):
-        return None, ()
-    found = _config(name, use_hf=what.flag("use_hf"))
-    return found, () if found else (name,)
-
-
-def _rewards(what: Configuration) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
-    """The config.json of each reward model, and the names of those whose shape is not known."""
-    names = [name for name in what.words("reward_model") if name != STAND_IN] if what.stage.scored_by else []
-    found = {name: _config(name, use_hf=what.flag("use_hf")) for name in names}
-    known = tuple(config for name in names if (config := found[name]))
-    unknown = tuple(name for name in names if not found[name])
-    # of PPO's the value model is counted, too: as large as the policy where nothing is known
-    return known, () if what.stage.value_model else unknown
+def _known(names: list[str], *, use_hf: bool) -> tuple[list[Mapping[str, Any]], tuple[str, ...]]:
+    """The config.json of each, and the names of those whose shape is not known."""
+    found = [(name, _config(name, use_hf=use_hf)) for name in names]
+    return [config for _, config in found if config], tuple(name for name, config in found if not config)
 
 
 def _config(name: str, *, use_hf: bool) -> Mapping[str, Any] | None:
