@@ -122,6 +122,12 @@ def test_more_needs_no_less(spec, name, more):
 
 
 @given(writers)
+def test_one_more_scorer_needs_no_less(spec):
+    more = replace(spec, rewards=(*spec.rewards, SMALL)) if spec.rewards or spec.stage != "ppo" else spec
+    assert estimate(more).process_gib >= estimate(spec).process_gib * (1 - 1e-9)
+
+
+@given(writers)
 def test_sleep_never_needs_more(spec):
     awake = estimate(replace(spec, sleep_level=0))
     assert estimate(replace(spec, sleep_level=1)).process_gib <= awake.process_gib * (1 + 1e-9)

@@ -52,14 +52,12 @@ def _companions(spec: Spec) -> Iterator[Companion]:
     if stage.reference and spec.tuner == "full" and not (spec.beta == 0 and stage.generates and not stage.value_model):
         yield Companion(REFERENCE, _frozen(spec, spec.config), Geometry.from_config(spec.config), shares=shares)
     scorers = spec.rewards or ((spec.config,) if stage.scored_by == "model" else ())
-    scorers = scorers if stage.scored_by else ()
-    # a stand-in has the head of words that its model has
-    alone = {"scores": bool(spec.rewards), "shares": shares}
+    scores = bool(spec.rewards)  # a stand-in has the head of words that its model has
     if stage.value_model:
-        learner = replace(spec, config=scorers[0])
-        yield Companion(VALUE, learner, Geometry.from_config(scorers[0]), learns=True, **alone)  # type: ignore[arg-type]
-    for config in scorers:
-        yield Companion(REWARD, _frozen(spec, config), Geometry.from_config(config), **alone)  # type: ignore[arg-type]
+        learner, shape = replace(spec, config=scorers[0]), Geometry.from_config(scorers[0])
+        yield Companion(VALUE, learner, shape, scores=scores, learns=True, shares=shares)
+    for config in scorers if stage.scored_by else ():
+        yield Companion(REWARD, _frozen(spec, config), Geometry.from_config(config), scores=scores, shares=shares)
     if spec.teacher is not None and stage.generates:
         own = spec.zero_stage if spec.teacher_zero_stage is None else spec.teacher_zero_stage
         yield Companion(

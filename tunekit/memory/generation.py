@@ -74,10 +74,12 @@ def scoring_moments(spec: Spec, geometry: Geometry, rows: int, micro: int) -> Mo
     """
     rest, length = between_steps(spec, geometry), spec.seq_len
     found: Moments = {}
-    for one in companions(spec):
-        if one.role == REWARD:
-            found[f"{REWARD}"] = {**rest, "layer": forward_bytes(one.spec, one.geometry, rows, length)}
-        elif one.role == TEACHER and not spec.kind.teacher:
+    beside = companions(spec)
+    scorers = [forward_bytes(one.spec, one.geometry, rows, length) for one in beside if one.role == REWARD]
+    if scorers:  # one after the other
+        found[REWARD] = {**rest, "layer": max(scorers)}
+    for one in beside:
+        if one.role == TEACHER and not spec.kind.teacher:
             found |= _answered(one, one.spec, one.geometry, micro, rest)
     if spec.kind.scored_by == "functions":
         found |= _answered(None, spec, geometry, micro, rest)
