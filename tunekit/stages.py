@@ -146,6 +146,10 @@ class Stage:
             RLHFTrainerMixin switch it off).
         fused_loss: Liger makes no logits; the other stages ask the model for them (ms-swift's rlhf_trainers).
         liger: `tunekit` switches Liger on by itself.
+        logit_bytes: of one logit, alive while the loss goes backward; `eval_logit_bytes` in an evaluation. Read off
+            traces of the functions of ms-swift and trl that make the loss (docs/memory.md).
+        all_logits: the prompts' tokens get logits, too.
+        checkpoints: gradient checkpointing can be on: ms-swift's PPO leaves it off (rlhf_trainers/ppo_trainer.py).
         traced: the trace follows it.
         rough: the estimate was not compared with a trace.
         encoding: what ms-swift's arguments set before its template is made (pretrain_args.py and rlhf_args.py).
@@ -184,6 +188,10 @@ class Stage:
     drops_out: bool = False
     fused_loss: bool = False
     liger: bool = False
+    logit_bytes: float = 12
+    eval_logit_bytes: float = 10
+    all_logits: bool = False
+    checkpoints: bool = True
     traced: bool = False
     rough: bool = True
     encoding: Mapping[str, Any] = field(default_factory=dict)
@@ -205,6 +213,9 @@ class Stage:
 PAIR = "rows count double: the chosen and the rejected answer"
 COPY = "full training holds a frozen copy of the model; LoRA switches its adapter off instead"
 LAST_ROUND = {"loss_scale": "last_round"}
+LOG_PROBABILITIES: dict[str, Any] = {"logit_bytes": 16, "eval_logit_bytes": 6}
+WITH_LIKELIHOOD: dict[str, Any] = {"logit_bytes": 18, "eval_logit_bytes": 8, "all_logits": True, "traced": True}
+"""Losses of log-probabilities; with the likelihood of the chosen answers beside them, of all tokens."""
 
 # fmt: off
 _ROWS = (
@@ -227,32 +238,33 @@ _ROWS = (
     Stage(
         "dpo", "rlhf", "Direct preference optimisation: to prefer the chosen answer of a pair.", f"{PAIR}; {COPY}",
         rows=PAIRS, suggested=1, reference=True, ref_adapters=True, packs=True,
-        traced=True, rough=False, encoding=LAST_ROUND,
+        traced=True, rough=False, encoding=LAST_ROUND, **LOG_PROBABILITIES,
     ),
     Stage(
         "kto", "rlhf", "Kahneman-Tversky optimisation: from answers marked good or bad, without pairs.",
         f"a second, mismatched answer a row; {COPY}",
         rows=Shape(labelled=True, example=f'{{{TURNS}, "label": true}}'), suggested=2,
         reference=True, ref_adapters=True, packs=True, batch_decides=True, encoding=LAST_ROUND, template_mode="kto",
-        shows=("loss", "rewards/margins", "kl"),
+        shows=("loss", "rewards/margins", "kl"), **LOG_PROBABILITIES,
     ),
     Stage(
         "orpo", "rlhf", "Odds-ratio optimisation: answers and preferences at once, from pairs.", PAIR,
-        rows=PAIRS, batch_decides=True, rough=False, encoding={"loss_scale": "default"},
+        rows=PAIRS, batch_decides=True, rough=False, encoding={"loss_scale": "default"}, **WITH_LIKELIHOOD,
     ),
     Stage(
         "simpo", "rlhf", "Simple preference optimisation: pairs, without a reference model.", PAIR,
-        rows=PAIRS, rough=False, encoding=LAST_ROUND,
+        rows=PAIRS, rough=False, encoding=LAST_ROUND, **WITH_LIKELIHOOD,
     ),
     Stage(
         "cpo", "rlhf", "Contrastive preference optimisation: pairs, without a reference model.", PAIR,
-        rows=PAIRS, rough=False, encoding=LAST_ROUND,
+        rows=PAIRS, rough=False, encoding=LAST_ROUND, **WITH_LIKELIHOOD,
     ),
     Stage(
         "ppo", "rlhf", "Proximal policy optimisation: its own answers, scored by a reward model.",
         f"the reward model and a value model as large; {COPY}",
         rows=PROMPTS, reference=True, scored_by="model", value_model=True, generates=True, epochs_only=True,
-        own_flags=("reward_model",), stand_ins={"reward_model": ("-",)}, drops_out=True,
+        own_flags=("reward_model",), stand_ins={"reward_model": ("-",)}, logit_bytes=20, eval_logit_bytes=0,
+        all_logits=True, checkpoints=False,
         shows=("objective/scores", "objective/kl", "objective/entropy"),
     ),
     Stage(
@@ -261,12 +273,14 @@ _ROWS = (
         rows=PROMPTS, suggested=4, reference=True, ref_adapters=True, scored_by="functions",
         generates=True, generations=8, padding_free=True, own_flags=("reward_funcs", "reward_weights"),
         stand_ins={"reward_funcs": ("accuracy",)}, drops_out=True, fused_loss=True,
+        **LOG_PROBABILITIES,
         shows=("reward", "reward_std", "kl", "completions/mean_length"), spread="reward_std",
     ),
     Stage(
         "gkd", "rlhf", "Knowledge distillation: to answer as a larger teacher would.",
         "the teacher model, and the logits of both",
-        teacher=True, generates=True, padding_free=True, fused_loss=True, shows=("loss",),
+        teacher=True, generates=True, padding_free=True, fused_loss=True, logit_bytes=52, eval_logit_bytes=24,
+        shows=("loss",),
     ),
 )
 # fmt: on

@@ -49,3 +49,33 @@ def test_what_is_impossible_is_named(name, value, words):
 def test_dropout_is_off_where_the_stage_switches_it_off():
     assert Spec(config=CONFIG).dropout == 0.05
     assert Spec(config=CONFIG, stage="dpo").dropout == 0
+
+
+def test_what_a_stage_holds_is_read():
+    asked = {"completion_len": 512, "generations": 32, "rewards": [CONFIG], "teacher": CONFIG, "vllm_mode": "server"}
+    spec = Spec.from_json({"config": CONFIG, "stage": "grpo", "seq_len": 100, **asked, "unknown_models": ["acme/7B"]})
+    assert (spec.longest, spec.rewards, spec.teacher, spec.unknown_models) == (612, (CONFIG,), CONFIG, ("acme/7B",))
+    assert Spec(config=CONFIG, seq_len=100, completion_len=512).longest == 100, "its evaluations alone write"
+
+
+def test_another_word_for_an_optimizer():
+    assert Spec.from_json({"config": CONFIG, "optimizer": "adamw"}).optimizer == "adamw_torch"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("completion_len", -1, "whole number"),
+        ("eval_batch", 0, "1 or more"),
+        ("evaluates", 1, "true or false"),
+        ("vllm_gib", -1, "0 or more"),
+        ("vllm_mode", "both", "one of null, colocate"),
+        ("teacher", "Qwen", "as an object"),
+        ("rewards", [1], "list of objects"),
+        ("unknown_models", "Qwen", "list of names"),
+        ("beta", "much", "0 or more"),
+    ],
+)
+def test_what_is_impossible_of_a_stage_is_named(name, value, words):
+    with pytest.raises(TunekitError, match=rf"{name} must be .*{words}"):
+        Spec.from_json({"config": CONFIG, name: value})

@@ -44,7 +44,7 @@ def test_two_levers_that_are_one_are_told_once():
 def test_what_would_take_less_than_a_trace_is_traced_too(monkeypatch):
     asked = []
 
-    def trace(spec, *, worker=None):
+    def trace(spec, _limit, *, worker=None):
         if spec.bits:
             raise Unknown("no")
         asked.append((spec, worker))
@@ -58,7 +58,7 @@ def test_what_would_take_less_than_a_trace_is_traced_too(monkeypatch):
 
 
 def test_where_the_trace_cannot_tell_the_estimate_does(monkeypatch):
-    def trace(_spec):
+    def trace(_spec, _limit):
         raise Unknown("no such kernel")
 
     monkeypatch.setattr(module, "trace", trace)

@@ -33,3 +33,14 @@ def test_a_big_model_is_not_started_on_a_cpu_that_nobody_asked_for(flags, monkey
 )
 def test_what_is_small_or_asked_for_is_started(flags, monkeypatch, model, more):
     assert prepare.too_large(*planned(flags, monkeypatch, model=model, dataset="data.jsonl", **more)) is None
+
+
+def test_an_evaluation_that_does_not_fit_is_named_with_its_flag(flags, monkeypatch):
+    said = {"model": "Qwen2.5-7B", "dataset": "data.jsonl", "gpus": "24GB", "split_dataset_ratio": "0.1"}
+    run, *asked = planned(flags, monkeypatch, per_device_eval_batch_size="64", **said)
+    refused = prepare.too_large(run, *asked)
+    assert refused.code == Exit.DOES_NOT_FIT
+    assert "peak is at evaluation, whole logits: --per_device_eval_batch_size 1, or --eval_strategy no" in refused.hint
+    plain = planned(flags, monkeypatch, **said)[0]
+    assert run.plan.batch == plain.plan.batch, "no smaller micro-batch would help"
+    assert "not even one row fits" not in run.plan.settings["per_device_train_batch_size"].why

@@ -21,13 +21,13 @@ def fit(_command: str, words: Words, given: Mapping[str, Any]) -> int:
     """Predict. `given` holds the options that were typed, by name. Returns the exit code."""
     from tunekit.cli.show import memory
     from tunekit.cli.show.picture import check_picture
-    from tunekit.runs.forecast import answers_of, forecast
+    from tunekit.runs.forecast import answers_of, forecast, trace_limit
 
     picture, spec = (Path(given[name]) if name in given else None for name in ("plot", "spec"))
     if picture:
         check_picture(picture, many=spec is not None)
     if spec:
-        memory.print_answers(answers_of(spec))
+        memory.print_answers(answers_of(spec, trace_limit(words)))
         return int(Exit.DONE)
     if "model" not in words.said:
         raise TunekitError("tunekit fit needs --model, or --spec FILE")

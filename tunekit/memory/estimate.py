@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import FINAL_NORM, Widths, layer_bytes, mask_bytes, position_bytes
 from tunekit.memory.card import MIB, NCCL, context_note, cublas_workspace, cuda_context
+from tunekit.memory.companions import companions
+from tunekit.memory.evaluation import evaluation_moments
+from tunekit.memory.generation import rollout_moments, teacher_moments
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.names import EMBEDDING_NAME, HEAD_NAME
+from tunekit.memory.losses import loss_bytes
 from tunekit.memory.optimizers import optimizer_of
 from tunekit.memory.sharding import (
     BOTTOM,
@@ -28,12 +31,12 @@ from tunekit.memory.sharding import (
 )
 from tunekit.memory.spec import GIB, Prediction, loss_tokens
 from tunekit.memory.states import gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
-from tunekit.memory.tuners import grown, trains
-from tunekit.stages import REWARD_MODEL
+from tunekit.memory.tuners import grown, trains_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tunekit.memory.generation import Moments
     from tunekit.memory.spec import Spec
 
 CONVERTED, UNEVEN, UNSHARED = 0.2, 0.08, 0.7
@@ -44,10 +47,9 @@ how far it is from 216 others and from measured rows. Rows of many lengths need 
 RETURNED = 0.4
 """Of what stands at the optimizer's step and not at the peak: gradients, and what the step needs where segments cannot
 grow. Blocks that it had are cut too small for others. Fitted to 30 more replays of full training."""
-LOGITS, LOGITS_RLHF, SOFTCAP = 12, 16, 2
-"""Of one logit, alive while the loss goes backward: float32 log-softmax, its gradient and the logits' gradient. TRL's
-log-probabilities, of pairs and of answers, hold one more (trl.trainer.utils.selective_log_softmax). A tanh that it went
-through keeps its output."""
+
+PARTS = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
+"""Of every prediction; the cache of answers that are written comes where it is at the peak."""
 
 
 @lru_cache(maxsize=1024)
@@ -57,25 +59,47 @@ def estimate(spec: Spec) -> Prediction:
     geometry = grown(spec, Geometry.from_config(spec.config).built_by(spec)).cut(spec.tensor_parallel)
     optimizer_of(spec)  # which may have no count
     static = static_bytes(spec, geometry)
-    passing = _passing(spec, geometry)
-    beside = gathered_by_moment(spec, geometry)[OPTIMIZER]
-    stepping = {"other": step_bytes(spec, geometry) + beside + 2 * cublas_workspace(spec.capability)}
+    training = _passing(spec, geometry)
+    beside = {**rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)}
+    passing = {**training, **beside}
+    gathered = gathered_by_moment(spec, geometry)[OPTIMIZER]
+    stepping = {"other": step_bytes(spec, geometry) + gathered + 2 * cublas_workspace(spec.capability)}
     stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
-    total = sum(static.values()) + sum(dynamic.values())
-    names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
-    moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing, stepping)
-    moved += _apart(spec, geometry, passing, stepping)
-    reserved = max(total, sum(static.values()) + moved)
+    held = sum(static.values())
+    total = held + sum(dynamic.values())
+    names = dict.fromkeys((*PARTS, *static, *dynamic))
+    reserved = max(total, held + _reserved_beside(spec, geometry, training, beside, stepping))
+    elsewhere = cuda_context(spec.capability) + (NCCL if talks(spec) else 0)
     return Prediction(
         allocated_gib=total / GIB,
         reserved_gib=reserved / GIB,
-        process_gib=(reserved + cuda_context(spec.capability) + (NCCL if talks(spec) else 0)) / GIB,
+        process_gib=(_with_vllm(spec, reserved, held) + elsewhere) / GIB,
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
         notes=_notes(spec, geometry),
     )
+
+
+def _with_vllm(spec: Spec, reserved: float, static: float) -> float:
+    """Bytes with what vLLM takes beside PyTorch's allocator: all the time, or while it is awake.
+
+    While it wakes up the cached blocks of the training are given back, and what is there from step to step stays
+    (ms-swift's rollout_mixin.py, _fast_infer).
+    """
+    vllm = spec.vllm_gib * GIB
+    return max(reserved, static + vllm) if spec.sleep_level else reserved + vllm
+
+
+def _reserved_beside(
+    spec: Spec, geometry: Geometry, training: Moments, beside: Moments, stepping: Mapping[str, float]
+) -> float:
+    """Bytes that PyTorch's allocator holds beside what is there from step to step."""
+    unused = _unused(spec, training, stepping) + _apart(spec, geometry, training, stepping)
+    moved = max(sum(moment.values()) for moment in (*training.values(), *beside.values()))
+    between = max(sum(moment.values()) for moment in training.values()) + _unfound(spec, training, beside)
+    return max(moved, between) + unused
 
 
 def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
@@ -117,6 +141,18 @@ def _moment(name: str) -> str:
     return name if name in (LOSS, HEAD, EMBEDDING) else BOTTOM if name.endswith(BOTTOM) else LAYER
 
 
+def _unfound(spec: Spec, training: Moments, beside: Moments) -> float:
+    """Bytes of logits between steps for which no cached block is large enough, where Liger makes none in training.
+
+    With expandable segments they are cut from what is there. Seen on a trace of ms-swift's agent example
+    (docs/memory.md): what an evaluation adds is all of its logits.
+    """
+    if spec.expandable_segments:
+        return 0.0
+    logits = max((moment.get("logits", 0.0) for moment in beside.values()), default=0.0)
+    return max(0.0, logits - training[LOSS]["logits"])
+
+
 def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     """What comes and goes in forward and backward, by moment, in bytes."""
     rows = spec.micro_batch * (2 if spec.kind.rows.pairs else 1)
@@ -127,7 +163,7 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
     worst = max((kind for kind, _ in kinds), key=lambda kind: kind.peak)
     other = 2 * cublas_workspace(spec.capability) + position_bytes(geometry) * tokens + mask_bytes(spec, rows)
     embedded = stream * geometry.hidden * tokens
-    if spec.gradient_checkpointing:
+    if spec.checkpoints:
         kept, peak = float(embedded * geometry.layers), worst.peak
         below = kept / geometry.layers + held_back(spec, embedded, geometry.layers)
         below += kept * bool(held_back(spec, 1, geometry.layers)) * (1 - 1 / geometry.layers)
@@ -136,18 +172,20 @@ def _passing(spec: Spec, geometry: Geometry) -> dict[str, dict[str, float]]:
         peak = max(worst.peak - worst.kept, FINAL_NORM * geometry.hidden * tokens)
         below = kept / geometry.layers + embedded
     kept, below = (_here(spec, size, geometry.layers) for size in (kept, below))
+    learning = _kept_beside(spec, geometry, rows)
+    kept, below = kept + learning, below + learning
     held = stream * geometry.vocab * lossy if spec.outputs_kept and not spec.fused_loss else 0
     gradients = gradients_by_moment(spec, geometry)
-    trains_head = _trains_head(spec, geometry)
     layers = {"layer": peak, "logits": held, "other": other}
     loss = {"checkpoints": kept, "other": other}
     found = {
         worst.moment: {"checkpoints": kept, "gradients": gradients[LAYER], **layers},
         worst.moment + BOTTOM: {"checkpoints": below, "gradients": gradients[BOTTOM], **layers},
-        LOSS: {**loss, "gradients": gradients[LOSS], "logits": _logits(spec, geometry, rows)},
+        LOSS: {**loss, "gradients": gradients[LOSS], "logits": loss_bytes(spec, geometry, rows)},
         EMBEDDING: {"gradients": gradients[EMBEDDING], "other": other},
+        **teacher_moments(spec, loss, rows),
     }
-    if trains_head and not spec.fused_loss:
+    if trains_head(spec, geometry) and not spec.fused_loss:
         head = 2 * (geometry.vocab + geometry.hidden) * lossy + 8 * geometry.hidden * tokens
         found[HEAD] = {**loss, "gradients": gradients[HEAD], "logits": head}
     beside = gathered_by_moment(spec, geometry)
@@ -165,27 +203,19 @@ def _here(spec: Spec, kept: float, layers: int) -> float:
     return min(kept, 2 * kept / layers) if "activations" in spec.offload else kept
 
 
-def _trains_head(spec: Spec, geometry: Geometry) -> bool:
-    """Whether the head, or the embedding that is one with it, has a gradient."""
-    tied = geometry.tied and spec.tuner == "full"
-    return trains(spec, geometry, EMBEDDING_NAME if tied else HEAD_NAME) > 0
+def _kept_beside(spec: Spec, geometry: Geometry, rows: int) -> float:
+    """Bytes that models which learn beside the trained one keep until its turn on the way back is over.
 
-
-def _logits(spec: Spec, geometry: Geometry, rows: int) -> float:
-    """Bytes from the last norm to the loss."""
-    hidden, lossy = geometry.hidden, loss_tokens(spec, rows)
-    states = (8 if _trains_head(spec, geometry) else 4) * hidden * rows * spec.seq_len
-    if spec.kind.gives == REWARD_MODEL:
-        return states  # a head of one number
-    if spec.fused_loss:
-        # liger_kernel.ops.fused_linear_cross_entropy: as many chunks as the vocabulary is wider than the model.
-        chunk: int = 2 ** math.ceil(math.log2(max(1, math.ceil(lossy / math.ceil(geometry.vocab / hidden)))))
-        return 2 * min(chunk, lossy) * geometry.vocab + 2 * hidden * lossy + states
-    each = LOGITS_RLHF if spec.kind.rlhf_type else LOGITS
-    each += LOGITS if spec.kind.teacher else 0  # the teacher's
-    each += Widths.of(spec).stream if spec.outputs_kept else 0
-    each += SOFTCAP if geometry.softcap else 0
-    return each * geometry.vocab * lossy + states
+    The hidden states of every layer are returned, in float32 (trl's ppo_trainer.py, forward).
+    """
+    kept = 0.0
+    for one in companions(spec):
+        if one.learns:
+            shape = one.geometry
+            counts = {False: shape.layers - shape.moe_layers, True: shape.moe_layers}
+            kept += sum(layer_bytes(one.spec, shape, rows, moe).kept * count for moe, count in counts.items() if count)
+            kept += 4 * geometry.hidden * (geometry.layers + 1) * rows * spec.seq_len
+    return kept
 
 
 def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
@@ -206,9 +236,16 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
             moe and spec.bits and geometry.fused
         ),
         f"{spec.stage} was not traced: rough": stage.rough,
-        "reward and value model of the same size": stage.value_model,
-        "generating completions, and an engine for that on the same GPU, are not counted": stage.generates,
-        "the teacher's weights are not counted": stage.teacher,
+        "reward and value model of the same size": stage.value_model and not spec.rewards,
+        "generating completions, and an engine for that on the same GPU, are not counted": stage.generates
+        and not spec.completion_len,
+        "the teacher's weights are not counted": stage.teacher and spec.teacher is None and not spec.teacher_elsewhere,
+        f"not counted, since their shape is not known here: {', '.join(spec.unknown_models)}": bool(
+            spec.unknown_models
+        ),
+        "ms-swift leaves gradient checkpointing off here": spec.gradient_checkpointing and not stage.checkpoints,
+        "gaps that a growing cache of answers leaves are not counted": bool(spec.completion_len and not spec.vllm_mode),
+        "what vLLM keeps while it sleeps is not counted": bool(spec.vllm_gib and spec.sleep_level),
         "DeepSpeed's buckets as ms-swift sets them, read from its source; not traced": by_deepspeed(spec),
         "FSDP 1, which keeps inputs of frozen layers and their gradients; not traced": first_fsdp(spec),
         "FSDP 2's units as accelerate makes them, read from its source; not traced": by_fsdp(spec)

@@ -73,6 +73,9 @@ CHANGES: tuple[tuple[str, Callable[[Spec], Spec]], ...] = (
     ("LoRA instead of full", lambda spec: replace(spec, tuner="lora") if spec.tuner == "full" else spec),
     ("QLoRA (4-bit weights)", _quantized),
     ("QLoRA and Liger", lambda spec: replace(_quantized(spec), liger=True)),
+    ("evaluation batch 1", lambda spec: replace(spec, eval_batch=1)),
+    ("no evaluation", lambda spec: replace(spec, evaluates=False)),
+    ("half the length of the answers", lambda spec: replace(spec, completion_len=spec.completion_len // 2)),
     ("half the length", lambda spec: replace(spec, seq_len=max(1, spec.seq_len // 2))),
 )
 """What can be changed, each alone."""

@@ -175,5 +175,5 @@ def held_back(spec: Spec, each: float, layers: int) -> float:
     _register_post_backward_reshard_only_hook). Where a reentrant checkpoint computes again they are leaves, and the
     hook keeps them with their gradients until the backward pass is done: as many as there are layers behind.
     """
-    frozen = spec.tuner != "full" and spec.gradient_checkpointing
+    frozen = spec.tuner != "full" and spec.checkpoints
     return each * max(0, layers - 2) if first_fsdp(spec) and among(spec) > 1 and frozen else 0.0

@@ -19,6 +19,14 @@ from tunekit.memory.fields import (
     UNDROPPED,
     TunerFields,
 )
+from tunekit.memory.stage_fields import (
+    STAGE_CHOICES,
+    STAGE_FROM_ZERO,
+    STAGE_NUMBERS,
+    STAGE_SWITCHES,
+    STAGE_WHOLE,
+    StageFields,
+)
 from tunekit.stages import STAGES, USUAL
 
 if TYPE_CHECKING:
@@ -40,8 +48,12 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "loop": ("swift", "plain"),
     "method": ("estimate", "trace"),
     **TUNED_CHOICES,
+    **STAGE_CHOICES,
 }
 """The fields of a `Spec` that take one of a few values."""
+
+ALIASES = {"optimizer": {"adamw": "adamw_torch"}}
+"""Other words for the value of a field: PyTorch's AdamW is what everybody calls AdamW."""
 
 ZERO_STAGES = ("none", "zero1", "zero2", "zero3")
 """The `Spec.sharding` of each stage of ZeRO: ``zero_stage`` in a document is the same thing said by its number."""
@@ -68,7 +80,11 @@ LOOPS: Mapping[str, Mapping[str, Any]] = {
 """What a loop sets where a document does not say it: ``plain`` is a bare PyTorch loop on a GPU without flash attention,
 of rows of one length; bitsandbytes and peft have these defaults of their own."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel", *TUNED_WHOLE)
+WHOLE = (
+    *("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel"),
+    *TUNED_WHOLE,
+    *STAGE_WHOLE,
+)
 """Fields that hold a whole number of 1 or more."""
 SHARES = ("lora_dropout", "loss_share", "freeze_parameters_ratio")
 """Fields that hold a number from 0 to 1."""
@@ -78,6 +94,7 @@ SWITCHES = (
     *("double_quant", "kbit_prepare", "packing", "gradient_checkpointing", "liger", "expandable_segments"),
     *("outputs_kept", "accumulates", "autocast", "liger_mlp", "quant_shared"),
     *TUNED_SWITCHES,
+    *STAGE_SWITCHES,
 )
 """Fields that are true or false."""
 
@@ -94,6 +111,10 @@ def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MOST
 
 
+def _least(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
 def _words(value: object) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
@@ -103,6 +124,10 @@ def _pattern(value: object) -> bool:
         return isinstance(value, str) and bool(re.compile(value))
     except (re.error, OverflowError, RecursionError):
         return False
+
+
+def _config(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _several(value: object) -> bool:
@@ -145,12 +170,17 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("offload", lambda value: not _parts(value), f"a list out of {', '.join(OFFLOADS)}"),
     ("transformers", lambda value: value is not None and not _version(value), "a version, as in 4.48"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
+    *((name, lambda value: not _several((value,)), "a whole number") for name in STAGE_FROM_ZERO),
+    *((name, lambda value: value is not None and not _least(value), "0 or more") for name in STAGE_NUMBERS),
+    ("teacher", lambda value: value is not None and not _config(value), "a config.json as an object"),
+    ("rewards", lambda value: not (isinstance(value, tuple) and all(map(_config, value))), "a list of objects"),
+    ("unknown_models", lambda value: value != () and not _words(value), "a list of names"),
 )
 """Other fields: when their value is wrong, and what it must be."""
 
 
 @dataclass(frozen=True)
-class Spec(TunerFields):
+class Spec(TunerFields, StageFields):
     """One training configuration. What is not said takes ms-swift 4.6's default; `CHOICES` holds what may be said.
 
     Attributes:
@@ -246,10 +276,14 @@ class Spec(TunerFields):
         if not isinstance(document.get("config"), dict):
             raise TunekitError("config is missing: the model's config.json as an object")
         values = {name: value for name, value in document.items() if value is not None}
+        for name, others in ALIASES.items():
+            if isinstance(values.get(name), str):
+                values[name] = others.get(values[name], values[name])
         _translate(values)
         words = ("target_modules", *TUNED_WORDS)
         values |= {name: (values[name],) for name in words if isinstance(values.get(name), str)}
-        lists = (name for name in (*words, "offload", *NUMBERS) if isinstance(values.get(name), list))
+        listed = (*words, "offload", "rewards", "unknown_models", *NUMBERS)
+        lists = (name for name in listed if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec
@@ -290,8 +324,13 @@ class Spec(TunerFields):
 
     @property
     def longest(self) -> int:
-        """Tokens a row of the longest micro-batch."""
-        return max(self.lengths, default=self.seq_len)
+        """Tokens a row of the longest micro-batch, the answer that the model writes to it included."""
+        return max(self.lengths, default=self.seq_len) + (self.completion_len if self.kind.generates else 0)
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether layers are computed again on the way back: some stages do not, whatever is asked."""
+        return self.gradient_checkpointing and self.kind.checkpoints
 
     @property
     def zero_stage(self) -> int:
@@ -377,8 +416,26 @@ def loss_tokens(spec: Spec, rows: int) -> int:
 
     One row, or one packed from many: those with loss. Several rows: from the earliest token with loss in any of them;
     prompts are taken to be of any length up to twice the mean one, so that the shortest of n is 2/(n + 1) of the mean.
+    Some stages ask for all. Of a row that ends in an answer which the model wrote, they are those of the answer.
     """
-    share = spec.loss_share if spec.use_logits_to_keep else 1.0
+    share = 1.0 if spec.kind.all_logits or not spec.use_logits_to_keep else spec.loss_share
     if rows > 1 and not spec.packing:
         share = 1 - (1 - share) * 2 / (rows + 1)
+    if spec.kind.generates and spec.completion_len:
+        return answer_tokens(spec, rows, share)
     return max(1, math.ceil(rows * spec.seq_len * share))
+
+
+def answer_tokens(spec: Spec, rows: int, share: float) -> int:
+    """`loss_tokens` of rows of which `Spec.completion_len` tokens are an answer; `share` is that of rows that are read.
+
+    Rows laid in one another get logits from the first answer on (ms-swift's rlhf_trainers/utils.py,
+    collate_to_grpo_micro_batch); under distillation rows that are read come, too.
+    """
+    whole = rows * spec.seq_len
+    prompt = max(0, spec.seq_len - spec.completion_len)
+    if spec.kind.all_logits:
+        return whole
+    written = whole - prompt if spec.packing else rows * (spec.completion_len + 1)
+    read = math.ceil(rows * prompt * share) if spec.kind.teacher else 0
+    return max(1, min(whole, max(written, read)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tunekit.memory.companions import companions
 from tunekit.memory.names import EMBEDDING_NAME, HEAD_NAME
 from tunekit.memory.optimizers import optimizer_of, state_bytes, step_bytes_of
 from tunekit.memory.quantized import linear_bytes
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
     from tunekit.memory.tuners import Matrix
 
 
-def base_bytes(spec: Spec, geometry: Geometry) -> float:
-    """The model's own weights."""
+def base_bytes(spec: Spec, geometry: Geometry, *, scores: bool = False) -> float:
+    """The weights of a model; where it `scores`, its head has one number."""
     number = 4 if spec.precision == "fp32" else 2
     parameters = geometry.parameters
-    if spec.kind.gives == REWARD_MODEL and not geometry.tied:
+    if (scores or spec.kind.gives == REWARD_MODEL) and not geometry.tied:
         parameters -= geometry.vocab * geometry.hidden  # its head has one number (ms-swift's sequence classification)
     if not spec.bits:
         return number * parameters
@@ -79,29 +80,29 @@ def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:
         states = 4.0 * trained_numbers(spec, geometry) + state_bytes(spec, geometry, 4)
     sharding, share = sharding_of(spec), among(spec)
     shared = sharding.weights and (not (by_fsdp(spec) and spec.bits) or spec.quant_shared)
-    weights = _all_weights(spec, geometry)
+    weights = base_bytes(spec, geometry) * (2 if widened_by_fsdp(spec) else 1)
     adapter = 0.0 if spec.tuner == "full" else trained + frozen_bytes(spec, geometry)
     if off_gpu(spec, "parameters"):
         weights = adapter = 0.0
     elif shared:
         weights /= share
     return {
-        "weights": weights,
+        "weights": weights + sum(size / shares for size, shares in _beside(spec)),
         "adapter": adapter / (share if sharding.weights else 1),
         "optimizer": 0.0 if off_gpu(spec, "optimizer") else states / (share if sharding.states else 1),
     }
 
 
-def _all_weights(spec: Spec, geometry: Geometry) -> float:
-    """Of all models on the GPU; a reward and a value model are taken to be as large."""
-    stage = spec.kind
-    models = 1 + (stage.reference and spec.tuner == "full") + stage.value_model + (stage.scored_by == "model")
-    return base_bytes(spec, geometry) * (models + (1 if widened_by_fsdp(spec) else 0))
+def _beside(spec: Spec) -> list[tuple[float, int]]:
+    """Bytes of each model that stays beside the trained one, and GPUs that hold it together."""
+    found = (one for one in companions(spec) if one.stays)
+    return [(base_bytes(one.spec, one.geometry, scores=one.scores), one.shares) for one in found]
 
 
 def gathered_by_moment(spec: Spec, geometry: Geometry) -> dict[str, float]:
     """Bytes beside the shares, by moment: see `gathered`."""
-    return gathered(spec, geometry, base_bytes(spec, geometry), _widest(spec, geometry))
+    weights = base_bytes(spec, geometry) + sum(size for size, shares in _beside(spec) if shares > 1)
+    return gathered(spec, geometry, weights, _widest(spec, geometry))
 
 
 def step_bytes(spec: Spec, geometry: Geometry) -> float:

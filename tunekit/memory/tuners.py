@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from tunekit.memory.companions import companions
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.kinds import (
     LORA,
@@ -101,10 +102,14 @@ def trained_matrices(spec: Spec, geometry: Geometry) -> tuple[Matrix, ...]:
 
     Raises Unknown for what has no count.
     """
-    models = 2 if spec.kind.value_model else 1  # the value model learns too (ms-swift's pipelines/train/rlhf.py)
     check_trainable(spec)
-    found = _of_the_model(spec, geometry) if spec.tuner == "full" else _of_adapters(spec, geometry)
-    return tuple(found) if models == 1 else tuple(replace(item, count=item.count * models) for item in found)
+    # a value model learns too (ms-swift's pipelines/train/rlhf.py)
+    learners = [(one.spec, one.geometry) for one in companions(spec) if one.learns]
+    return tuple(matrix for one in ((spec, geometry), *learners) for matrix in _matrices(*one))
+
+
+def _matrices(spec: Spec, geometry: Geometry) -> Iterable[Matrix]:
+    return _of_the_model(spec, geometry) if spec.tuner == "full" else _of_adapters(spec, geometry)
 
 
 def widened_by_fsdp(spec: Spec) -> bool:
@@ -134,6 +139,12 @@ def trained_share(spec: Spec, geometry: Geometry) -> float:
 def trains(spec: Spec, geometry: Geometry, name: str) -> int:
     """Numbers of the embedding or of the head that train: its own, or those of a copy beside an adapter."""
     return sum(item.each for item in trained_matrices(spec, geometry) if item.own and item.name == name)
+
+
+def trains_head(spec: Spec, geometry: Geometry) -> bool:
+    """Whether the head, or the embedding that is one with it, has a gradient."""
+    tied = geometry.tied and spec.tuner == "full"
+    return trains(spec, geometry, EMBEDDING_NAME if tied else HEAD_NAME) > 0
 
 
 def trains_layers(spec: Spec, geometry: Geometry) -> bool:

@@ -147,7 +147,7 @@ def what_limits(plan: Plan, peak: Peak, own: int) -> str:
     """Why the micro-batch of a solved plan is no larger, for people; `own` is the one of its preset."""
     largest, batch = peak.largest_micro_batch, plan.batch
     rows, device = batch.micro * batch.accumulation, plan.hardware.device
-    if not peak.fits:
+    if not peak.fits and not largest:
         return "not even one row fits"
     if not largest:
         return f"{THE_MICRO_BATCH} is the least there is, and fits just so"

@@ -199,6 +199,11 @@ class Configuration:
         return named or (self.number("split_dataset_ratio", 0) > 0 and not self.flag("streaming"))
 
     @property
+    def evaluates(self) -> bool:
+        """Whether the training stops to evaluate."""
+        return self.validated and self.text("eval_strategy", self.text("save_strategy", "steps")) != "no"
+
+    @property
     def rank(self) -> int:
         """Of the adapter; 8 where nothing sets it (ms-swift's tuner_args.py)."""
         return self.whole("lora_rank", 8)

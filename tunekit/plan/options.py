@@ -161,6 +161,7 @@ _ROWS = (
     Option("dry_run", SWITCH, LOOK, "Print the swift command.", "", LINE),
     Option("explain", SWITCH, LOOK, "Print every setting, its source and why.", "", LINE),
     Option("trace", SWITCH, LOOK, "Follow the model's own code on fake tensors: seconds.", "", LINE, (FIT,)),
+    Option("trace_limit", WHOLE, LOOK, "Seconds that a trace may take. Default: 60.", "", LINE, (FIT,)),
     Option("what_if", SWITCH, LOOK, "A table over GPU sizes, tuners and Liger.", "", LINE, (FIT,)),
     Option("where", SWITCH, LOOK, "Every card on which it fits: time, GPU-hours, cost.", "", LINE, (FIT,)),
     Option("plot", FILE, LOOK, "Draw it: FILE.png, .svg or .pdf.", "", LINE, (FIT, STATS)),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tunekit.data.functions.find import Function
 from tunekit.hardware import Gpu, Hardware
 from tunekit.plan.batch import Batch
+from tunekit.plan.beside import vllm_share
 from tunekit.plan.configuration import BATCH_FLAGS, Configuration
 from tunekit.plan.models.model import Model
-from tunekit.plan.predict import Peak, peak_of, vllm_share, weights_gib
+from tunekit.plan.predict import Peak, peak_of, weights_gib
 from tunekit.plan.settings import Setting, Source, Value, text
 from tunekit.stages import STAGES
 

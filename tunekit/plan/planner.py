@@ -115,8 +115,8 @@ def _chosen(request: Request, facts: Facts) -> Plan:
             name, reason = choose_preset(facts.model, facts.hardware, facts.shelf, predictable=False)
             plan = _decide(request, facts, name, reason)
         return plan
-    if peak.safe or name == LAST_RESORT:
-        return plan
+    if peak.safe or name == LAST_RESORT or (peak.evaluation and peak.largest_micro_batch):
+        return plan  # what an evaluation takes no other preset takes less of
     needs = f"{peak.prediction.process_gib:.1f} of {peak.card_gib:.1f} GiB"
     reason = f"{name} would take {needs} with micro-batch {plan.batch.micro}"
     smallest = _solved(_decide(request, facts, LAST_RESORT, reason), facts)

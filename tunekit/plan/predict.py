@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
+from tunekit.memory.evaluation import EVALUATION
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import NOT, largest_micro_batch, verdict
 from tunekit.memory.spec import GIB, Spec
+from tunekit.plan.beside import stage_fields, vllm_share
 from tunekit.plan.deepspeed import shared_by
 from tunekit.plan.models.config import config_of
 from tunekit.plan.parts import in_part
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from tunekit.plan.models.model import Model
 
 PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-
-VLLM_DEFAULT = 0.9
-"""ms-swift's ``vllm_gpu_memory_utilization`` (rlhf_trainers/args_mixin.py)."""
 
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
@@ -66,6 +65,15 @@ class Peak:
         return self.verdict != NOT
 
     @property
+    def evaluation(self) -> str:
+        """What an evaluation asks that the training does not, and which flag saves it; empty where it asks no more."""
+        moment = self.prediction.peak_at
+        if not moment.startswith(EVALUATION):
+            return ""
+        few = "--per_device_eval_batch_size 1, or " if self.spec.eval_batch > 1 else ""
+        return f"the peak is at {moment}: {few}--eval_strategy no"
+
+    @property
     def safe(self) -> bool:
         """Whether it fits with room to spare."""
         return self.prediction.process_gib <= self.card_gib * (1 - SPARE)
@@ -83,8 +91,10 @@ class Peak:
 def largest_that_fits(spec: Spec, card_gib: float, correction: float = 1.0) -> int:
     """The largest micro-batch that fits a card with room to spare, 0 where one row does not: the one that is named.
 
-    With a smaller micro-batch than asked a step has several, so gradients stand there while one is computed.
+    With a smaller micro-batch than asked a step has several, so gradients stand there while one is computed. What an
+    evaluation takes does not change with it.
     """
+    spec = replace(spec, evaluates=False)
     prediction = estimate(spec)
     context = prediction.process_gib - prediction.reserved_gib
     room = card_gib * (1 - SPARE) - context
@@ -138,13 +148,6 @@ def _peak_of(what: Configuration) -> Peak:
 def _peak(spec: Spec, card_gib: float, correction: float) -> Peak:
     """Computed once for one configuration, however many plans have it."""
     return Peak(spec, corrected(estimate(spec), correction), card_gib, correction)
-
-
-def vllm_share(what: Configuration) -> float:
-    """Share of each GPU, 0 to 1, that vLLM takes where it writes the answers beside the training."""
-    if not what.flag("use_vllm") or what.get("vllm_mode") != "colocate":
-        return 0.0
-    return what.number("vllm_gpu_memory_utilization", VLLM_DEFAULT)
 
 
 def corrected(prediction: Prediction, factor: float) -> Prediction:
@@ -232,4 +235,5 @@ def spec_of(
         transformers=installed_transformers(),
         **tuner_fields(what),
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
+        **stage_fields(what),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tunekit.console import say
@@ -16,10 +17,12 @@ from tunekit.hardware import GIB_PER_GB
 from tunekit.memory.estimate import estimate
 from tunekit.memory.search import FITS, levers, verdict
 from tunekit.memory.spec import Spec, Unknown
-from tunekit.memory.trace.client import estimate_or_trace, trace, trace_worker
+from tunekit.memory.trace.client import LIMIT, estimate_or_trace, trace, trace_worker
+from tunekit.plan.beside import names_beside
 from tunekit.plan.configuration import BATCH_FLAGS
 from tunekit.plan.counted import uncounted_notes
 from tunekit.plan.measured import question_of, rows_in_words, rows_measured
+from tunekit.plan.models.find import resolve
 from tunekit.plan.pace import work_of
 from tunekit.plan.pasted import in_todays_names
 from tunekit.plan.predict import corrected, largest_that_fits, spec_of
@@ -50,8 +53,6 @@ if TYPE_CHECKING:
     from tunekit.runs.where import Places
     from tunekit.speed.duration import Duration
 
-METHODS: dict[str, Callable[[Spec], Prediction]] = {"estimate": estimate_or_trace, "trace": trace}
-
 CLASSES = (16, 24, 32, 40, 48, 80, 96, 141, 192)
 """GPU memory in GB as sold, for `Forecast.what_if`."""
 
@@ -62,7 +63,7 @@ class Forecast:
 
     Attributes:
         spec: what one GPU computes.
-        by_trace: whether the model's own code is followed, where that can be done.
+        by_trace: whether the model's own code is followed, where that can be done, within `limit` seconds.
         rows: of the dataset, where they were measured.
         typed_share: of the tokens, those that carry loss, as given by hand; 0 to 1.
         notes: for people, what was measured of the rows, or why they were not.
@@ -72,6 +73,7 @@ class Forecast:
     plan: Plan
     spec: Spec
     by_trace: bool = False
+    limit: float = LIMIT
     rows: Measured | None = None
     typed_share: float | None = None
     notes: tuple[str, ...] = ()
@@ -89,9 +91,10 @@ class Forecast:
     def prediction(self) -> Prediction:
         """The peak: by the trace if asked for and possible, else by the plan's own estimate. Raises Unknown."""
         if not self.by_trace:
-            return corrected(estimate_or_trace(self.spec), self.plan.memory_correction)
+            found = estimate_or_trace(self.spec, partial(trace, time_limit=self.limit))
+            return corrected(found, self.plan.memory_correction)
         try:
-            return trace(self.spec)
+            return trace(self.spec, self.limit)
         except Unknown as error:
             found, note = estimate(self.spec), f"the trace cannot tell ({error.message}): this is the estimate"
             return replace(found, notes=(note, *found.notes))
@@ -153,7 +156,7 @@ class Forecast:
                 seen.append(lever.spec)
                 name = lever.name
                 try:
-                    found = trace(lever.spec, worker=worker) if traced else estimate(lever.spec)
+                    found = trace(lever.spec, self.limit, worker=worker) if traced else estimate(lever.spec)
                 except Unknown:
                     name, found = f"{name}, estimated", estimate(lever.spec)
                 yield name, found, verdict(found, self.card_gib)
@@ -207,12 +210,23 @@ def _data(rows: Measured) -> dict[str, Any]:
     }
 
 
+def trace_limit(words: Words) -> float:
+    """The seconds that a trace may take. Raises TunekitError for a number below 1."""
+    found = whole_taken(words.said["trace_limit"]) if "trace_limit" in words.said else LIMIT
+    if found < 1:
+        raise TunekitError(f"--trace-limit takes seconds, 1 or more, not {found}")
+    return found
+
+
 def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     """What the configuration of some words takes. Raises TunekitError where it, its model or its data will not do."""
-    share = _typed_share(words)
+    share, limit = _typed_share(words), trace_limit(words)
     request, facts = _asked(words)
     plan = prepare(request, facts).plan
     config = find_config(plan.model)
+    for name in names_beside(plan):
+        with contextlib.suppress(TunekitError):  # what stays unknown is named in a note
+            find_config(resolve(name, use_hf=plan.flag("use_hf")))
     rows, notes = _rows(plan)
     counted = share if share is not None or rows is None else rows.heaviest_share or None
     spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
@@ -220,7 +234,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
     schedule = _schedule(plan, rows)
     duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")
     notes += uncounted_notes(plan, facts.flags)
-    return Forecast(plan, spec, by_trace, rows, share, tuple(notes), duration, untold)
+    return Forecast(plan, spec, by_trace, limit, rows, share, tuple(notes), duration, untold)
 
 
 def places(words: Words) -> tuple[Plan, Places]:
@@ -290,22 +304,27 @@ def pace_of(spec: Spec, card: str) -> dict[str, Any]:
     return {"tokens_per_second": found, "low": found / slow, "high": found / fast}
 
 
-def answers_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it."""
+def answers_of(path: Path, limit: float = LIMIT) -> Iterator[dict[str, Any]]:
+    """The prediction, or ``error``, for each configuration in a file of JSON lines. Raises TunekitError without it.
+
+    A trace may take `limit` seconds; one worker answers all.
+    """
     try:
         lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", "") or error
         raise TunekitError(f"{path} cannot be read: {why}", code=Exit.DATA) from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _answer(line, number)
+    with trace_worker() as worker:  # no process before the first question
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _answer(line, number, partial(trace, time_limit=limit, worker=worker))
 
 
-def _answer(line: str, number: int) -> dict[str, Any]:
+def _answer(line: str, number: int, traced: Callable[[Spec], Prediction]) -> dict[str, Any]:
     try:
         spec = Spec.from_json(parse_json(line))
-        return {**asdict(METHODS[spec.method](spec)), **(pace_of(spec, spec.card) if spec.card else {})}
+        found = traced(spec) if spec.method == "trace" else estimate_or_trace(spec, traced)
+        return {**asdict(found), **(pace_of(spec, spec.card) if spec.card else {})}
     except ValueError as error:
         return {"error": f"line {number}: not JSON: {error}"}
     except TunekitError as error:

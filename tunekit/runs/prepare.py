@@ -197,7 +197,7 @@ def too_large(run: Run, request: Request, facts: Facts) -> TunekitError | None:
         return None
     return TunekitError(
         f"{run.plan.preset} would take {peak.prediction.process_gib:.1f} GiB of {peak.card_gib:.1f}",
-        f"{_nearest(request, facts)}; --force starts all the same",
+        f"{peak.evaluation or _nearest(request, facts)}; --force starts all the same",
         Exit.DOES_NOT_FIT,
     )
 

@@ -17,8 +17,9 @@ from tunekit.memory.trace.client import (
     trace,
     trace_fingerprint,
     trace_worker,
+    with_evaluation,
 )
-from tunekit.worker import Worker
+from tunekit.worker import Worker, WorkerFailed
 
 HIDDEN, LAYERS, INNER, VOCABULARY = 64, 2, 128, 512
 TINY = {
@@ -305,3 +306,23 @@ def test_one_worker_traces_many(tmp_path, monkeypatch):
 def test_an_answer_of_the_worker():
     with pytest.raises(Unknown, match="because"):
         prediction_of({"unknown": "because"}, SPEC)
+
+
+def test_an_evaluation_that_is_the_peak_is_not_traced():
+    spec = replace(SPEC, evaluates=True)
+    traced = prediction_of({"allocated": GIB, "reserved": GIB, "breakdown": {}, "phase": "backward", "op": "mm"}, spec)
+    told = with_evaluation(traced, spec)
+    assert told.notes[-1] == "the evaluation is not traced; by the estimate it takes less"
+    assert with_evaluation(traced, SPEC) == traced
+    with pytest.raises(Unknown, match="peak is at evaluation"):
+        with_evaluation(traced, replace(spec, eval_batch=5000))
+
+
+def test_a_limit_is_named_with_the_option_that_raises_it(monkeypatch):
+    def ask(*_):
+        raise WorkerFailed("late", late=True)
+
+    monkeypatch.setattr(module, "find_spec", lambda _: True)
+    monkeypatch.setattr(Worker, "ask", ask)
+    with pytest.raises(Unknown, match="did not end within 5 s; --trace-limit gives it more"):
+        trace(SPEC, 5)

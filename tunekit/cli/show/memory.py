@@ -46,7 +46,8 @@ def _print_prediction(made: Forecast) -> None:
     verdict = style(made.verdict, VERDICT_COLOURS[made.verdict], sys.stdout)
     print(f"{bar_of(prediction, card)}  {verdict} {card:.1f} GiB\n")
     print_table(_parts(prediction, card))
-    print(f"\nlargest micro-batch that fits: {made.largest_micro_batch or 'none'}")
+    print(f"\npeak at: {prediction.peak_at}")
+    print(f"largest micro-batch that fits: {made.largest_micro_batch or 'none'}")
     if made.planned:
         print(textwrap.fill(f"the plan takes {made.spec.micro_batch}: {made.planned}", readable_width()))
     if made.verdict != FITS:
@@ -100,7 +101,8 @@ def configuration(asked: Spec) -> str:
     stage = "" if asked.stage == USUAL else f"{asked.stage} · "
     with_ = (" · Liger" if asked.liger else "") + ("" if asked.sharding == "none" else f" · {asked.sharding}")
     with_ += f" · {' and '.join(asked.offload)} off the GPU" if asked.offload else ""
-    return f"{stage}{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len} {packed}{with_}"
+    written = f" + {asked.completion_len} written" if asked.kind.generates and asked.completion_len else ""
+    return f"{stage}{tuner} · micro-batch {asked.micro_batch} × {asked.seq_len}{written} {packed}{with_}"
 
 
 def bar_of(prediction: Prediction, card_gib: float) -> str:
@@ -112,6 +114,8 @@ def bar_of(prediction: Prediction, card_gib: float) -> str:
 
 def _share(made: Forecast) -> str:
     """How many of the tokens carry loss, and where that is known from."""
+    if made.spec.kind.generates and made.spec.completion_len:
+        return f"answers of {made.spec.completion_len} tokens carry loss"
     if made.assumed or made.rows is None or made.typed_share is not None:
         more = " (assumed; --loss-percent says otherwise)" if made.assumed else ""
         return f"{made.loss_share:.0%} of the tokens carry loss{more}"

@@ -193,10 +193,15 @@ def _memory(plan: Plan) -> tuple[str, str]:
         return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", NOT
     source = "assumed" if plan.loss_share is None else "from your data"
     language = "; of the language model alone" if plan.model.multimodal else ""
-    share = f"estimate{language}; {peak.spec.loss_share:.0%} of the tokens carry loss, {source}"
+    written = peak.spec.completion_len if plan.stage.generates else 0
+    lossy = f"{peak.spec.loss_share:.0%} of the tokens carry loss, {source}"
+    share = f"estimate{language}; {f'answers of {written} tokens' if written else lossy}"
     share += f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
     share += f"; vLLM takes {plan.vllm_share:.0%} of the GPU beside it" if plan.vllm_share else ""
-    more = "" if peak.fits else "; tunekit fit says what helps"
+    asleep = peak.spec.vllm_gib
+    share += f"; vLLM takes {asleep:.1f} GiB while it writes the answers, and sleeps while it trains" if asleep else ""
+    share += f"; peak at {peak.prediction.peak_at}" if peak.evaluation and peak.fits else ""
+    more = "" if peak.fits else f"; {peak.evaluation or 'tunekit fit says what helps'}"
     return f"{peak.prediction.process_gib:.1f} GiB of {card:.1f}, {peak.verdict} ({share}){more}", peak.verdict
 
 

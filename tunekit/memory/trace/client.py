@@ -15,23 +15,27 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit.files import cache_folder, keep_answer, read_object
 from tunekit.memory.card import context_note, cuda_context
 from tunekit.memory.estimate import estimate
+from tunekit.memory.evaluation import EVALUATION
 from tunekit.memory.quantized import quantized_by
 from tunekit.memory.sharding import sharding_of
 from tunekit.memory.spec import GIB, Prediction, Spec, Unknown
 from tunekit.stages import STAGES
 from tunekit.worker import Worker, WorkerFailed
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 """Distributions that decide what a model allocates."""
 
 SOURCES = (
     *("allocator", "follow", "kernels", "model", "worker", "../card", "../spec", "../fields", "../geometry"),
-    *("../names", "../kinds", "../targets", "../../stages"),
+    *("../families", "../linears", "../names", "../kinds", "../targets", "../stage_fields", "../../stages"),
 )
 """Modules that decide what the worker answers, as seen from here."""
 
@@ -59,7 +63,11 @@ def trace_worker() -> Worker:
     return Worker("tunekit.memory.trace.worker:answer_trace", {**os.environ, **QUIET})
 
 
-def trace(spec: Spec, time_limit: float = 60, *, worker: Worker | None = None) -> Prediction:
+LIMIT = 60
+"""Seconds that a trace may take where nobody says otherwise."""
+
+
+def trace(spec: Spec, time_limit: float = LIMIT, *, worker: Worker | None = None) -> Prediction:
     """The memory of `spec`, traced within so many seconds. Raises Unknown, with the reason, where it cannot be.
 
     A `trace_worker` for many questions saves some seconds each.
@@ -76,19 +84,30 @@ def trace(spec: Spec, time_limit: float = 60, *, worker: Worker | None = None) -
             with contextlib.nullcontext(worker) if worker else trace_worker() as asked:
                 answer = asked.ask(question, time_limit)
         except WorkerFailed as failed:
-            reason = f"did not end within {time_limit:g} s" if failed.late else f"failed: {failed}"
+            more = f"did not end within {time_limit:g} s; --trace-limit gives it more"
+            reason = more if failed.late else f"failed: {failed}"
             raise Unknown(f"the trace {reason}") from None
         keep_answer(place, answer)
-    return prediction_of(answer, spec)
+    return with_evaluation(prediction_of(answer, spec), spec)
 
 
-def estimate_or_trace(spec: Spec, time_limit: float = 60) -> Prediction:
+def with_evaluation(prediction: Prediction, spec: Spec) -> Prediction:
+    """A traced prediction with what is known of an evaluation beside it. Raises Unknown where that is the peak."""
+    if not spec.evaluates:
+        return prediction
+    found = estimate(spec)
+    if found.peak_at.startswith(EVALUATION) and found.process_gib > prediction.process_gib:
+        raise Unknown(f"the peak is at {found.peak_at}, and evaluations are not traced")
+    return replace(prediction, notes=(*prediction.notes, "the evaluation is not traced; by the estimate it takes less"))
+
+
+def estimate_or_trace(spec: Spec, traced: Callable[[Spec], Prediction] = trace) -> Prediction:
     """The estimate; where it has no formula, the trace, with a note. Raises Unknown, with both reasons."""
     try:
         return estimate(spec)
     except Unknown as unknown:
         try:
-            found = trace(spec, time_limit)
+            found = traced(spec)
         except Unknown as error:
             raise Unknown(f"{unknown.message}; {error.message}") from None
         return replace(found, notes=(f"{unknown.message}: this is the trace", *found.notes))

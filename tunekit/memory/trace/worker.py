@@ -158,21 +158,37 @@ def language_loss(built: Built, spec: Spec, *, plain: bool) -> tuple[Any, Any]:
 
 
 def preference_loss(built: Built, spec: Spec) -> tuple[Any, Any]:
-    """The loss of DPO, roughly: chosen and rejected rows together, a pass of the reference before
-    (https://github.com/huggingface/trl/blob/main/trl/trainer/dpo_trainer.py, concatenated_forward).
+    """The loss of pairs: chosen and rejected rows together, and after them, without gradients, the reference's
+    (ms-swift's rlhf_trainers/dpo_trainer.py, get_batch_loss_metrics); where all tokens get logits, with the likelihood
+    of the chosen rows (trl's experimental/orpo/orpo_trainer.py, concatenated_forward).
     """  # noqa: D205
     inputs, _ = _inputs(spec, 2 * spec.micro_batch, plain=False)
 
-    def log_probabilities() -> torch.Tensor:
+    def answered() -> torch.Tensor:
         with _autocast(spec):
-            logits = built.model(**inputs, use_cache=False).logits.float()
-        chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
-        logits.detach().mean(-1)
-        return chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
+            return built.model(**inputs, use_cache=False).logits.float()
 
-    with torch.no_grad():
-        reference = log_probabilities()
-    return (log_probabilities() - reference).sum(), None
+    def scored(logits: torch.Tensor) -> torch.Tensor:
+        chosen = logits.gather(-1, torch.zeros(*logits.shape[:2], 1, dtype=torch.long)).squeeze(-1)
+        return (chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])).sum()
+
+    logits = answered()
+    likely = _likelihood(logits) if spec.kind.all_logits else 0.0
+    loss = likely + scored(logits)
+    logits.detach().mean(-1)
+    del logits
+    if spec.kind.reference:
+        with torch.no_grad():
+            reference = scored(answered())
+        loss = loss - reference
+    return loss, None
+
+
+def _likelihood(logits: torch.Tensor) -> torch.Tensor:
+    """The loss of the chosen half of the rows."""
+    chosen = logits[: max(1, len(logits) // 2), :-1].contiguous()
+    labels = torch.zeros(chosen.shape[0] * chosen.shape[1], dtype=torch.long)
+    return torch.nn.functional.cross_entropy(chosen.view(-1, chosen.shape[-1]), labels)
 
 
 def _inputs(spec: Spec, samples: int, *, plain: bool) -> tuple[dict[str, Any], int]:

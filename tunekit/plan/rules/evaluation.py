@@ -53,11 +53,6 @@ def _kept(flag: str) -> Callable[[Configuration], Value | None]:
     return lambda plan: None if flag in _idle(plan) and _of_preset(plan, flag) else plan.get(flag)
 
 
-def _evaluated(plan: Configuration) -> bool:
-    """Whether the training stops to evaluate."""
-    return plan.validated and plan.text("eval_strategy", plan.text("save_strategy", "steps")) != "no"
-
-
 def _misses_saves(plan: Configuration) -> bool:
     """Whether a checkpoint would be written without an evaluation that says how good it is."""
     saves = plan.text("save_strategy", "steps")
@@ -86,7 +81,7 @@ EVALUATION_RULES = (
     ),
     Rule(
         "best-not-evaluated",
-        when=lambda plan: plan.flag("load_best_model_at_end") and not _evaluated(plan),
+        when=lambda plan: plan.flag("load_best_model_at_end") and not plan.evaluates,
         refuse=True,
         why="--load_best_model_at_end needs an evaluation that says which checkpoint is the best, and there is none",
         hint=VALIDATION,
@@ -103,7 +98,7 @@ EVALUATION_RULES = (
     ),
     Rule(
         "plateau-not-evaluated",
-        when=lambda plan: plan.get("lr_scheduler_type") in ("reduce_lr_on_plateau", "greedy") and not _evaluated(plan),
+        when=lambda plan: plan.get("lr_scheduler_type") in ("reduce_lr_on_plateau", "greedy") and not plan.evaluates,
         refuse=True,
         why="this --lr_scheduler_type follows the loss of evaluations, and there is none",
         hint=f"{VALIDATION}; or another --lr_scheduler_type",
@@ -133,7 +128,7 @@ def solve_evaluation(plan: Plan) -> Plan:
     as the training computes, or fewer answers a prompt are written. Raises TunekitError where both were typed.
     """
     answers = plan.whole("num_generations", plan.stage.generations)
-    if plan.stage.generations <= 1 or answers <= 1 or not _evaluated(plan):
+    if plan.stage.generations <= 1 or answers <= 1 or not plan.evaluates:
         return plan
     world, rows = plan.hardware.world, plan.whole(EVAL_BATCH, 1)
     wanted = plan.whole(EVAL_GENERATIONS, answers)
