@@ -53,7 +53,7 @@ def test_a_reward_model_has_a_head_of_one_number():
 
 
 def test_under_zero_3_a_teacher_is_shared_as_it_says():
-    eight = {"stage": "gkd", "gpus": 8, "zero_stage": 3}
+    eight = {"stage": "gkd", "gpus": 8, "sharding": "zero3"}
     alone, small = weights(**eight), estimate(Spec(config=SMALL)).breakdown["weights"]
     assert weights(**eight, teacher=SMALL) == pytest.approx(alone + small / 8)
     assert weights(**eight, teacher=SMALL, teacher_zero_stage=0) == pytest.approx(alone + small)

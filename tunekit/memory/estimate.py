@@ -115,7 +115,7 @@ def _unused(spec: Spec, passing: Mapping[str, Mapping[str, float]], stepping: Ma
 def _gone(passing: Mapping[str, Mapping[str, float]], stepping: Mapping[str, float]) -> float:
     """Bytes of gradients that stand at the optimizer's step and not at the peak of a micro-batch."""
     peak = max(passing.values(), key=lambda moment: sum(moment.values()))
-    return max(0.0, stepping["gradients"] - peak["gradients"])
+    return max(0.0, stepping["gradients"] - peak.get("gradients", 0.0))
 
 
 def _apart(
