@@ -23,6 +23,7 @@ from tunekit.memory.states import (
     static_bytes,
     step_bytes,
 )
+from tunekit.memory.vision import language_spec, sight_of, vision_notes
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -48,13 +49,17 @@ def estimate(spec: Spec) -> Prediction:
     geometry = Geometry.from_config(spec.config)
     if spec.optimizer not in OPTIMIZERS:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
+    asked, sight, spec = spec, sight_of(spec, geometry), language_spec(spec)
     static = static_bytes(spec, geometry)
-    passing = _passing(spec, geometry)
-    stepping = {"other": step_bytes(spec, geometry) + 2 * cublas_workspace(spec.capability)}
-    stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
+    static |= {name: static[name] + size for name, size in sight.static.items()}
+    gradients = gradients_by_moment(spec, geometry)[OPTIMIZER]
+    passing = sight.beside(_passing(spec, geometry), gradients)
+    stepping = {"other": step_bytes(spec, geometry) + sight.step + 2 * cublas_workspace(spec.capability)}
+    stepping["gradients"] = gradients + sight.gradients
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
     names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
+    names += ("vision",) if geometry.tower else ()
     moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(
@@ -64,7 +69,7 @@ def estimate(spec: Spec) -> Prediction:
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
-        notes=_notes(spec, geometry),
+        notes=_notes(asked, geometry),
     )
 
 
@@ -135,7 +140,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
         "a loop of one's own: no autocast": spec.outputs_kept,
-        "the vision tower and images are not counted": geometry.vision,
+        **vision_notes(spec, geometry),
         "prompts of a micro-batch differ in length": suffix,
         "experts by grouped matrix products": moe > 0,
         "transformers 5 fuses experts, so that bitsandbytes leaves them unquantized": bool(moe and spec.bits),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunekit.memory.spec import MOST, Unknown
+from tunekit.memory.towers import language_config, tower_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tunekit.memory.towers import Tower
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Geometry:
     other_parameters: int  # norms, routers and other small weights
     family: Family
     softcap: bool = False  # whether the logits go through a tanh
-    vision: bool = False  # whether there is a vision tower, which is not counted
+    vision: bool = False  # whether there is a vision tower
+    tower: Tower | None = None  # what is known of it
 
     @property
     def query(self) -> int:
@@ -155,8 +159,7 @@ class Geometry:
 
         Raises Unknown where a field is missing, or the shape is none that is known here.
         """
-        inner = config.get("text_config")
-        text, tied = inner if isinstance(inner, dict) else config, config.get("tie_word_embeddings")
+        text, tied = language_config(config), config.get("tie_word_embeddings")
         if isinstance(tied, bool):
             text = {**text, "tie_word_embeddings": tied}
         model_type = str(text.get("model_type") or "")
@@ -169,7 +172,8 @@ class Geometry:
         activation = str(text.get("hidden_act") or text.get("hidden_activation") or "silu")
         if activation not in GATED:
             raise Unknown(f"{model_type} with {activation} has no gated MLP, which the estimate needs")
-        return _build(text, model_type, family, isinstance(inner, dict) or "vision_config" in config)
+        geometry = _build(text, model_type, family, "text_config" in config or "vision_config" in config)
+        return replace(geometry, tower=tower_of(config, geometry.hidden))
 
 
 def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:

@@ -26,10 +26,18 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "stage": STAGES,
     "zero_stage": (0, 1, 2, 3),
     "method": ("estimate", "trace"),
+    "vit_tuner": (None, "lora", "full"),
 }
 """The fields of a `Spec` that take one of a few values."""
 
-WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus")
+PARTS_OF_MODEL = ("llm", "vit", "aligner")
+"""What `Spec.trains` may name."""
+
+PIXELS = 1280 * 28 * 28
+"""Of an image, where nothing says how large it is: Qwen's own advice for training
+(https://github.com/QwenLM/Qwen2.5-VL)."""
+
+WHOLE = ("lora_rank", "micro_batch", "seq_len", "gpus", "pixels")
 """Fields that hold a whole number of 1 or more."""
 SHARES = ("lora_dropout", "loss_share")
 """Fields that hold a number from 0 to 1."""
@@ -82,6 +90,9 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
+    ("vit_gradient_checkpointing", lambda value: not (value is None or isinstance(value, bool)), "true, false or null"),
+    ("trains", lambda value: not _words(value) or not {*value} <= {*PARTS_OF_MODEL}, "a list of llm, vit, aligner"),
+    ("images", lambda value: not isinstance(value, int) or not _number(value) or value < 0, "a whole number from 0"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
     ("card", lambda value: not isinstance(value, str), "the name of a card, as in H100"),
     ("cap_gib", lambda value: value is not None and not (_number(value) and value > 0), "more than 0"),
@@ -117,6 +128,11 @@ class Spec:
         capability: CUDA compute capability of the card, as in ``(8, 0)``; None where it is not known.
         lengths: tokens a row of micro-batches one after another, for the trace, where they differ: what a length leaves
             in the allocator is of little use to the next. Empty: all have `seq_len`. The estimate takes the longest.
+        trains: parts that learn: ``llm``, ``vit``, ``aligner``. The language model alone is ms-swift's default.
+        vit_tuner: how ViT and aligner learn, where that is another way than `tuner`: in full under ``lora_llm``.
+        vit_gradient_checkpointing: of the ViT; None means as `gradient_checkpointing` is.
+        images: of a row, where the model sees.
+        pixels: of an image, as large as it comes to the model.
         card: a name as ``--gpus`` or the driver has it, for the time; empty: no time is told.
         cap_gib: that PyTorch may reserve, for the trace: then it says whether the allocator gets through.
     """
@@ -148,6 +164,11 @@ class Spec:
     capability: tuple[int, int] | None = None
     lengths: tuple[int, ...] = ()
     cap_gib: float | None = None
+    trains: tuple[str, ...] = ("llm",)
+    vit_tuner: str | None = None
+    vit_gradient_checkpointing: bool | None = None
+    images: int = 1
+    pixels: int = PIXELS
     card: str = ""
     method: str = "estimate"
 
@@ -168,7 +189,7 @@ class Spec:
         values = {name: value for name, value in document.items() if value is not None}
         if isinstance(values.get("target_modules"), str):
             values["target_modules"] = (values["target_modules"],)
-        lists = (name for name in ("target_modules", *NUMBERS) if isinstance(values.get(name), list))
+        lists = (name for name in ("target_modules", "trains", *NUMBERS) if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()
         return spec

@@ -85,7 +85,7 @@ def trained_numbers(spec: Spec, geometry: Geometry) -> int:
     if spec.tuner == "full":
         return models * geometry.parameters
     layers = targeted(spec, geometry)
-    if not layers:
+    if not layers and spec.target_modules:  # none are named where the model is frozen
         raise Unknown(f"no linear layer of {geometry.model_type} is called {' or '.join(spec.target_modules)}")
     return models * sum(spec.lora_rank * (item.inputs + item.outputs) * item.layers for item in layers)
 
@@ -136,7 +136,7 @@ def _largest(spec: Spec, geometry: Geometry) -> int:
     if spec.tuner == "full":
         experts = geometry.experts * 2 * geometry.expert_width * geometry.hidden
         return max(geometry.vocab * geometry.hidden, experts)
-    return spec.lora_rank * max(max(item.inputs, item.outputs) for item in targeted(spec, geometry))
+    return spec.lora_rank * max((max(item.inputs, item.outputs) for item in targeted(spec, geometry)), default=0)
 
 
 def step_bytes(spec: Spec, geometry: Geometry) -> float:

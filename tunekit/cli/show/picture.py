@@ -53,6 +53,7 @@ PARTS: Mapping[str, Look] = {
     "checkpoints": Look("kept for the way back", "#f0e442"),
     "layer": Look("being computed", "#0072b2", "\\\\\\"),
     "logits": Look("word scores and loss", "#d55e00", "///"),
+    "vision": Look("images", "#999933", "ooo"),
     "other": Look("other", "#cc79a7", "---"),
     "fragmentation": Look("gaps between blocks", "#bdbdbd", "..."),
     "context": Look("CUDA itself", "#ffffff", "|||", "#808080"),
