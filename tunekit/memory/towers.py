@@ -43,9 +43,7 @@ BLOCKS: Mapping[str, tuple[str, Blocks]] = {
         ("qwen2_5_vl", Blocks(norm=1, gated=True, patch_bias=False, fused=True)): (
             *("qwen2_5_vl", "qwen2_5_vl_vision"),
         ),
-        ("qwen3_vl", Blocks(fused=True)): (
-            *("qwen3_vl", "qwen3_vl_vision", "qwen3_vl_moe", "qwen3_vl_moe_vision"),
-        ),
+        ("qwen3_vl", Blocks(fused=True)): (*("qwen3_vl", "qwen3_vl_vision", "qwen3_vl_moe", "qwen3_vl_moe_vision"),),
         ("internvl", Blocks(class_token=True, scaled=True)): ("internvl_vision",),
         ("internvl", Blocks(class_token=True, scaled=True, fused=True)): ("intern_vit_6b",),
         ("clip", Blocks(patch_bias=False, outer_norms=2, class_token=True)): ("clip_vision_model",),
@@ -202,9 +200,14 @@ def _vit(config: Mapping[str, Any], name: str, blocks: Blocks) -> _Vit:
     hidden = _number(config, *(("embed_dim",) if name == "qwen2_vl" else ()), "hidden_size")
     depth, heads = _number(config, "depth", "num_hidden_layers"), _number(config, "num_heads", "num_attention_heads")
     width = _number(config, "intermediate_size", default=int(config.get("mlp_ratio", 4) * hidden))
-    patch, channels = _number(config, "patch_size", default=14), _number(config, "in_channels", "num_channels", default=3)
+    patch, channels = (
+        _number(config, "patch_size", default=14),
+        _number(config, "in_channels", "num_channels", default=3),
+    )
     numbers = channels * patch**2 * (_number(config, "temporal_patch_size", default=2) if "qwen" in name else 1)
-    attention = [(hidden, 3 * hidden, depth), (hidden, hidden, depth)] if blocks.fused else [(hidden, hidden, 4 * depth)]
+    attention = (
+        [(hidden, 3 * hidden, depth), (hidden, hidden, depth)] if blocks.fused else [(hidden, hidden, 4 * depth)]
+    )
     matrices = [*attention, (hidden, width, (2 if blocks.gated else 1) * depth), (width, hidden, depth)]
     linear = sum(inputs * outputs * count for inputs, outputs, count in matrices)
     bias = config.get("qkv_bias", config.get("attention_bias", False)) if name == "internvl" else True

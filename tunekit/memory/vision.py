@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tunekit.memory.activations import EAGER_KEPT, EAGER_PEAK, LOGSUMEXP, Widths
 from tunekit.memory.geometry import Family, Geometry, Linear
+from tunekit.memory.spec import Unknown
 from tunekit.memory.states import LAYER, OPTIMIZER, gradients_by_moment, static_bytes, step_bytes
 from tunekit.memory.towers import ALIGNER, VIT
 
@@ -54,7 +55,12 @@ class Cost:
 
 COSTS: Mapping[tuple[str, bool], Cost] = {
     ("clip", True): Cost((24, 6), (16, 4), (28, 10), (22, 10), (40, 17), (16, 6), stream=4),
+    ("siglip", True): Cost((24, 4), (16, 2), (30, 6), (28, 6), (43, 15), (10, 4)),
+    ("siglip", False): Cost((16, 4), (12, 2), (20, 6), (16, 6), (51, 13), (8, 4)),
     ("internvl", False): Cost((20, 4), (12, 2), (22, 6), (14, 6), (51, 13), (10, 4)),
+    ("qwen2_vl", False): Cost((22, 6), (16, 4), (26, 10), (20, 10), (45, 15), (16, 5)),
+    ("qwen2_5_vl", False): Cost((30, 8), (24, 6), (36, 12), (30, 12), (52, 20), (36, 5)),
+    ("qwen3_vl", True): Cost((30, 4), (22, 2), (36, 6), (30, 6), (50, 15), (18, 5)),
 }
 """By `Tower.blocks`, and whether the model's forward computes it, under autocast: LayerNorm then makes float32."""
 
@@ -104,9 +110,11 @@ def language_spec(spec: Spec) -> Spec:
 
 
 def sight_of(spec: Spec, geometry: Geometry) -> Sight:
-    """What seeing takes, where the tower is known."""
+    """What seeing takes, where the tower is known. Raises Unknown where it is not, and nothing else learns."""
     tower = geometry.tower
     if tower is None:
+        if "llm" not in spec.trains:
+            raise Unknown(f"what learns, {_parts(spec)}, is no part of {geometry.model_type} that is known here")
         return Sight()
     parts = [(_part_spec(spec, tower, part), _part_geometry(tower, part, spec)) for part in (VIT, ALIGNER)]
     static: dict[str, float] = {}
@@ -208,7 +216,9 @@ def _activations(spec: Spec, tower: Tower) -> tuple[float, float, float]:
     pixels = (4 if tower.inside else number) * tower.patch_numbers * patches
     held = pixels + number * tokens * tower.text * (1 + tower.stacked) + _aligner(spec, tower, tokens)
     outputs = cost.stream * tower.hidden * tower.depth if tower.every_layer else 0
-    forward = number / 2 * patches * (_of(cost.forward, tower) + outputs) + EAGER_FORWARD * _scores(spec, tower, patches)
+    forward = number / 2 * patches * (_of(cost.forward, tower) + outputs) + EAGER_FORWARD * _scores(
+        spec, tower, patches
+    )
     kept, backward = _blocks(spec, tower, patches)
     return held + kept, forward, backward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from tunekit.errors import TunekitError
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import NOT, largest_micro_batch, verdict
-from tunekit.memory.spec import GIB, Spec
+from tunekit.memory.spec import GIB, PIXELS, Spec
 from tunekit.plan.models.config import config_of
-from tunekit.plan.parts import in_part
+from tunekit.plan.parts import ALIGNER, FULL, LLM, VIT, frozen_by_name, trained_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,12 @@ VLLM_DEFAULT = 0.9
 
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
+
+PARTS = {LLM: "llm", VIT: "vit", ALIGNER: "aligner"}
+"""What `Spec.trains` calls the parts of a model."""
+
+VIT_CHECKPOINTS = "vit_gradient_checkpointing"
+"""Left alone it is as ``gradient_checkpointing`` (ms-swift's sft_args.py)."""
 
 UNCOUNTED = ("target_parameters", "modules_to_save")
 """Flags by which more is trained than the prediction counts: fused experts, whole embeddings."""
@@ -114,7 +121,23 @@ def peak_of(what: Configuration) -> Peak | None:
     except TunekitError:
         return None
     # Full training is what it takes at the most where layers are frozen: a bound that says nothing if it is too high.
-    return None if in_part(what) and not peak.safe else peak
+    return None if frozen_by_name(what) and not peak.safe else peak
+
+
+def image_pixels(what: Configuration, config: Mapping[str, Any]) -> int:
+    """Of an image as large as they get: ``--max_pixels``, then the variables that ms-swift's templates read.
+
+    For Qwen that is IMAGE_MAX_TOKEN_NUM, or MAX_PIXELS where it is not set (models/qwen.py, compat_qwen_vl_utils).
+    """
+    tower = Geometry.from_config(config).tower
+    bounds = [what.whole("max_pixels")]
+    if tower and tower.cut.variable:
+        most, pixels = (what.env.get(name, "") for name in (tower.cut.variable, "MAX_PIXELS"))
+        if most.isdecimal():
+            bounds.append(int(most) * tower.cut.area)
+        elif pixels.isdecimal() and tower.inside:
+            bounds.append(int(pixels))
+    return min((bound for bound in bounds if bound), default=PIXELS)
 
 
 @lru_cache(maxsize=256)
@@ -157,17 +180,23 @@ def weights_gib(what: Configuration) -> float | None:
 
 
 def spec_of(
-    what: Configuration, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
+    what: Configuration,
+    config: Mapping[str, Any],
+    loss_share: float | None = None,
+    seq_len: int | None = None,
+    samples_per_row: float = 1.0,
 ) -> Spec:
     """What one GPU computes, as the memory models take it; `config` is the model's config.json.
 
-    `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration.
+    `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration. How
+    many images a sample has is not measured: one is taken for each of the `samples_per_row`.
     """
     loss_share = what.loss_share if loss_share is None else loss_share
     eager = what.get("attn_impl") == "eager"
     bits = (what.quant_bits or 4) if what.quantized else what.model.bits
     if what.model.quantized and bits not in (4, 8):
         raise TunekitError(f"the weights of {what.model.id} come quantized, which the prediction does not know")
+    parts = trained_parts(what)
     return Spec(
         config=config,
         tuner="full" if what.full else "qlora" if bits else "lora",
@@ -191,5 +220,10 @@ def spec_of(
         stage=what.stage.name,
         gpus=what.hardware.world,
         zero_stage=what.sharded,
+        trains=tuple(PARTS[part] for part in parts) or ("llm",),
+        vit_tuner="full" if not what.full and FULL in (parts.get(VIT), parts.get(ALIGNER)) else None,
+        vit_gradient_checkpointing=None if what.get(VIT_CHECKPOINTS) is None else what.flag(VIT_CHECKPOINTS),
+        images=math.ceil(samples_per_row),
+        pixels=image_pixels(what, config),
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
     )
