@@ -1,0 +1,167 @@
+"""What is seen is counted: by pixels and images, by what learns, and as transformers' own ViTs hold it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shapes import CONFIGS
+
+from tunekit.memory.estimate import estimate
+from tunekit.memory.geometry import Geometry
+from tunekit.memory.search import CHANGES
+from tunekit.memory.spec import GIB, PARTS_OF_MODEL, Spec, Unknown
+from tunekit.memory.vision import COSTS, LEARNING, SEEING, language_spec, sight_of
+
+SEEING_MODELS = sorted(name for name, config in CONFIGS.items() if "vision_config" in config)
+QWEN, TEXT = CONFIGS["Qwen/Qwen2.5-VL-7B"], CONFIGS["Qwen/Qwen2.5-7B"]
+TOWER = Geometry.from_config(QWEN).tower
+
+specs = st.builds(
+    Spec,
+    config=st.sampled_from([CONFIGS[name] for name in SEEING_MODELS]),
+    tuner=st.sampled_from(["lora", "qlora", "full"]),
+    vit_tuner=st.sampled_from([None, "full"]),
+    trains=st.sets(st.sampled_from(PARTS_OF_MODEL), min_size=1).map(lambda parts: tuple(sorted(parts))),
+    micro_batch=st.integers(1, 8),
+    seq_len=st.integers(64, 8192),
+    images=st.integers(0, 8),
+    pixels=st.integers(1, 10**8),
+    attn=st.sampled_from(["flash", "eager"]),
+    gradient_checkpointing=st.booleans(),
+    vit_gradient_checkpointing=st.sampled_from([None, True, False]),
+    zero_stage=st.sampled_from([0, 2, 3]),
+    gpus=st.sampled_from([1, 8]),
+    accumulates=st.booleans(),
+)
+
+
+def of(**more):
+    return Spec(config=QWEN, seq_len=4096, loss_share=0.25, **more)
+
+
+@given(specs)
+def test_the_parts_sum_up(spec):
+    found = estimate(spec)
+    assert sum(found.breakdown.values()) == pytest.approx(found.allocated_gib)
+    assert all(part >= 0 for part in found.breakdown.values())
+    assert "vision" in found.breakdown
+
+
+@given(specs, st.sampled_from(["images", "pixels", "micro_batch", "seq_len"]), st.integers(1, 1000))
+def test_more_to_see_needs_no_less(spec, name, more):
+    larger = replace(spec, **{name: getattr(spec, name) + (more if name == "pixels" else 1 + more % 8)})
+    assert estimate(larger).allocated_gib >= estimate(spec).allocated_gib * (1 - 1e-9)
+
+
+@given(specs, st.sampled_from(["vit", "aligner"]))
+def test_more_that_learns_needs_no_less(spec, part):
+    learning = replace(spec, trains=tuple({*spec.trains, part}))
+    assert estimate(learning).allocated_gib >= estimate(spec).allocated_gib * (1 - 1e-9)
+
+
+@given(specs)
+def test_a_model_that_sees_needs_more_than_its_language_model(spec):
+    blind = {name: value for name, value in spec.config.items() if name != "vision_config"}
+    alone = replace(language_spec(spec), config=blind, trains=("llm",))
+    seen, unseen = estimate(spec), estimate(replace(alone, target_modules=spec.target_modules or ("all-linear",)))
+    if "llm" in spec.trains:
+        assert seen.allocated_gib > unseen.allocated_gib
+        assert seen.breakdown["weights"] > unseen.breakdown["weights"]
+
+
+@given(specs)
+def test_checkpoints_of_the_tower_save_memory(spec):
+    with_them, without = (replace(spec, vit_gradient_checkpointing=said) for said in (True, False))
+    assert estimate(with_them).allocated_gib <= estimate(without).allocated_gib or "vit" not in spec.trains
+
+
+def test_weights_states_and_gradients_are_those_of_what_learns():
+    frozen, learning = estimate(of()).breakdown, estimate(of(trains=PARTS_OF_MODEL, vit_tuner="full")).breakdown
+    tower = TOWER.vit + TOWER.aligner
+    assert frozen["weights"] == pytest.approx(2 * (Geometry.from_config(QWEN).parameters + tower) / GIB)
+    assert learning["weights"] == frozen["weights"]
+    assert learning["gradients"] - frozen["gradients"] == pytest.approx(2 * tower / GIB)
+    assert learning["optimizer"] - frozen["optimizer"] == pytest.approx(4 * tower / GIB)
+    assert learning["adapter"] == frozen["adapter"]
+
+
+def test_adapters_of_the_tower_are_counted_by_its_linear_layers():
+    both, alone = (estimate(of(trains=trains)).breakdown["adapter"] for trains in (PARTS_OF_MODEL, ("llm",)))
+    numbers = sum(8 * (item.inputs + item.outputs) * item.count for item in TOWER.matrices)
+    assert both - alone == pytest.approx(4 * numbers / GIB)
+
+
+def test_bitsandbytes_leaves_the_tower_as_it_is():
+    blind = {name: value for name, value in QWEN.items() if name != "vision_config"}
+    whole, text = (estimate(Spec(config=config, tuner="qlora")) for config in (QWEN, blind))
+    more = whole.breakdown["weights"] - text.breakdown["weights"]
+    assert more == pytest.approx(2 * (TOWER.vit + TOWER.aligner) / GIB)
+
+
+def test_a_frozen_language_model_has_neither_states_nor_gradients():
+    found = estimate(of(tuner="full", trains=("aligner",))).breakdown
+    assert found["optimizer"] == pytest.approx(4 * TOWER.aligner / GIB)
+    assert found["gradients"] == pytest.approx(2 * TOWER.aligner / GIB)
+    assert found["adapter"] == 0
+    assert estimate(of(tuner="full", trains=("vit", "aligner"))).process_gib < estimate(of(tuner="full")).process_gib
+
+
+def test_a_frozen_tower_keeps_nothing_of_its_blocks():
+    many = of(images=3, pixels=1000 * 28 * 28)
+    patches = 3 * 1000 * 4
+    frozen, learning = (
+        sight_of(replace(many, trains=trains), Geometry.from_config(QWEN)).held for trains in (("llm",), ("llm", "vit"))
+    )
+    assert frozen == patches * 1176 * 4 + 2 * 3000 * 3584
+    checkpoints = 2 * 1280 * 32 * patches
+    assert learning - frozen == pytest.approx(checkpoints, rel=0.1)  # and what lies between the aligner's layers
+
+
+def test_an_aligner_inside_the_tower_lets_its_gradients_through():
+    """Its blocks are computed again though they are frozen; InternVL's stands outside."""
+    for name, through in (("Qwen/Qwen2.5-VL-7B", True), ("OpenGVLab/InternVL3-8B", False)):
+        geometry = Geometry.from_config(CONFIGS[name])
+        spec = Spec(config=CONFIGS[name], trains=("aligner",), tuner="full", seq_len=4096)
+        sight, without = (sight_of(item, geometry) for item in (spec, replace(spec, vit_gradient_checkpointing=False)))
+        assert (sight.backward > 0) == through
+        assert without.backward == 0
+
+
+def test_images_that_do_not_fit_their_row_are_not_counted():
+    many = of(images=100)
+    assert estimate(many).breakdown["vision"] == estimate(of(images=4)).breakdown["vision"]
+    assert any("more than the row" in note for note in estimate(many).notes)
+    assert not any("more than the row" in note for note in estimate(of()).notes)
+
+
+def test_the_peak_can_be_the_tower():
+    seen = of(images=16, pixels=12_000_000)
+    wide = replace(seen, seq_len=400_000, loss_share=0.0, liger=True)
+    assert estimate(replace(wide, tuner="full", trains=("aligner",), images=0)).peak_at not in (SEEING, LEARNING)
+    learning = replace(of(images=3), trains=PARTS_OF_MODEL, attn="eager", pixels=1000 * 28 * 28, liger=True)
+    assert estimate(learning).peak_at == LEARNING
+
+
+def test_what_is_not_known_is_said():
+    unknown = Spec(config={**TEXT, "vision_config": {"model_type": "pixtral"}})
+    assert any("not counted: this kind of tower" in note for note in estimate(unknown).notes)
+    assert any("(vit)" in note for note in estimate(replace(unknown, trains=("llm", "vit"))).notes)
+    with pytest.raises(Unknown, match="vit"):
+        estimate(replace(unknown, trains=("vit",)))
+    assert any("1,280 tokens each; video and audio" in note for note in estimate(of()).notes)
+
+
+def test_a_model_of_text_is_told_as_before():
+    found = estimate(Spec(config=TEXT))
+    assert found == estimate(Spec(config=TEXT, images=9, pixels=10**8))
+    assert "vision" not in found.breakdown
+    assert not any("image" in note for note in found.notes)
+
+
+def test_every_tower_has_its_costs():
+    for name in SEEING_MODELS:
+        tower = Geometry.from_config(CONFIGS[name]).tower
+        assert (tower.blocks, tower.by_forward) in COSTS
+        for _, change in CHANGES:
+            assert estimate(change(Spec(config=CONFIGS[name], trains=PARTS_OF_MODEL))).allocated_gib > 0
