@@ -23,6 +23,8 @@ WHOLE = {  # parameters of the published safetensors: language model, ViT and al
     "google/gemma-3-4b": 4_300_079_472,
     "google/gemma-3-27b": 27_432_406_640,
 }
+INTERNLM = {"model_type": "internlm2", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+INTERNLM |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 92553, "tie_word_embeddings": False}
 TEXT = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "vocab_size": 1000}
 TEXT |= {"num_attention_heads": 4, "num_key_value_heads": 2}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -56,6 +58,13 @@ BUILT = [
 def test_the_parameters_are_those_of_the_published_weights(name):
     geometry = Geometry.from_config(CONFIGS[name])
     assert geometry.parameters + geometry.tower.vit + geometry.tower.aligner == WHOLE[name]
+
+
+def test_internvl_before_3_has_a_language_model_of_its_own():
+    """The parameters of InternVL2_5-8B."""
+    config = {**CONFIGS["OpenGVLab/InternVL3-8B"], "llm_config": INTERNLM}
+    geometry = Geometry.from_config(config)
+    assert geometry.parameters + geometry.tower.vit + geometry.tower.aligner == 8_075_365_376
 
 
 @pytest.mark.engine
@@ -118,7 +127,11 @@ def test_the_language_model_is_found_wherever_it_is_said():
         {"model_type": "unheard", "vision_config": CLIP},
         {"model_type": "llava", "vision_config": {**CLIP, "hidden_size": "wide"}},
         {"model_type": "llava", "vision_config": {**CLIP, "num_hidden_layers": -1}},
-        {"model_type": "internvl_chat", "vision_config": {**TILED, "model_type": "intern_vit_6b"}, "downsample_ratio": 0},
+        {
+            "model_type": "internvl_chat",
+            "vision_config": {**TILED, "model_type": "intern_vit_6b"},
+            "downsample_ratio": 0,
+        },
     ],
 )
 def test_a_tower_that_is_not_known_is_none(config):

@@ -1,5 +1,6 @@
 """What is seen is counted: by pixels and images, by what learns, and as transformers' own ViTs hold it."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from shapes import CONFIGS
 
 from tunekit.memory.estimate import estimate
 from tunekit.memory.geometry import Geometry
-from tunekit.memory.search import CHANGES
+from tunekit.memory.search import CHANGES, levers
 from tunekit.memory.spec import GIB, PARTS_OF_MODEL, Spec, Unknown
 from tunekit.memory.vision import COSTS, LEARNING, SEEING, language_spec, sight_of
 
@@ -165,3 +166,67 @@ def test_every_tower_has_its_costs():
         assert (tower.blocks, tower.by_forward) in COSTS
         for _, change in CHANGES:
             assert estimate(change(Spec(config=CONFIGS[name], trains=PARTS_OF_MODEL))).allocated_gib > 0
+
+
+def test_fewer_pixels_and_checkpoints_are_ways_to_need_less():
+    helps = {lever.name for lever in levers(of(images=3, trains=PARTS_OF_MODEL, vit_gradient_checkpointing=False))}
+    assert {"gradient checkpointing of the ViT", "images of half the pixels"} <= helps
+    assert not {"gradient checkpointing of the ViT", "images of half the pixels"} & {
+        lever.name for lever in levers(Spec(config=TEXT))
+    }
+
+
+SQUARE, HIDDEN, WIDTH, HEADS = 16, 64, 256, 4
+QWEN_VIT = {"num_heads": HEADS, "patch_size": 14}
+PLAIN_VIT = {"hidden_size": HIDDEN, "intermediate_size": WIDTH, "num_attention_heads": HEADS, "patch_size": 14}
+SIDE = 14 * SQUARE
+BUILT = {  # class in transformers, its configuration, and the name of its depth
+    "qwen2_vl": ("qwen2_vl", "Qwen2VisionTransformerPretrainedModel", {**QWEN_VIT, "embed_dim": HIDDEN}, "depth"),
+    "qwen2_5_vl": (
+        *("qwen2_5_vl", "Qwen2_5_VisionTransformerPretrainedModel"),
+        *({**QWEN_VIT, "hidden_size": HIDDEN, "intermediate_size": WIDTH}, "depth"),
+    ),
+    "siglip": (
+        *("siglip", "SiglipVisionModel"),
+        *({**PLAIN_VIT, "image_size": SIDE, "vision_use_head": False}, "num_hidden_layers"),
+    ),
+    "internvl": ("internvl", "InternVLVisionModel", {**PLAIN_VIT, "image_size": [SIDE, SIDE]}, "num_hidden_layers"),
+}
+
+
+def kept_of(torch, family, depth, trained):
+    """Bytes of the tensors that transformers' own ViT saves for backward, parameters left out."""
+    folder, name, shape, deep = BUILT[family]
+    module = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
+    config = getattr(module, name).config_class(**shape, **{deep: depth})
+    config._attn_implementation = "sdpa"
+    model = getattr(module, name)(config).to(torch.bfloat16).train().requires_grad_(trained)
+    if family.startswith("qwen"):
+        pixels = torch.zeros(SQUARE**2, 3 * 2 * 14 * 14, dtype=torch.bfloat16, requires_grad=True)
+        inputs = (pixels, torch.tensor([[1, SQUARE, SQUARE]]))
+    else:
+        inputs = (torch.zeros(1, 3, SIDE, SIDE, dtype=torch.bfloat16, requires_grad=True),)
+    saved, own = {}, {item.untyped_storage().data_ptr() for item in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(*inputs)
+    assert output is not None  # held, so that no storage takes the place of another
+    return sum(size for place, size in saved.items() if place not in own)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("family", BUILT)
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_block_keeps_what_transformers_saves(family, trained):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    patches = SQUARE**2 + (1 if family == "internvl" else 0)  # the class token
+    hidden, width = COSTS[family, False].full if trained else COSTS[family, False].through
+    statistics = 8  # a float32 mean and scale of each norm, which are not counted
+    block = kept_of(torch, family, 3, trained) - kept_of(torch, family, 2, trained)
+    assert block == patches * (hidden * HIDDEN + width * WIDTH + 4 * HEADS + statistics)

@@ -58,8 +58,8 @@ def estimate(spec: Spec) -> Prediction:
     stepping["gradients"] = gradients + sight.gradients
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     total = sum(static.values()) + sum(dynamic.values())
-    names = ("weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other")
-    names += ("vision",) if geometry.tower else ()
+    names = ["weights", "adapter", "gradients", "optimizer", "checkpoints", "layer", "logits", "other"]
+    names += ["vision"] if geometry.tower else []
     moved = max(sum(moment.values()) for moment in passing.values()) + _unused(spec, passing)
     reserved = max(total, sum(static.values()) + moved)
     return Prediction(

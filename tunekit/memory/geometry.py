@@ -46,6 +46,7 @@ FAMILIES: Mapping[str, Family] = {
         Family(qk_norm="head", moe=True): ("qwen3_moe", "qwen3_vl_moe_text"),
         Family(qkv_bias=False, out_bias=False, qk_norm="head", late_norms=True): ("exaone4",),
         Family(qkv_bias=False, out_bias=False, fused=("qkv", "gate_up")): ("phi3",),
+        Family(qkv_bias=False, out_bias=False, fused=("qkv",)): ("internlm2",),
         Family(norms=4, tied=True, capped=True): ("gemma2",),
         Family(norms=4, qk_norm="head", tied=True): ("gemma3_text",),
         Family(plain_norms=True): ("olmo",),

@@ -55,12 +55,12 @@ class Cost:
 
 COSTS: Mapping[tuple[str, bool], Cost] = {
     ("clip", True): Cost((24, 6), (16, 4), (28, 10), (22, 10), (40, 17), (16, 6), stream=4),
-    ("siglip", True): Cost((24, 4), (16, 2), (30, 6), (28, 6), (43, 15), (10, 4)),
+    ("siglip", True): Cost((24, 4), (16, 2), (30, 6), (26, 6), (43, 15), (10, 4)),
     ("siglip", False): Cost((16, 4), (12, 2), (20, 6), (16, 6), (51, 13), (8, 4)),
     ("internvl", False): Cost((20, 4), (12, 2), (22, 6), (14, 6), (51, 13), (10, 4)),
     ("qwen2_vl", False): Cost((22, 6), (16, 4), (26, 10), (20, 10), (45, 15), (16, 5)),
-    ("qwen2_5_vl", False): Cost((30, 8), (24, 6), (36, 12), (30, 12), (52, 20), (36, 5)),
-    ("qwen3_vl", True): Cost((30, 4), (22, 2), (36, 6), (30, 6), (50, 15), (18, 5)),
+    ("qwen2_5_vl", False): Cost((30, 8), (20, 6), (36, 12), (28, 12), (58, 17), (36, 5)),
+    ("qwen3_vl", True): Cost((26, 4), (20, 2), (44, 6), (42, 6), (54, 15), (42, 1)),
 }
 """By `Tower.blocks`, and whether the model's forward computes it, under autocast: LayerNorm then makes float32."""
 

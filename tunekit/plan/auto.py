@@ -157,7 +157,7 @@ def what_limits(plan: Plan, peak: Peak, own: int) -> str:
         copies = batch.data_parallel
         share = f"{batch.effective} rows ÷ {copies} {device}{'s' * (copies > 1)} leave {rows} for each"
         return f"{THE_MICRO_BATCH} is all that a step has: {share}; {would}"
-    if plan.model.multimodal and batch.micro < largest:
+    if plan.model.multimodal and batch.micro == own < largest:
         return f"{THE_MICRO_BATCH} is the preset's: how many images a row has is not known"
     smaller = f"; the preset's own {own} want a larger {device}" if largest < own else ""
     if batch.micro < largest:
