@@ -108,6 +108,15 @@ def test_a_frozen_language_model_has_neither_states_nor_gradients():
     assert estimate(of(tuner="full", trains=("vit", "aligner"))).process_gib < estimate(of(tuner="full")).process_gib
 
 
+def test_a_reference_model_is_a_copy_of_frozen_parts_too():
+    once = estimate(of()).breakdown["weights"]
+    for trains in (("llm",), ("aligner",), PARTS_OF_MODEL):
+        twice = estimate(of(stage="dpo", tuner="full", trains=trains)).breakdown["weights"]
+        assert twice == pytest.approx(2 * once)
+    adapted = of(stage="dpo", trains=PARTS_OF_MODEL, vit_tuner="full")
+    assert estimate(adapted).breakdown["weights"] == pytest.approx(once)
+
+
 def test_a_frozen_tower_keeps_nothing_of_its_blocks():
     many = of(images=3, pixels=1000 * 28 * 28)
     patches = 3 * 1000 * 4

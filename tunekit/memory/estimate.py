@@ -23,7 +23,7 @@ from tunekit.memory.states import (
     static_bytes,
     step_bytes,
 )
-from tunekit.memory.vision import language_spec, sight_of, vision_notes
+from tunekit.memory.vision import language_spec, sight_of, vision_notes, weight_bytes
 from tunekit.stages import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def estimate(spec: Spec) -> Prediction:
         raise Unknown(f"the states of the optimizer {spec.optimizer} are not known to the estimate")
     asked, sight, spec = spec, sight_of(spec, geometry), language_spec(spec)
     static = static_bytes(spec, geometry)
+    static["weights"] = weight_bytes(asked, spec, geometry)
     static |= {name: static[name] + size for name, size in sight.static.items()}
     gradients = gradients_by_moment(spec, geometry)[OPTIMIZER]
     passing = sight.beside(_passing(spec, geometry), gradients)

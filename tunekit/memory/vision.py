@@ -109,6 +109,12 @@ def language_spec(spec: Spec) -> Spec:
     return replace(spec, tuner=tuner, target_modules=FROZEN, lora_dropout=0.0)
 
 
+def weight_bytes(spec: Spec, part: Spec, shape: Geometry) -> float:
+    """Bytes of the weights of a `part` of what `spec` trains: a reference model is a copy of frozen parts too."""
+    tuner = "full" if spec.tuner == "full" else part.tuner if part.tuner != "full" else "lora"
+    return static_bytes(replace(part, tuner=tuner), shape)["weights"]
+
+
 def sight_of(spec: Spec, geometry: Geometry) -> Sight:
     """What seeing takes, where the tower is known. Raises Unknown where it is not, and nothing else learns."""
     tower = geometry.tower
@@ -118,8 +124,8 @@ def sight_of(spec: Spec, geometry: Geometry) -> Sight:
         return Sight()
     parts = [(_part_spec(spec, tower, part), _part_geometry(tower, part, spec)) for part in (VIT, ALIGNER)]
     static: dict[str, float] = {}
-    for part in parts:
-        for name, size in static_bytes(*part).items():
+    for part, shape in parts:
+        for name, size in {**static_bytes(part, shape), "weights": weight_bytes(spec, part, shape)}.items():
             if name != "other":  # DeepSpeed's buckets are those of the language model
                 static[name] = static.get(name, 0.0) + size
     gradients = [gradients_by_moment(*part) for part in parts]
