@@ -132,6 +132,11 @@ def test_the_language_model_is_found_wherever_it_is_said():
             "vision_config": {**TILED, "model_type": "intern_vit_6b"},
             "downsample_ratio": 0,
         },
+        {"model_type": "llava", "vision_config": {**CLIP, "image_size": 7}},
+        {"model_type": "llava", "vision_config": CLIP, "image_grid_pinpoints": [[1, 1]]},
+        {"model_type": "llava", "vision_config": CLIP, "image_grid_pinpoints": [336, 672]},
+        {"model_type": "qwen2_vl", "vision_config": {**QWEN2, "mlp_ratio": "inf"}},
+        {"model_type": "qwen2_vl", "vision_config": {**QWEN2, "mlp_ratio": -4}},
     ],
 )
 def test_a_tower_that_is_not_known_is_none(config):

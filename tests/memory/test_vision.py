@@ -169,6 +169,12 @@ def test_a_model_of_text_is_told_as_before():
     assert not any("image" in note for note in found.notes)
 
 
+def test_blocks_of_another_model_are_counted_as_where_they_were_read_off():
+    siglip = CONFIGS["google/gemma-3-4b"]["vision_config"]
+    strange = {**CONFIGS["OpenGVLab/InternVL3-8B"], "vision_config": {**siglip, "model_type": "clip_vision_model"}}
+    assert estimate(Spec(config=strange, trains=PARTS_OF_MODEL)).breakdown["vision"] > 0
+
+
 def test_every_tower_has_its_costs():
     for name in SEEING_MODELS:
         tower = Geometry.from_config(CONFIGS[name]).tower

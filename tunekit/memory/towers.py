@@ -152,9 +152,11 @@ def tower_of(config: Mapping[str, Any], text: int) -> Tower | None:
     if reader is None:
         return None
     try:
-        return reader(config, _vit(vision, *found), text)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        tower = reader(config, _vit(vision, *found), text)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None  # a field is missing, or is no number: then the tower is as unknown as another family's
+    cut = tower.cut
+    return tower if min(tower.width, cut.area, cut.patches, cut.tokens, cut.most) > 0 else None
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _number(config: Mapping[str, Any], *names: str, default: int | None = None) 
 def _vit(config: Mapping[str, Any], name: str, blocks: Blocks) -> _Vit:
     hidden = _number(config, *(("embed_dim",) if name == "qwen2_vl" else ()), "hidden_size")
     depth, heads = _number(config, "depth", "num_hidden_layers"), _number(config, "num_heads", "num_attention_heads")
-    width = _number(config, "intermediate_size", default=int(config.get("mlp_ratio", 4) * hidden))
+    width = _number(config, "intermediate_size", default=int(float(config.get("mlp_ratio", 4)) * hidden))
     patch, channels = (
         _number(config, "patch_size", default=14),
         _number(config, "in_channels", "num_channels", default=3),

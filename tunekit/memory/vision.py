@@ -217,21 +217,26 @@ def _activations(spec: Spec, tower: Tower) -> tuple[float, float, float]:
     if not pieces:
         return 0.0, 0.0, 0.0
     patches, tokens = pieces * tower.cut.patches, pieces * tower.cut.tokens
-    number, cost = _number(spec), COSTS[tower.blocks, tower.by_forward]
+    number, cost = _number(spec), cost_of(tower)
     # as they come from the processor: in float32 in the templates of Qwen, which turns them later
     pixels = (4 if tower.inside else number) * tower.patch_numbers * patches
     held = pixels + number * tokens * tower.text * (1 + tower.stacked) + _aligner(spec, tower, tokens)
     outputs = cost.stream * tower.hidden * tower.depth if tower.every_layer else 0
-    forward = number / 2 * patches * (_of(cost.forward, tower) + outputs) + EAGER_FORWARD * _scores(
-        spec, tower, patches
-    )
+    forward = number / 2 * patches * (_of(cost.forward, tower) + outputs)
+    forward += EAGER_FORWARD * _scores(spec, tower, patches)
     kept, backward = _blocks(spec, tower, patches)
     return held + kept, forward, backward
 
 
+def cost_of(tower: Tower) -> Cost:
+    """Of one block; where blocks stand in a model that none was read off in, those that run the other way."""
+    found = COSTS.get((tower.blocks, tower.by_forward))
+    return found or COSTS[tower.blocks, not tower.by_forward]
+
+
 def _blocks(spec: Spec, tower: Tower, patches: int) -> tuple[float, float]:
     """Bytes that the ViT's blocks keep for backward, and more alive while one goes backward."""
-    how, cost = how_trained(spec, VIT), COSTS[tower.blocks, tower.by_forward]
+    how, cost = how_trained(spec, VIT), cost_of(tower)
     said = spec.vit_gradient_checkpointing
     checkpointing = spec.gradient_checkpointing if said is None else said
     # Where the aligner stands inside the ViT, checkpointing lets its gradients pass to the patches (ms-swift's
