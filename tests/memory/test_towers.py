@@ -9,7 +9,9 @@ from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import PIXELS
 from tunekit.memory.towers import Cut, language_config, tower_of
 
-WHOLE = {  # parameters of the published safetensors: language model, ViT and aligner
+# Parameters of the published safetensors: language model, ViT and aligner. Those of InternVL and MiniCPM-V, whose code is
+# their own, are what the formula gave, and could not be looked up.
+WHOLE = {
     "Qwen/Qwen2-VL-2B": 2_208_985_600,
     "Qwen/Qwen2-VL-7B": 8_291_375_616,
     "Qwen/Qwen2.5-VL-3B": 3_754_622_976,
