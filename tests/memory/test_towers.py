@@ -9,7 +9,7 @@ from tunekit.memory.geometry import Geometry
 from tunekit.memory.spec import PIXELS
 from tunekit.memory.towers import Cut, language_config, tower_of
 
-# Parameters of the published safetensors: language model, ViT and aligner. Those of InternVL and MiniCPM-V, whose code is
+# Parameters of the published weights: language model, ViT and aligner. Those of InternVL and MiniCPM-V, whose code is
 # their own, are what the formula gave, and could not be looked up.
 WHOLE = {
     "Qwen/Qwen2-VL-2B": 2_208_985_600,
