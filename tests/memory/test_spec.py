@@ -16,6 +16,13 @@ def test_everything_is_read():
     assert spec.longest == 1024
 
 
+def test_what_is_seen_is_read():
+    asked = {"trains": ["llm", "vit"], "vit_tuner": "full", "vit_gradient_checkpointing": False, "images": 0}
+    spec = Spec.from_json({"config": CONFIG, **asked, "pixels": 784})
+    assert (spec.trains, spec.vit_tuner, spec.vit_gradient_checkpointing) == (("llm", "vit"), "full", False)
+    assert (spec.images, spec.pixels) == (0, 784)
+
+
 def test_what_is_not_said_is_as_in_ms_swift():
     spec = Spec.from_json({"config": CONFIG, "capability": None, "cap_gib": None})
     assert spec == Spec(config=CONFIG)
@@ -39,6 +46,14 @@ def test_what_is_not_said_is_as_in_ms_swift():
         ("seq_len", 1.5, "whole number"),
         ("lora_dropout", 2, "1 or less"),
         ("stage", "sftt", "one of pt"),
+        ("trains", ["llm", "ears"], "llm, vit, aligner"),
+        ("trains", [], "llm, vit, aligner"),
+        ("trains", "vit", "llm, vit, aligner"),
+        ("vit_tuner", "qlora", "one of null, lora, full"),
+        ("vit_gradient_checkpointing", 1, "true, false or null"),
+        ("images", -1, "from 0"),
+        ("images", True, "from 0"),
+        ("pixels", 0, "1 or more"),
     ],
 )
 def test_what_is_impossible_is_named(name, value, words):

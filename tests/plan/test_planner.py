@@ -338,7 +338,7 @@ def test_auto_switches_liger_on_where_it_is_and_says_what_it_saves(make):
 
 
 def test_auto_takes_no_more_than_the_preset_for_a_model_that_sees(make):
-    """What its vision part takes is not counted."""
+    """How many images a row has is not known."""
     assert make(model="Qwen2.5-7B", gpus="1x80GB").batch.micro == 16
     assert make(model="Qwen2.5-VL-7B-Instruct", gpus="1x80GB").batch.micro == 8
     assert make(model="Qwen2.5-VL-7B-Instruct", gpus="1x24GB").batch.micro == 2
@@ -414,7 +414,7 @@ def test_auto_says_why(make, model, gpus, reason):
     [
         ("Qwen2.5-7B", "8xH100", "32 rows ÷ 8 GPUs leave 4 for each; 29 would fit, with --effective-batch 232"),
         ("Qwen2.5-7B", "1x80GB", "divides the 32 rows of one GPU: 30 would fit, with --effective-batch 60"),
-        ("Qwen2.5-VL-7B-Instruct", "1x80GB", "is the preset's: what the vision part takes is not counted"),
+        ("Qwen2.5-VL-7B-Instruct", "1x80GB", "is the preset's: how many images a row has is not known"),
         ("Qwen2.5-7B", "1x24GB", "3 would fit, with --effective-batch 33; the preset's own 8 want a larger GPU"),
         ("Qwen2.5-7B", "1x16GB", "the micro-batch is the largest that fits; the preset's own 8 want a larger GPU"),
     ],

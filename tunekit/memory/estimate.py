@@ -32,6 +32,7 @@ from tunekit.memory.sharding import (
 from tunekit.memory.spec import GIB, Prediction, loss_tokens
 from tunekit.memory.states import gathered_by_moment, gradients_by_moment, static_bytes, step_bytes
 from tunekit.memory.tuners import grown, trains_head
+from tunekit.memory.vision import language_spec, sight_of, vision_notes, weight_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,17 +59,21 @@ def estimate(spec: Spec) -> Prediction:
     spec = replace(spec, seq_len=math.ceil(spec.longest / spec.sequence_parallel))
     geometry = grown(spec, Geometry.from_config(spec.config).built_by(spec)).cut(spec.tensor_parallel)
     optimizer_of(spec)  # which may have no count
+    asked, sight, spec = spec, sight_of(spec, geometry), language_spec(spec)
     static = static_bytes(spec, geometry)
-    training = _passing(spec, geometry)
-    beside = {**rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)}
+    static["weights"] = weight_bytes(asked, spec, geometry)
+    static |= {name: static[name] + size for name, size in sight.static.items()}
+    gradients = gradients_by_moment(spec, geometry)[OPTIMIZER]
+    training = sight.beside(_passing(spec, geometry), gradients)
+    beside = sight.with_images({**rollout_moments(spec, geometry), **evaluation_moments(spec, geometry)})
     passing = {**training, **beside}
-    gathered = gathered_by_moment(spec, geometry)[OPTIMIZER]
-    stepping = {"other": step_bytes(spec, geometry) + gathered + 2 * cublas_workspace(spec.capability)}
-    stepping["gradients"] = gradients_by_moment(spec, geometry)[OPTIMIZER]
+    stepping = {"other": step_bytes(spec, geometry) + sight.step + 2 * cublas_workspace(spec.capability)}
+    stepping["other"] += gathered_by_moment(spec, geometry)[OPTIMIZER]
+    stepping["gradients"] = gradients + sight.gradients
     peak_at, dynamic = max((*passing.items(), (OPTIMIZER, stepping)), key=lambda moment: sum(moment[1].values()))
     held = sum(static.values())
     total = held + sum(dynamic.values())
-    names = dict.fromkeys((*PARTS, *static, *dynamic))
+    names = dict.fromkeys((*PARTS, *static, *dynamic, *(["vision"] if geometry.tower else [])))
     reserved = max(total, held + _reserved_beside(spec, geometry, training, beside, stepping))
     elsewhere = cuda_context(spec.capability) + (NCCL if talks(spec) else 0)
     return Prediction(
@@ -78,7 +83,7 @@ def estimate(spec: Spec) -> Prediction:
         breakdown={name: (static.get(name, 0.0) + dynamic.get(name, 0.0)) / GIB for name in names},
         method="estimate",
         peak_at=peak_at,
-        notes=_notes(spec, geometry),
+        notes=_notes(asked, geometry),
     )
 
 
@@ -226,7 +231,7 @@ def _notes(spec: Spec, geometry: Geometry) -> tuple[str, ...]:
         context_note(spec.capability): True,
         "gradients of earlier micro-batches are held": spec.accumulates,
         "no autocast": not spec.autocast,
-        "the vision tower and images are not counted": geometry.vision,
+        **vision_notes(spec, geometry),
         "prompts of a micro-batch differ in length": suffix,
         "what an indexer of tokens needs is not counted": geometry.family.indexed,
         "a layer of code that the model brings, by its published form": geometry.family.own_code,

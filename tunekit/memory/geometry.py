@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from tunekit.memory.families import ALWAYS, FAMILIES, FIELDS, GATED, KEPT, UNSUPPORTED
 from tunekit.memory.linears import Linear, cut_sides, feed_forward, latent_attention, plain_attention, whole_field
 from tunekit.memory.spec import MOST, Unknown
+from tunekit.memory.towers import language_config, tower_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tunekit.memory.families import Family
     from tunekit.memory.spec import Spec
+    from tunekit.memory.towers import Tower
 
 
 MOST_LAYERS = 10_000
@@ -44,7 +46,8 @@ class Geometry:
     activation: int = 1  # numbers a unit of width that the activation of an MLP without a gate keeps
     fused: bool = True  # whether the experts of a layer are fused parameters, and no linear layers
     softcap: bool = False  # whether the logits go through a tanh
-    vision: bool = False  # whether there is a vision tower, which is not counted
+    vision: bool = False  # whether there is a vision tower
+    tower: Tower | None = None  # what is known of it
 
     @property
     def query(self) -> int:
@@ -111,8 +114,7 @@ class Geometry:
 
         Raises Unknown where a field is missing, or the shape is none that is known here.
         """
-        inner = config.get("text_config")
-        text, tied = inner if isinstance(inner, dict) else config, config.get("tie_word_embeddings")
+        text, tied = language_config(config), config.get("tie_word_embeddings")
         if isinstance(tied, bool):
             text = {**text, "tie_word_embeddings": tied}
         nested = [part for name in ("attn_config", "ffn_config") if isinstance(part := text.get(name), dict)]
@@ -131,8 +133,9 @@ class Geometry:
             raise Unknown(f"{model_type} with {activation} has no gated MLP, which the estimate needs")
         if not family.gated and activation not in (*KEPT, ""):
             raise Unknown(f"what {activation} of {model_type} keeps is not known to the estimate")
-        built = _build(text, model_type, family, isinstance(inner, dict) or "vision_config" in config)
-        return replace(built, activation=KEPT.get(activation or "gelu", 1))
+        built = _build(text, model_type, family, "text_config" in config or "vision_config" in config)
+        tower = tower_of(config, built.hidden)
+        return replace(built, activation=KEPT.get(activation or "gelu", 1), tower=tower)
 
 
 def _moe_layers(config: Mapping[str, Any], layers: int) -> int:

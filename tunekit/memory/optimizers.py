@@ -210,7 +210,7 @@ def step_bytes_of(spec: Spec, geometry: Geometry) -> float:
     if has_galore(spec):  # one parameter at a time; the largest projection is found by an SVD in float32
         return max((_galore_step(spec, item) for item in matrices), default=0.0)
     whole = optimizer.step * share * sum(item.width * item.numbers for item in matrices)
-    return whole + optimizer.largest * max(item.each for item in matrices)
+    return whole + optimizer.largest * max((item.each for item in matrices), default=0)
 
 
 def _galore_step(spec: Spec, matrix: Matrix) -> float:

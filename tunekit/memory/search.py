@@ -66,6 +66,8 @@ def _quantized(spec: Spec) -> Spec:
 CHANGES: tuple[tuple[str, Callable[[Spec], Spec]], ...] = (
     ("Liger (fused cross-entropy)", lambda spec: replace(spec, liger=True)),
     ("gradient checkpointing", lambda spec: replace(spec, gradient_checkpointing=True)),
+    ("gradient checkpointing of the ViT", lambda spec: replace(spec, vit_gradient_checkpointing=True)),
+    ("images of half the pixels", lambda spec: replace(spec, pixels=max(1, spec.pixels // 2))),
     ("lora_dropout 0", lambda spec: replace(spec, lora_dropout=0.0) if spec.tuner != "full" else spec),
     ("expandable segments", lambda spec: replace(spec, expandable_segments=True)),
     ("half the micro-batch", lambda spec: replace(spec, micro_batch=max(1, spec.micro_batch // 2))),

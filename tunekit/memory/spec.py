@@ -49,6 +49,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "method": ("estimate", "trace"),
     **TUNED_CHOICES,
     **STAGE_CHOICES,
+    "vit_tuner": (None, "lora", "full"),
 }
 """The fields of a `Spec` that take one of a few values."""
 
@@ -80,8 +81,15 @@ LOOPS: Mapping[str, Mapping[str, Any]] = {
 """What a loop sets where a document does not say it: ``plain`` is a bare PyTorch loop on a GPU without flash attention,
 of rows of one length; bitsandbytes and peft have these defaults of their own."""
 
+PARTS_OF_MODEL = ("llm", "vit", "aligner")
+"""What `Spec.trains` may name."""
+
+PIXELS = 1280 * 28 * 28
+"""Of an image, where nothing says how large it is: Qwen's own advice for training
+(https://github.com/QwenLM/Qwen2.5-VL)."""
+
 WHOLE = (
-    *("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel"),
+    *("lora_rank", "micro_batch", "seq_len", "gpus", "sequence_parallel", "tensor_parallel", "pixels"),
     *TUNED_WHOLE,
     *STAGE_WHOLE,
 )
@@ -162,6 +170,9 @@ IMPOSSIBLE: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("lengths", lambda value: not _several(value) or 0 in value, "a list of whole numbers above 0"),
     ("target_modules", lambda value: not _words(value), "all-linear, or a list of names of modules"),
+    ("vit_gradient_checkpointing", lambda value: not (value is None or isinstance(value, bool)), "true, false or null"),
+    ("trains", lambda value: not _words(value) or not {*value} <= {*PARTS_OF_MODEL}, "a list of llm, vit, aligner"),
+    ("images", lambda value: not isinstance(value, int) or not _number(value) or value < 0, "a whole number from 0"),
     ("optimizer", lambda value: not isinstance(value, str), "a name, as --optim takes it"),
     *((name, lambda value: value != () and not _words(value), "a list of names") for name in TUNED_WORDS),
     *((name, lambda value: not _pattern(value), "a regular expression") for name in TUNED_PATTERNS),
@@ -218,6 +229,11 @@ class Spec(TunerFields, StageFields):
         capability: CUDA compute capability of the card, as in ``(8, 0)``; None where it is not known.
         lengths: tokens a row of micro-batches one after another, for the trace, where they differ: what a length leaves
             in the allocator is of little use to the next. Empty: all have `seq_len`. The estimate takes the longest.
+        trains: parts that learn: ``llm``, ``vit``, ``aligner``. The language model alone is ms-swift's default.
+        vit_tuner: how ViT and aligner learn, where that is another way than `tuner`: in full under ``lora_llm``.
+        vit_gradient_checkpointing: of the ViT; None means as `gradient_checkpointing` is.
+        images: of a row, where the model sees.
+        pixels: of an image, as large as it comes to the model.
         card: a name as ``--gpus`` or the driver has it, for the time; empty: no time is told.
         cap_gib: that PyTorch may reserve, for the trace: then it says whether the allocator gets through.
     """
@@ -258,6 +274,11 @@ class Spec(TunerFields, StageFields):
     capability: tuple[int, int] | None = None
     lengths: tuple[int, ...] = ()
     cap_gib: float | None = None
+    trains: tuple[str, ...] = ("llm",)
+    vit_tuner: str | None = None
+    vit_gradient_checkpointing: bool | None = None
+    images: int = 1
+    pixels: int = PIXELS
     card: str = ""
     method: str = "estimate"
 
@@ -282,7 +303,7 @@ class Spec(TunerFields, StageFields):
         _translate(values)
         words = ("target_modules", *TUNED_WORDS)
         values |= {name: (values[name],) for name in words if isinstance(values.get(name), str)}
-        listed = (*words, "offload", "rewards", "unknown_models", *NUMBERS)
+        listed = (*words, "offload", "trains", "rewards", "unknown_models", *NUMBERS)
         lists = (name for name in listed if isinstance(values.get(name), list))
         spec = Spec(**values | {name: tuple(values[name]) for name in lists})
         spec.check()

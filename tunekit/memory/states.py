@@ -69,7 +69,7 @@ def _width(spec: Spec, matrix: Matrix) -> float:
 
 def _widest(spec: Spec, geometry: Geometry) -> float:
     """Bytes of a trained number as the engine reduces it."""
-    return max(_width(spec, item) for item in trained_matrices(spec, geometry))
+    return max((_width(spec, item) for item in trained_matrices(spec, geometry)), default=0.0)
 
 
 def static_bytes(spec: Spec, geometry: Geometry) -> dict[str, float]:

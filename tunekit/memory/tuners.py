@@ -230,7 +230,7 @@ def _of_adapters(spec: Spec, geometry: Geometry) -> list[Matrix]:
         found += [Matrix(*shape, item.layers, width, item.name, own=False) for shape in shapes_of(spec, item)]
     if spec.adapter in LORA:
         found += _beside_linears(spec, geometry, width)
-    if not found:
+    if not found and (spec.target_modules or spec.target_regex):  # none are named where the model is frozen
         sought = spec.target_regex or " or ".join(spec.target_modules)
         raise Unknown(f"no linear layer of {geometry.model_type} is called {sought}")
     return [*found, *_saved(spec, geometry)]

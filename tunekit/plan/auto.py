@@ -157,8 +157,8 @@ def what_limits(plan: Plan, peak: Peak, own: int) -> str:
         copies = batch.data_parallel
         share = f"{batch.effective} rows ÷ {copies} {device}{'s' * (copies > 1)} leave {rows} for each"
         return f"{THE_MICRO_BATCH} is all that a step has: {share}; {would}"
-    if plan.model.multimodal and batch.micro < largest:
-        return f"{THE_MICRO_BATCH} is the preset's: what the vision part takes is not counted"
+    if plan.model.multimodal and batch.micro == own < largest:
+        return f"{THE_MICRO_BATCH} is the preset's: how many images a row has is not known"
     smaller = f"; the preset's own {own} want a larger {device}" if largest < own else ""
     if batch.micro < largest:
         return f"{THE_MICRO_BATCH} is the largest that divides the {rows} rows of one {device}: {would}{smaller}"
@@ -175,6 +175,6 @@ def say_what_limits(plan: Plan, limit: str) -> Plan:
 
 def _with_largest(plan: Plan, peak: Peak) -> Plan:
     largest = peak.largest_micro_batch
-    if plan.model.multimodal:  # the vision part is not counted, so no more is taken than the preset says
+    if plan.model.multimodal:  # how many images a row has is not known, so no more is taken than the preset says
         largest = min(largest, plan.batch.micro)
     return plan.with_batch(plan.batch.with_micro(max(1, largest)), MEMORY, "")

@@ -70,8 +70,13 @@ def trained_parts(what: Configuration) -> dict[str, str]:
 
 def in_part(what: Configuration) -> bool:
     """Whether full training leaves some of the language model frozen: then it holds less than full training does."""
+    return frozen_by_name(what) or (what.full and LLM not in trained_parts(what))
+
+
+def frozen_by_name(what: Configuration) -> bool:
+    """Whether full training is of parameters that are named, or of a share of them."""
     by_name = any(flag.startswith(("freeze_parameters", "trainable_parameters")) for flag in what.settings)
-    return what.full and (by_name or LLM not in trained_parts(what))
+    return what.full and by_name
 
 
 def describe_parts(what: Configuration) -> str:

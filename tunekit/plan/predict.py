@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from importlib import metadata
@@ -12,11 +13,11 @@ from tunekit.memory.estimate import estimate
 from tunekit.memory.evaluation import EVALUATION
 from tunekit.memory.geometry import Geometry
 from tunekit.memory.search import NOT, largest_micro_batch, verdict
-from tunekit.memory.spec import GIB, Spec
+from tunekit.memory.spec import GIB, PIXELS, Spec
 from tunekit.plan.beside import stage_fields, vllm_share
 from tunekit.plan.deepspeed import shared_by
 from tunekit.plan.models.config import config_of
-from tunekit.plan.parts import in_part
+from tunekit.plan.parts import ALIGNER, FULL, LLM, VIT, frozen_by_name, trained_parts
 from tunekit.plan.tuned import tuner_fields
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
+
+PARTS = {LLM: "llm", VIT: "vit", ALIGNER: "aligner"}
+"""What `Spec.trains` calls the parts of a model."""
+
+VIT_CHECKPOINTS = "vit_gradient_checkpointing"
+"""Left alone it is as ``gradient_checkpointing`` (ms-swift's sft_args.py)."""
 
 BYTES_QUANTIZED = {4: 0.56, 8: 1.06}
 """Bytes of a quantized weight, scales included, by its bits."""
@@ -123,7 +130,7 @@ def peak_of(what: Configuration) -> Peak | None:
     except TunekitError:
         return None
     # Full training is what it takes at the most where parts are frozen: a bound that says nothing if it is too high.
-    return None if what.model.multimodal and in_part(what) and not peak.safe else peak
+    return None if what.model.multimodal and frozen_by_name(what) and not peak.safe else peak
 
 
 def unpredicted_because(what: Configuration) -> str:
@@ -142,6 +149,22 @@ def _peak_of(what: Configuration) -> Peak:
     spec = spec_of(what, config_of(what.model))
     spec.check()
     return _peak(spec, card, what.memory_correction)
+
+
+def image_pixels(what: Configuration, config: Mapping[str, Any]) -> int:
+    """Of an image as large as they get: ``--max_pixels``, then the variables that ms-swift's templates read.
+
+    For Qwen that is IMAGE_MAX_TOKEN_NUM, or MAX_PIXELS where it is not set (models/qwen.py, compat_qwen_vl_utils).
+    """
+    tower = Geometry.from_config(config).tower
+    bounds = [what.whole("max_pixels")]
+    if tower and tower.cut.variable:
+        most, pixels = (what.env.get(name, "") for name in (tower.cut.variable, "MAX_PIXELS"))
+        if most.isdecimal():
+            bounds.append(int(most) * tower.cut.area)
+        elif pixels.isdecimal() and tower.inside:
+            bounds.append(int(pixels))
+    return min((bound for bound in bounds if bound), default=PIXELS)
 
 
 @lru_cache(maxsize=256)
@@ -192,11 +215,16 @@ def _row_tokens(what: Configuration) -> int:
 
 
 def spec_of(
-    what: Configuration, config: Mapping[str, Any], loss_share: float | None = None, seq_len: int | None = None
+    what: Configuration,
+    config: Mapping[str, Any],
+    loss_share: float | None = None,
+    seq_len: int | None = None,
+    samples_per_row: float = 1.0,
 ) -> Spec:
     """What one GPU computes, as the memory models take it; `config` is the model's config.json.
 
-    `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration.
+    `loss_share` and `seq_len`, in tokens a row, are measured on the data; None leaves them to the configuration. How
+    many images a sample has is not measured: one is taken for each of the `samples_per_row`.
     """
     loss_share = what.loss_share if loss_share is None else loss_share
     sharding, offload = shared_by(what.text("deepspeed"), what.text("fsdp") or None)
@@ -204,6 +232,7 @@ def spec_of(
     bits = (what.quant_bits or 4) if what.quantizes else what.model.bits
     if what.model.quantized and not bits:
         raise TunekitError(f"the weights of {what.model.id} come quantized, which the prediction does not know")
+    parts = trained_parts(what)
     return Spec(
         config=config,
         tuner="full" if what.full else "qlora" if bits else "lora",
@@ -234,6 +263,11 @@ def spec_of(
         tensor_parallel=what.whole("deepspeed_autotp_size", 1),
         transformers=installed_transformers(),
         **tuner_fields(what),
+        trains=tuple(PARTS[part] for part in parts) or ("llm",),
+        vit_tuner="full" if not what.full and FULL in (parts.get(VIT), parts.get(ALIGNER)) else None,
+        vit_gradient_checkpointing=None if what.get(VIT_CHECKPOINTS) is None else what.flag(VIT_CHECKPOINTS),
+        images=math.ceil(samples_per_row),
+        pixels=image_pixels(what, config),
         expandable_segments="expandable_segments:True" in what.env.get("PYTORCH_CUDA_ALLOC_CONF", ""),
         **stage_fields(what),
     )

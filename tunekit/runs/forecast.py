@@ -229,7 +229,7 @@ def forecast(words: Words, *, by_trace: bool = False) -> Forecast:
             find_config(resolve(name, use_hf=plan.flag("use_hf")))
     rows, notes = _rows(plan)
     counted = share if share is not None or rows is None else rows.heaviest_share or None
-    spec = spec_of(plan, config, counted, rows.seq_len if rows else None)
+    spec = spec_of(plan, config, counted, rows.seq_len if rows else None, rows.samples_per_row if rows else 1.0)
     spec.check()
     schedule = _schedule(plan, rows)
     duration, untold = time_of(plan, schedule, rows, request.prices) if schedule else (None, "")

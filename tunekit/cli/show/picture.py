@@ -54,6 +54,7 @@ PARTS: Mapping[str, Look] = {
     "layer": Look("being computed", "#0072b2", "\\\\\\"),
     "logits": Look("word scores and loss", "#d55e00", "///"),
     "cache": Look("cache of the answers", "#882255", "\\\\\\"),
+    "vision": Look("images", "#999933", "ooo"),
     "other": Look("other", "#cc79a7", "---"),
     "fragmentation": Look("gaps between blocks", "#bdbdbd", "..."),
     "context": Look("CUDA itself", "#ffffff", "|||", "#808080"),
