@@ -94,7 +94,6 @@ def _run(sweep: Sweep, *, force: bool) -> int:
         say("  Stopped. No process is left.")
     finally:
         place.release()
-    show.print_results(sweep)
-    if code:
+    if show.print_results(sweep):
         show_lines([("Go on", shlex.join(["tunekit", *sys.argv[1:]]))])
     return code

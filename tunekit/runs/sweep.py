@@ -224,10 +224,11 @@ def _found(sweep: Sweep) -> tuple[str, tuple[Mapping[str, str], ...]]:
     """Why a folder cannot be that of a sweep, empty where it can; and the values of the runs that it names."""
     file = sweep.path / SWEEP_FILE
     if not file.is_file():
-        taken = sweep.path.exists() and any(path.name != ".lock" for path in sweep.path.iterdir())
+        path = sweep.path
+        taken = path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir()))
         first = RUNS / sweep.trial_name(1)
         begun = (first / "run.json").is_file()
-        return (f"{first if begun else sweep.path} is there already, and is no sweep's" if taken or begun else ""), ()
+        return (f"{first if begun else path} is there already, and is no sweep's" if taken or begun else ""), ()
     document = read_object(file)
     try:
         stage, over, words = document["stage"], document["over"], document["words"]
@@ -302,7 +303,7 @@ def run_sweep(sweep: Sweep, screen: SweepScreen, *, force: bool = False) -> int:
     """Train what is not done, one run after another, with the lock of the sweep's folder; gives the exit code.
 
     A run that fails does not end the sweep: the code says so at the end. A stop does, and so do rows that will not do,
-    which are the same for all.
+    which are the same for all. That a run diverges is what a sweep is to find out, and no failure of it.
     """
     code = Exit.DONE
     sweep.save()
@@ -316,7 +317,8 @@ def run_sweep(sweep: Sweep, screen: SweepScreen, *, force: bool = False) -> int:
         screen.ended(trial, report)
         if report.exit_code in (Exit.INTERRUPTED, Exit.DATA):
             return int(report.exit_code)
-        code = code or report.exit_code
+        if report.status == "failed":
+            code = Exit.TRAINING_FAILED
     return int(code)
 
 

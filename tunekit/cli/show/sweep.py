@@ -138,8 +138,8 @@ def _last(past: PastRun, key: str) -> float | None:
     return next(reversed([*past.logged.of(key).values()]), None)
 
 
-def print_results(sweep: Sweep) -> None:
-    """The table of what came out on stdout, best first; what to do next on stderr."""
+def print_results(sweep: Sweep) -> bool:
+    """The table of what came out on stdout, best first; what to do next on stderr. Whether a run is left to train."""
     trials, best = ranked(sweep)
     keys = [axis.key for axis in sweep.axes]
     rows = [["RUN", *keys, "RESULT", "LOSS", "EVAL", "TIME", "SAID", "STATUS"]]
@@ -156,6 +156,7 @@ def print_results(sweep: Sweep) -> None:
     if len(pasts) > 1:
         compare = shlex.join(["tunekit", "runs", "compare", *(past.name for past in pasts[:4])])
         show_line("Compare", f"{compare}  (every setting, and the curves on one axis)", wrap=False)
+    return any(trial.state != FINISHED for trial in trials)
 
 
 def _came_out(trial: Trial) -> list[str]:
