@@ -13,7 +13,8 @@ from running import Started, at_step, make_run, read_json, tunekit, until
 from tunekit.errors import TunekitError
 from tunekit.runs import preflight
 from tunekit.runs.preflight import check_disk_of_all
-from tunekit.runs.sweep import Sweep, Trial, ranked
+from tunekit.runs.sweep import Sweep, Trial
+from tunekit.runs.sweep_run import ranked
 
 if TYPE_CHECKING:
     from running import Result

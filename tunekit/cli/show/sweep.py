@@ -18,7 +18,8 @@ from tunekit.runs.curves import EVALUATED, digits_of
 from tunekit.runs.folder import RunFolder
 from tunekit.runs.preflight import problems_of
 from tunekit.runs.script import command_for
-from tunekit.runs.sweep import FINISHED, ONWARD, ranked
+from tunekit.runs.sweep import FINISHED, ONWARD
+from tunekit.runs.sweep_run import ranked
 
 if TYPE_CHECKING:
     from tunekit.runs.history import PastRun
@@ -176,7 +177,7 @@ def _came_out(trial: Trial) -> list[str]:
 
 
 class SweepOnStderr:
-    """Shows a sweep on stderr: a `tunekit.runs.sweep.SweepScreen`."""
+    """Shows a sweep on stderr: a `tunekit.runs.sweep_run.SweepScreen`."""
 
     def begins(self, trial: Trial, number: int, count: int) -> Screen:
         """Which run it is, and where it shows itself."""
