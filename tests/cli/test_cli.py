@@ -322,7 +322,7 @@ def test_explain() -> None:
 
 FAKE_SWIFT = """#!{python}
 import json, os, sys
-names = ("CUDA_VISIBLE_DEVICES", "NPROC_PER_NODE", "PYTORCH_CUDA_ALLOC_CONF", "SWANLAB_API_KEY")
+names = ("CUDA_VISIBLE_DEVICES", "NPROC_PER_NODE", "PYTORCH_CUDA_ALLOC_CONF", "SWANLAB_API_KEY", "SWANLAB_LOG_DIR")
 print(json.dumps([sys.argv[1:], {{name: os.environ[name] for name in names if name in os.environ}}]))
 """
 

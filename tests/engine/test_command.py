@@ -133,7 +133,7 @@ def test_build_takes_everything_from_the_plan(make):
     plan = make(preset="7b", gpus="2x80GB", report_to=["swanlab"], environ={"SWANLAB_API_KEY": "planted"})
     command = build_command(plan, OUT)
     assert command.argv[:2] == ("swift", "sft")
-    assert dict(command.env) == dict(plan.env)
+    assert dict(command.env) == {**plan.env, "SWANLAB_LOG_DIR": "runs/x/swanlog"}
     assert command.secrets == ("SWANLAB_API_KEY",)
     rest = list(command.argv[2:])
     for flag, setting in plan.settings.items():

@@ -26,7 +26,7 @@ def swept(flags: FlagTable, *words: str, command: str = "sft") -> dict[str, tupl
     ("words", "found"),
     [
         (("--learning-rate", "1e-4,2e-4"), {"learning_rate": ("1e-4", "2e-4")}),
-        (("--lora_rank=8, 16"), {"lora_rank": ("8", "16")}),
+        (("--lora_rank=8, 16",), {"lora_rank": ("8", "16")}),
         (
             ("--epochs", "1,2", "--weight_decay", "0,0.1"),
             {"num_train_epochs": ("1", "2"), "weight_decay": ("0", "0.1")},

@@ -13,7 +13,8 @@ from running import Started, at_step, make_run, read_json, tunekit, until
 from tunekit.errors import TunekitError
 from tunekit.runs import preflight
 from tunekit.runs.preflight import check_disk_of_all
-from tunekit.runs.sweep import Sweep, Trial, ranked
+from tunekit.runs.sweep import Sweep, Trial
+from tunekit.runs.sweep_run import ranked
 
 if TYPE_CHECKING:
     from running import Result
@@ -66,6 +67,14 @@ def test_a_failed_run_does_not_end_it_and_is_tried_again(place: Path) -> None:
     assert after.code == 0, after.err
     assert [attempts(place, name)[-1] for name in ("s-1", "s-2")] == ["done", "done"]
     assert read_json(place / "runs/s-1/run.json")["attempts"][-1]["resumed_from"] == "checkpoint-2"
+
+
+def test_that_a_run_diverges_is_a_result(place: Path) -> None:
+    result = tunekit(place, *RATES, fake={"steps": 6, "nan_at": 6})
+    assert result.code == 0
+    assert "diverged" in result.out
+    assert "Best" not in result.err
+    assert "Go on" not in result.err
 
 
 def test_out_of_memory_is_retried_within_its_run(place: Path) -> None:
@@ -125,6 +134,8 @@ def test_a_name_that_tunekit_chooses_is_found_again_or_left_to_the_other(place: 
 def test_a_folder_of_something_else_is_no_sweep(place: Path) -> None:
     make_run("s", where=place / "runs")
     assert "is no sweep's" in tunekit(place, *RATES, "--dry-run").err
+    (place / "runs/f").write_text("", encoding="utf-8")
+    assert "runs/f is there already" in tunekit(place, *RATES[:-1], "f", "--dry-run").err
     make_run("t-1", where=place / "runs")
     assert "runs/t-1 is there already" in tunekit(place, *RATES[:-1], "t", "--dry-run").err
     file = place / "runs/u/sweep.json"

@@ -67,7 +67,7 @@ def _sweep(name: str) -> Any:
     from tunekit.cli import sweep
     from tunekit.cli.command import SweepCommand
 
-    return SweepCommand(name, TRAIN, sweep.sweep_words, sweep.HELP)
+    return SweepCommand(name, sweep.sweep_words, sweep.HELP, sweep.NOT_HERE)
 
 
 def _import(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -85,10 +85,11 @@ class TableCommand(TyperCommand):
 
 
 class SweepCommand(TableCommand):
-    """``tunekit sweep``: a stage first, then the options of the stages but those that are for one run."""
+    """``tunekit sweep``: a stage first, then the options of the stages but those `without`, which are for one run."""
 
-    def __init__(self, name: str, takes: str, run: Callable[[Sequence[str]], int], help_text: str) -> None:
-        super().__init__(name, takes, lambda *_: 0, help_text)
+    def __init__(self, name: str, run: Callable[[Sequence[str]], int], help_text: str, without: Container[str]) -> None:
+        super().__init__(name, TRAIN, lambda *_: 0, help_text)
+        self.params = [parameter for parameter in self.params if parameter.name not in without]
         self._sweep = run
 
     def invoke(self, ctx: Any) -> Any:

@@ -80,7 +80,7 @@ def _run(sweep: Sweep, *, force: bool) -> int:
     from tunekit.cli.show import sweep as show
     from tunekit.cli.show.lines import show_lines
     from tunekit.runs.folder import RunFolder
-    from tunekit.runs.sweep import check_sweep, run_sweep
+    from tunekit.runs.sweep_run import check_sweep, run_sweep
 
     screen = show.SweepOnStderr()
     show.show_sweep(sweep)
@@ -94,7 +94,6 @@ def _run(sweep: Sweep, *, force: bool) -> int:
         say("  Stopped. No process is left.")
     finally:
         place.release()
-    show.print_results(sweep)
-    if code:
+    if show.print_results(sweep):
         show_lines([("Go on", shlex.join(["tunekit", *sys.argv[1:]]))])
     return code

@@ -22,7 +22,7 @@ TRACKERS = (
 """What --report_to takes (transformers 5.19 integrations, and swanlab); others fail after the model is loaded."""
 
 NAME_FLAGS = {"swanlab": "swanlab_exp_name", **dict.fromkeys(("wandb", "mlflow", "trackio", "comet_ml"), "run_name")}
-"""What names a run in a tracker; ms-swift would take the path of the output folder (sft_args.py, _init_callbacks)."""
+"""What names a run in a tracker; ms-swift would take the path of the output folder (sft_args.py, _add_version)."""
 
 TRACKED: Mapping[str, Mapping[str, str]] = {
     "wandb": {"project": "WANDB_PROJECT", "group": "WANDB_RUN_GROUP", "entity": "WANDB_ENTITY"},

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import tunekit
-from tunekit.errors import Exit, TunekitError
+from tunekit.errors import TunekitError
 from tunekit.files import read_object, write_atomically
 from tunekit.plan.options import spelled
 from tunekit.plan.settings import TUNEKIT, Setting
-from tunekit.runs import preflight
 from tunekit.runs.axes import axes_of, combinations, trial_words
-from tunekit.runs.folder import RUNS, RunFolder, now
+from tunekit.runs.folder import RUNS, now
 from tunekit.runs.history import DONE, past_run
-from tunekit.runs.outcome import Ending
 from tunekit.runs.places import SWEEP_FILE, check_name
 from tunekit.runs.prepare import gather_facts, prepare, request_of, too_large
 from tunekit.runs.queue import HERE_ONLY
-from tunekit.runs.start import Onward, check_run, resume_run, start_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,15 +34,11 @@ if TYPE_CHECKING:
     from tunekit.runs.folder import Run
     from tunekit.runs.history import PastRun
     from tunekit.runs.prepare import Surroundings
-    from tunekit.runs.report import Report, Screen
 
 NEW, ONWARD, FINISHED = "new", "goes on", "done"
 """What is to be done with a run of a sweep."""
 
 SCHEMA = 1
-
-HIGHER = frozenset(("token_acc", "rewards/accuracies", "rewards/margins", "reward", "objective/scores"))
-"""Numbers of which more is better; of all others less is."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +189,11 @@ def _trial(
     except TunekitError as error:
         if number == 1:  # what is wrong with the first one is mostly wrong with all
             raise
-        raise _of_trial(begun, error) from error
+        raise of_trial(begun, error) from error
 
 
-def _of_trial(trial: Trial, error: TunekitError) -> TunekitError:
+def of_trial(trial: Trial, error: TunekitError) -> TunekitError:
+    """An error of the planning or the checks, which says in which run of the sweep it is."""
     return TunekitError(f"{trial.name} ({trial.own}): {error.message}", error.hint, error.code)
 
 
@@ -224,10 +217,11 @@ def _found(sweep: Sweep) -> tuple[str, tuple[Mapping[str, str], ...]]:
     """Why a folder cannot be that of a sweep, empty where it can; and the values of the runs that it names."""
     file = sweep.path / SWEEP_FILE
     if not file.is_file():
-        taken = sweep.path.exists() and any(path.name != ".lock" for path in sweep.path.iterdir())
+        path = sweep.path
+        taken = path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir()))
         first = RUNS / sweep.trial_name(1)
         begun = (first / "run.json").is_file()
-        return (f"{first if begun else sweep.path} is there already, and is no sweep's" if taken or begun else ""), ()
+        return (f"{first if begun else path} is there already, and is no sweep's" if taken or begun else ""), ()
     document = read_object(file)
     try:
         stage, over, words = document["stage"], document["over"], document["words"]
@@ -265,89 +259,5 @@ def large_trial(sweep: Sweep) -> TunekitError | None:
         if trial.run and trial.request and trial.facts:
             error = too_large(trial.run, trial.request, trial.facts)
             if error:
-                return _of_trial(trial, error)
+                return of_trial(trial, error)
     return None
-
-
-class SweepScreen(Protocol):
-    """Where a sweep shows itself."""
-
-    def begins(self, trial: Trial, number: int, count: int) -> Screen:
-        """A run starts; where it shows itself."""
-
-    def show(self, lines: list[tuple[str, str]]) -> None:
-        """Lines with a title each."""
-
-    def ended(self, trial: Trial, report: Report) -> None:
-        """A run has ended."""
-
-
-def check_sweep(sweep: Sweep, screen: SweepScreen) -> None:
-    """Check data, models, functions and disk of all runs that have yet to begin. Raises TunekitError, which says which.
-
-    What is said of the first one is mostly said of all, and so shown once.
-    """
-    coming = [(trial, trial.run) for trial in sweep.trials if trial.run]
-    told: list[tuple[str, str]] = []
-    for trial, run in coming:
-        try:
-            check_run(run, lambda lines: told.extend(line for line in lines if line not in told))
-        except TunekitError as error:
-            raise error if len(coming) == 1 or trial is coming[0][0] else _of_trial(trial, error) from error
-    screen.show(told)
-    preflight.check_disk_of_all([(run.plan, run.path) for _, run in coming])
-
-
-def run_sweep(sweep: Sweep, screen: SweepScreen, *, force: bool = False) -> int:
-    """Train what is not done, one run after another, with the lock of the sweep's folder; gives the exit code.
-
-    A run that fails does not end the sweep: the code says so at the end. A stop does, and so do rows that will not do,
-    which are the same for all.
-    """
-    code = Exit.DONE
-    sweep.save()
-    for number, trial in enumerate(sweep.trials, start=1):
-        if trial.state == FINISHED:
-            continue
-        shown = screen.begins(trial, number, len(sweep.trials))
-        report = _train(trial, screen, shown, force=force)
-        if report is None:  # it was finished meanwhile
-            continue
-        screen.ended(trial, report)
-        if report.exit_code in (Exit.INTERRUPTED, Exit.DATA):
-            return int(report.exit_code)
-        code = code or report.exit_code
-    return int(code)
-
-
-def _train(trial: Trial, screen: SweepScreen, shown: Screen, *, force: bool) -> Report | None:
-    if trial.run:
-        return start_run(trial.run, screen.show, shown)
-    return resume_run(RunFolder(trial.path.resolve()), screen.show, lambda _: shown, Onward(force=force))
-
-
-def ranked(sweep: Sweep) -> tuple[list[Trial], Trial | None]:
-    """The runs of a sweep as their folders are now, best first, and the best; None where none beats another.
-
-    Those that have not learned, have no number yet, or another than most, come last.
-    """
-    trials = [Trial(trial.name, trial.values) for trial in sweep.trials]
-    scores = {trial.name: _score(trial) for trial in trials}
-    keys = [score[0] for score in scores.values() if score]
-    usual = max(keys, key=keys.count) if keys else ""
-    comparable = {name: score[1] for name, score in scores.items() if score and score[0] == usual}
-    trials.sort(key=lambda trial: comparable.get(trial.name, math.inf))
-    first, second = [*sorted(comparable.values()), math.inf, math.inf][:2]
-    return trials, trials[0] if first < second < math.inf else None
-
-
-def _score(trial: Trial) -> tuple[str, float] | None:
-    """By which number a run is judged, and that number: the lower, the better. None where it has none that counts."""
-    past = trial.past
-    verdict = past.verdict if past else None
-    if past is None or verdict is None or verdict.ending not in (Ending.LEARNED, Ending.UNKNOWN):
-        return None
-    result = past.result
-    if result is None or not math.isfinite(result.value):
-        return None
-    return result.key, -result.value if result.key.removeprefix("eval_") in HIGHER else result.value

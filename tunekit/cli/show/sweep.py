@@ -18,7 +18,8 @@ from tunekit.runs.curves import EVALUATED, digits_of
 from tunekit.runs.folder import RunFolder
 from tunekit.runs.preflight import problems_of
 from tunekit.runs.script import command_for
-from tunekit.runs.sweep import FINISHED, ONWARD, ranked
+from tunekit.runs.sweep import FINISHED, ONWARD
+from tunekit.runs.sweep_run import ranked
 
 if TYPE_CHECKING:
     from tunekit.runs.history import PastRun
@@ -138,8 +139,8 @@ def _last(past: PastRun, key: str) -> float | None:
     return next(reversed([*past.logged.of(key).values()]), None)
 
 
-def print_results(sweep: Sweep) -> None:
-    """The table of what came out on stdout, best first; what to do next on stderr."""
+def print_results(sweep: Sweep) -> bool:
+    """The table of what came out on stdout, best first; what to do next on stderr. Whether a run is left to train."""
     trials, best = ranked(sweep)
     keys = [axis.key for axis in sweep.axes]
     rows = [["RUN", *keys, "RESULT", "LOSS", "EVAL", "TIME", "SAID", "STATUS"]]
@@ -156,6 +157,7 @@ def print_results(sweep: Sweep) -> None:
     if len(pasts) > 1:
         compare = shlex.join(["tunekit", "runs", "compare", *(past.name for past in pasts[:4])])
         show_line("Compare", f"{compare}  (every setting, and the curves on one axis)", wrap=False)
+    return any(trial.state != FINISHED for trial in trials)
 
 
 def _came_out(trial: Trial) -> list[str]:
@@ -175,7 +177,7 @@ def _came_out(trial: Trial) -> list[str]:
 
 
 class SweepOnStderr:
-    """Shows a sweep on stderr: a `tunekit.runs.sweep.SweepScreen`."""
+    """Shows a sweep on stderr: a `tunekit.runs.sweep_run.SweepScreen`."""
 
     def begins(self, trial: Trial, number: int, count: int) -> Screen:
         """Which run it is, and where it shows itself."""
