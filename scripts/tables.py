@@ -1,4 +1,4 @@
-"""The tables of README.md that are computed: what fits on which card, and how far predictions are from measured runs."""
+"""The tables of the READMEs that are computed: what fits on which card, and errors against measured runs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def kind_of(line: Mapping[str, str]) -> str:
 
 
 def measured(words: Mapping[str, str], head: list[str]) -> str:
-    """How far the estimate is from what PyTorch allocated in the measured runs: the lowest and the highest, by class."""
+    """How far the estimate is from what PyTorch allocated in the measured runs, by class."""
     errors: dict[str, list[float]] = {kind: [] for kind in words}
     with MEASURED.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):

