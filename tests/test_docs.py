@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tunekit import __version__
 from tunekit.cli.app import COMMANDS
 from tunekit.stages import STAGES
 
@@ -48,6 +49,10 @@ def test_every_page_of_docs_is_in_the_index():
 def test_the_readme_fits():
     for name in ("README.md", "README.zh.md"):
         assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_the_citation_has_the_version():
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_the_tables_are_up_to_date(monkeypatch):
