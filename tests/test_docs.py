@@ -8,6 +8,7 @@ import pytest
 
 from tunekit import __version__
 from tunekit.cli.app import COMMANDS
+from tunekit.plan.strategies import STRATEGIES
 from tunekit.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,22 @@ def test_every_page_of_docs_is_in_the_index():
         index = (ROOT / folder / "index.md").read_text(encoding="utf-8")
         pages = {page.name for page in (ROOT / folder).glob("*.md")} - {"index.md"}
         assert {page for page in pages if f"({page})" not in index} == set()
+
+
+def test_what_chinese_pages_list_by_hand_is_whole():
+    def names(*globs):
+        return {path.stem for pattern in globs for path in ROOT.glob(pattern)}
+
+    listed = {
+        "docs/zh/vision.md": set(STRATEGIES),
+        "docs/zh/stages.md": set(STAGES),
+        "docs/zh/presets.md": names("presets/*.toml", "presets/overlays/*.toml") - {"base"},
+        "docs/zh/gallery.md": names("recipes/*.toml"),
+        "docs/gallery.md": names("recipes/*.toml"),
+    }
+    for name, wanted in listed.items():
+        page = (ROOT / name).read_text(encoding="utf-8")
+        assert {word for word in wanted if f"`{word}`" not in page} == set(), name
 
 
 def test_the_readme_fits():
