@@ -1,4 +1,4 @@
-"""Measure whole processes, side by side and in turns, and write docs/speed.md.
+"""Measure whole processes, side by side and in turns, and write docs/internals/speed.md.
 
     python scripts/bench.py MODEL_FOLDER
     python scripts/bench.py --against OTHER_CHECKOUT
@@ -136,7 +136,7 @@ The same training of SmolLM2-135M with and without tunekit around it, in turns, 
 Short runs differ by some percent from one to the next.
 
 {second}"""
-    (ROOT / "docs/speed.md").write_text(page, encoding="utf-8")
+    (ROOT / "docs/internals/speed.md").write_text(page, encoding="utf-8")
     print(page)
 
 
