@@ -31,7 +31,7 @@ specs = st.builds(
     attn=st.sampled_from(["flash", "eager"]),
     gradient_checkpointing=st.booleans(),
     vit_gradient_checkpointing=st.sampled_from([None, True, False]),
-    zero_stage=st.sampled_from([0, 2, 3]),
+    sharding=st.sampled_from(["none", "zero2", "zero3"]),
     gpus=st.sampled_from([1, 8]),
     accumulates=st.booleans(),
 )

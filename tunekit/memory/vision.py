@@ -103,8 +103,8 @@ class Sight:
     def beside(self, passing: Mapping[str, Mapping[str, float]], gradients: float) -> dict[str, dict[str, float]]:
         """All moments of forward and backward, with what is seen; `gradients` are all of the language model's."""
         found = {
-            name: {**parts, "vision": self.held, "gradients": parts.get("gradients", 0.0) + self.waiting}
-            for name, parts in passing.items()
+            name: {**parts, "gradients": parts.get("gradients", 0.0) + self.waiting}
+            for name, parts in self.with_images(passing).items()
         }
         if self.forward:
             other = max(parts["other"] for parts in passing.values())
