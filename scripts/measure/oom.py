@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEPS, EFFECTIVE = 2, 32
 CUT = "not done in time"
-KEPT = 60
+KEPT = 120
 """Lines of the log of an attempt that are kept: the whole traceback."""
 
 

@@ -94,6 +94,17 @@ def shape(model: str) -> dict[str, Any]:
     return {**known, **SHAPES}[model]
 
 
+def beyond_text(seq_len: int, answer: int, stage: str, side: int, *, tower: bool) -> dict[str, Any]:
+    """Fields of a `Spec` for rows of so many tokens: an answer that the model writes, and a picture, told apart."""
+    parts = ("llm", "vit", "aligner") if tower else ("llm",)
+    found: dict[str, Any] = {"seq_len": seq_len, "trains": parts, "images": int(side > 0)}
+    if side:
+        found["pixels"] = side * side
+    if stage == "grpo":
+        found |= {"seq_len": seq_len - answer, "completion_len": answer}
+    return found
+
+
 @dataclass(frozen=True)
 class Row:
     """One training configuration; what is not said is as in most runs.
@@ -186,7 +197,7 @@ class Row:
             quant_bits=4 if self.tuner == "qlora" else None,
             lora_rank=self.lora_rank,
             micro_batch=self.micro_batch,
-            seq_len=self.seq_len,
+            **beyond_text(self.seq_len, self.answer, self.stage, self.side, tower=self.tower),
             loss_share=(self.answer + ENDING) / self.seq_len,
             packing=self.packing,
             gradient_checkpointing=self.checkpointing,

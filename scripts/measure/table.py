@@ -7,7 +7,7 @@ import io
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from measure.rows import shape
+from measure.rows import ENDING, beyond_text, shape
 
 from tunekit.files import write_atomically
 from tunekit.memory.estimate import estimate
@@ -48,6 +48,7 @@ def record(row: Row, outcome: Outcome, card: str, versions: str, date: str) -> d
         "id": row.id,
         "source": SOURCE,
         "model": row.model,
+        "seq_len": row.seq_len,
         "lora_rank": None if row.tuner == "full" else row.lora_rank,
         "target_modules": None if row.tuner == "full" else "+".join(spec.target_modules),
         "loss_share": f"{spec.loss_share:.4f}",
@@ -73,6 +74,8 @@ def spec_of(line: Mapping[str, str], capability: tuple[int, int] | None = None) 
     def flag(name: str) -> bool:
         return line[name] == "yes"
 
+    length, share, side = int(line["seq_len"]), float(line["loss_share"]), int(line.get("image_side") or 0)
+    answer, tower = round(share * length) - ENDING, line.get("tower") == "yes"
     return Spec(
         config=shape(line["model"]),
         tuner=line["tuner"],
@@ -80,8 +83,8 @@ def spec_of(line: Mapping[str, str], capability: tuple[int, int] | None = None) 
         lora_rank=int(line["lora_rank"] or 8),
         target_modules=tuple((line["target_modules"] or "all-linear").split("+")),
         micro_batch=int(line["micro_batch"]),
-        seq_len=int(line["seq_len"]),
-        loss_share=float(line["loss_share"]),
+        **beyond_text(length, answer, line["stage"], side, tower=tower),
+        loss_share=share,
         packing=flag("packing"),
         gradient_checkpointing=flag("gradient_checkpointing"),
         attn=line["attn"],
