@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
+PROMPT = 512
+"""Tokens of a prompt to which the model writes an answer, where none was measured: ``max_length`` only cuts them."""
+
 DEFAULT_LENGTH = 2048
 """Tokens a row where neither preset nor user bounds them."""
 
@@ -209,8 +212,10 @@ def installed_transformers() -> str | None:
 
 
 def _row_tokens(what: Configuration) -> int:
-    """Tokens of a row where nothing was measured."""
+    """Tokens of a row where nothing was measured; of a prompt, where the model writes the answer."""
     length = what.whole("max_length", DEFAULT_LENGTH)
+    if what.stage.generates:
+        return min(length, PROMPT)
     return what.whole("packing_length", length) if what.packed else length
 
 

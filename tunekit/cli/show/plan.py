@@ -192,10 +192,13 @@ def _memory(plan: Plan) -> tuple[str, str]:
             return "", FITS
         return f"the weights alone take about {weights:.0f} GiB of {card:.1f}: add --quant_bits 4, or more GPUs", NOT
     source = "assumed" if plan.loss_share is None else "from your data"
-    language = "; of the language model alone" if plan.model.multimodal else ""
+    blind = plan.model.multimodal and "vision" not in peak.prediction.breakdown
+    language = "; of the language model alone" if blind else ""
     written = peak.spec.completion_len if plan.stage.generates else 0
+    guessed = "" if plan.row_tokens else ", assumed,"
+    said = f"prompts of {peak.spec.seq_len}{guessed} and answers of {written} tokens"
     lossy = f"{peak.spec.loss_share:.0%} of the tokens carry loss, {source}"
-    share = f"estimate{language}; {f'answers of {written} tokens' if written else lossy}"
+    share = f"estimate{language}; {said if written else lossy}"
     share += f"; × {peak.correction:.2f} as measured here" if peak.correction != 1 else ""
     share += f"; vLLM takes {plan.vllm_share:.0%} of the GPU beside it" if plan.vllm_share else ""
     asleep = peak.spec.vllm_gib
