@@ -37,7 +37,6 @@ SHAPES = {
     "NousResearch/Llama-2-70b-hf": _shape("llama", (32000, 8192, 80, 64, 8, 28672)),
     "meta-llama/Llama-2-7b-hf": _shape("llama", (32000, 4096, 32, 32, 32, 11008)),
     "meta-llama/Meta-Llama-3-8B": _shape("llama", (128256, 4096, 32, 32, 8, 14336)),
-    "openbmb/MiniCPM-Llama3-V-2_5": _shape("minicpmv", (128256, 4096, 32, 32, 8, 14336), tie_word_embeddings=False),
     "mistralai/Mistral-7B-v0.1": _shape("mistral", (32000, 4096, 32, 32, 8, 14336)),
     "TinyLlama/TinyLlama-1.1B": _shape("llama", (32000, 2048, 22, 32, 4, 5632)),
     "google/gemma-2b": _shape("gemma", (256000, 2048, 18, 8, 1, 16384), head_dim=256, tie_word_embeddings=True),
@@ -97,8 +96,8 @@ ASSUMED = {
         {"double_quant": False, "kbit_prepare": True},
     ),
     "minicpmv": Assumed(
-        "DeepSpeed's ZeRO-3 with everything off the GPU; the text alone, without the vision tower and its images",
-        {"accumulates": False, "transformers": "4.40"},
+        "DeepSpeed's ZeRO-3 with everything off the GPU; ViT and aligner learn too, an image of a million pixels a row",
+        {"accumulates": False, "transformers": "4.40", "trains": ("llm", "vit", "aligner")},
         {},
     ),
 }
