@@ -18,7 +18,7 @@ SHARED = ("zero1", "zero2", "zero3", "fsdp1", "fsdp2")
 
 sharded = st.builds(
     Spec,
-    config=st.sampled_from([config for config in CONFIGS.values() if config["hidden_size"] > 1024]),
+    config=st.sampled_from([config for config in CONFIGS.values() if config.get("hidden_size", 0) > 1024]),
     tuner=st.sampled_from(["lora", "qlora", "full"]),
     lora_rank=st.integers(1, 64),
     micro_batch=st.integers(1, 8),

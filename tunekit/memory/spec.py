@@ -392,7 +392,7 @@ def _translate(values: dict[str, Any]) -> None:
     """Say the values of a document in the words of `Spec`: a stage of ZeRO, and what a loop sets by itself."""
     stage = values.pop("zero_stage", None)
     if stage is not None:
-        if stage not in range(len(ZERO_STAGES)) or isinstance(stage, bool):
+        if not isinstance(stage, int) or isinstance(stage, bool) or stage not in range(len(ZERO_STAGES)):
             raise TunekitError(f"zero_stage must be one of 0, 1, 2, 3, not {_shown(stage)}")
         if values.setdefault("sharding", ZERO_STAGES[stage]) != ZERO_STAGES[stage] and stage:
             raise TunekitError(f"zero_stage {stage} and sharding {_shown(values['sharding'])} contradict each other")

@@ -81,7 +81,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class TowerMatrix:
     """A linear layer of ViT or aligner: its features, and how many there are."""
 
     part: str
@@ -115,7 +115,7 @@ class Tower:
     depth: int
     vit: int
     aligner: int
-    matrices: tuple[Matrix, ...]
+    matrices: tuple[TowerMatrix, ...]
     patch_numbers: int
     text: int
     cut: Cut
@@ -172,13 +172,13 @@ class _Vit:
     patch: int  # side of a patch
     parameters: int
     numbers: int  # of one patch
-    matrices: tuple[Matrix, ...]
+    matrices: tuple[TowerMatrix, ...]
 
     def side(self, default: int) -> int:
         """Of a tile, in pixels."""
         return _number(self.config, "image_size", default=default)
 
-    def tower(self, aligner: int, matrices: tuple[Matrix, ...], text: int, cut: Cut, **more: Any) -> Tower:
+    def tower(self, aligner: int, matrices: tuple[TowerMatrix, ...], text: int, cut: Cut, **more: Any) -> Tower:
         """With an aligner of so many parameters."""
         shape = (self.blocks, self.hidden, self.width, self.heads, self.depth, self.parameters)
         return Tower(*shape, aligner, (*self.matrices, *matrices), self.numbers, text, cut, **more)
@@ -220,7 +220,7 @@ def _vit(config: Mapping[str, Any], name: str, blocks: Blocks) -> _Vit:
     first = numbers * hidden + (hidden if blocks.patch_bias else 0) + 2 * blocks.outer_norms * hidden
     positions = 0 if name in ("qwen2_vl", "qwen2_5_vl") else _positions(config, name, patch)
     first += (positions + (2 if blocks.class_token else 0)) * hidden  # the token, and its position
-    kept = tuple(Matrix(VIT, *matrix) for matrix in matrices)
+    kept = tuple(TowerMatrix(VIT, *matrix) for matrix in matrices)
     return _Vit(config, name, hidden, width, heads, depth, patch, linear + small + first, numbers, kept)
 
 
@@ -231,11 +231,11 @@ def _positions(config: Mapping[str, Any], name: str, patch: int) -> int:
     return (_number(config, "image_size", default=448 if name == "internvl" else 336) // patch) ** 2
 
 
-def _two_layers(first: int, second: int, third: int, bias: bool = True) -> tuple[int, tuple[Matrix, ...]]:
+def _two_layers(first: int, second: int, third: int, bias: bool = True) -> tuple[int, tuple[TowerMatrix, ...]]:
     """An MLP with one layer between: its parameters and matrices."""
     sizes = (first, second), (second, third)
     parameters = sum(inputs * outputs + (outputs if bias else 0) for inputs, outputs in sizes)
-    return parameters, tuple(Matrix(ALIGNER, inputs, outputs) for inputs, outputs in sizes)
+    return parameters, tuple(TowerMatrix(ALIGNER, inputs, outputs) for inputs, outputs in sizes)
 
 
 def _merged(_config: Mapping[str, Any], vit: _Vit, text: int) -> Tower:
@@ -284,7 +284,7 @@ def _resampled(config: Mapping[str, Any], vit: _Vit, text: int) -> Tower:
     side = _number(sliced, "scale_resolution", default=448)
     attention, norms = 4 * text**2 + 4 * text, 6 * text
     parameters = queries * text + vit.hidden * text + attention + norms + text**2
-    matrices = (Matrix(ALIGNER, vit.hidden, text), Matrix(ALIGNER, text, text))
+    matrices = (TowerMatrix(ALIGNER, vit.hidden, text), TowerMatrix(ALIGNER, text, text))
     most = _number(sliced, "max_slice_nums", default=9)
     cut = Cut(side**2, (side // vit.patch) ** 2, queries, most, overview=True, variable="MAX_SLICE_NUMS")
     return vit.tower(parameters, matrices, text, cut)

@@ -122,6 +122,8 @@ CLIP |= {"num_attention_heads": 4, "image_size": 336, "patch_size": 14}
 def test_every_part_of_a_prediction_has_a_look():
     seen = {**SPEC.config, "model_type": "llava", "text_config": SPEC.config, "vision_config": CLIP}
     found = {*estimate(SPEC).breakdown, *estimate(replace(SPEC, config=seen)).breakdown}
+    written = replace(SPEC, stage="grpo", seq_len=64, completion_len=8192, micro_batch=1, generations=64)
+    found |= {*estimate(written).breakdown}
     assert found | {"fragmentation", "context"} == set(PARTS)
 
 

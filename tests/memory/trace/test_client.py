@@ -153,7 +153,7 @@ class TestWorker:
     def test_hopper_has_a_larger_workspace(self):
         hopper, other = (trace(replace(SPEC, capability=each), 300) for each in ((9, 0), (8, 0)))
         assert hopper.allocated_gib - other.allocated_gib == pytest.approx(2 * (32 - 8.125) / 1024)
-        assert "assumption" in hopper.notes[0]
+        assert "measured" in hopper.notes[0]
         t4 = trace(replace(SPEC, capability=(7, 5)), 300)
         assert t4.process_gib - t4.reserved_gib == pytest.approx(140.875 / 1024)
 
@@ -255,7 +255,7 @@ def test_what_is_not_installed(monkeypatch):
         ({"config": {**TINY, "quantization_config": {}}}, "come quantized"),
         ({"stage": "grpo"}, "not grpo"),
         ({"sharding": "zero2"}, "DeepSpeed"),
-        ({"tuner": "qlora", "quant_bits": 8}, "8-bit"),
+        ({"tuner": "qlora", "quant_bits": 8}, "4-bit weights of bitsandbytes, no others"),
         ({"packing": True}, "flash attention"),
         ({"sharding": "fsdp2", "gpus": 2}, "FSDP"),
         ({"device_map": "auto", "gpus": 2}, "several GPUs"),

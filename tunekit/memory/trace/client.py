@@ -101,13 +101,13 @@ def with_evaluation(prediction: Prediction, spec: Spec) -> Prediction:
     return replace(prediction, notes=(*prediction.notes, "the evaluation is not traced; by the estimate it takes less"))
 
 
-def estimate_or_trace(spec: Spec, traced: Callable[[Spec], Prediction] = trace) -> Prediction:
+def estimate_or_trace(spec: Spec, traced: Callable[[Spec], Prediction] | None = None) -> Prediction:
     """The estimate; where it has no formula, the trace, with a note. Raises Unknown, with both reasons."""
     try:
         return estimate(spec)
     except Unknown as unknown:
         try:
-            found = traced(spec)
+            found = (traced or trace)(spec)
         except Unknown as error:
             raise Unknown(f"{unknown.message}; {error.message}") from None
         return replace(found, notes=(f"{unknown.message}: this is the trace", *found.notes))
