@@ -27,7 +27,7 @@ def test_a_wheel_in_an_empty_environment(tmp_path):
 
     listed = json.loads(tunekit("presets", "list", "--json").stdout)
     assert [preset["name"] for preset in listed["presets"]] == [
-        "20b", "20b-moe", "7b", "8b", "8b-tight", "cpu", "low-memory",
+        "20b", "20b-moe", "7b", "8b", "8b-tight", "cpu", "low-memory", "none",
     ]  # fmt: skip
     assert len(listed["overlays"]) == 7
     assert "sft-rm-ppo" in tunekit("recipes", "list").stdout
