@@ -15,8 +15,8 @@ process: 140.875 MiB on a Tesla T4 with PyTorch 2.9 (fitcheck-llm 0.3.1, data/me
 PyTorch 2.11, CUDA 13.0 and driver 580 (benchmarks/gpu-h100-80gb-hbm3-2026-11-25.csv: the same in 19 of 21 rows)."""
 
 CONTEXT_ASSUMED = 600 * MIB
-"""... elsewhere: an assumption, on the safe side. A process that has only begun to use CUDA, and loaded no kernel, was
-seen to take 426 MiB of an RTX 6000 Ada with PyTorch 2.10 and CUDA 13.0
+"""... elsewhere: an assumption, and less than an H100 was measured to take. A process that has only begun to use CUDA,
+and loaded no kernel, was seen to take 426 MiB of an RTX 6000 Ada with PyTorch 2.10 and CUDA 13.0
 (https://github.com/unslothai/unsloth-zoo/pull/1053); kernels come on top as they are used."""
 
 WORKSPACE: Mapping[tuple[int, int] | None, int] = {(9, 0): 8 * 4096 * 1024}

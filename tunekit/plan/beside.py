@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import TunekitError
 from tunekit.memory.geometry import Geometry
-from tunekit.plan.deepspeed import ZERO, zero_stage_of
+from tunekit.plan.deepspeed import zero_stage_of
 from tunekit.plan.models.config import config_of
 from tunekit.plan.models.find import resolve
 
@@ -50,7 +50,7 @@ def stage_fields(what: Configuration) -> dict[str, Any]:
         "vllm_gib": _share(what) * what.hardware.gpu_gib if asleep else 0.0,
         "sleep_level": what.whole("sleep_level", 0) if asleep else 0,
         "teacher": teachers[0] if teachers else None,
-        "teacher_zero_stage": _zero_stage(what.text("teacher_deepspeed")),
+        "teacher_zero_stage": zero_stage_of(teacher) if (teacher := what.text("teacher_deepspeed")) else None,
         "teacher_offload": what.flag("offload_teacher_model"),
         "teacher_elsewhere": what.stage.teacher and not taught,
         "gkd_logits_topk": what.whole("gkd_logits_topk", 0),
@@ -113,10 +113,6 @@ def _generations(what: Configuration) -> int:
         return max(1, whole // what.hardware.world)
     steps = None if what.stage.value_model else what.whole("steps_per_generation")
     return what.batch.micro * (steps or what.batch.accumulation)
-
-
-def _zero_stage(word: str) -> int | None:
-    return (ZERO[word] if word in ZERO else zero_stage_of(word)) if word else None
 
 
 def _known(names: list[str], *, use_hf: bool) -> tuple[list[Mapping[str, Any]], tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
-from tunekit.plan.deepspeed import ZERO, zero_stage_of
+from tunekit.plan.deepspeed import zero_stage_of
 from tunekit.plan.options import ACCUMULATION, MICRO
 from tunekit.plan.settings import UNSET, whole_number
 
@@ -184,8 +184,7 @@ class Configuration:
     @property
     def zero_stage(self) -> int:
         """The stage of DeepSpeed ZeRO, offloaded or not, also of a configuration of the user's; 0 without it."""
-        word = self.text("deepspeed")
-        return ZERO[word] if word in ZERO else zero_stage_of(word)
+        return zero_stage_of(self.text("deepspeed"))
 
     @property
     def sharded(self) -> int:

@@ -37,11 +37,10 @@ BATCH_NUMBERS: Mapping[str, Callable[[Batch], int]] = {
 
 
 def zero_stage_of(word: str) -> int:
-    """The stage of ZeRO in a configuration of the user's; 0 where there is none, or it cannot be read."""
-    try:
-        zero = _document("deepspeed", word).get("zero_optimization") if word else None
-    except TunekitError:
-        return 0
+    """The stage of ZeRO by ms-swift's name, or in a configuration of the user's; 0 without one that can be read."""
+    if word in ZERO:
+        return ZERO[word]
+    zero = _quietly("deepspeed", word).get("zero_optimization") if word else None
     stage = zero.get("stage") if isinstance(zero, dict) else None
     return stage if stage in (1, 2, 3) and not isinstance(stage, bool) else 0
 
@@ -53,7 +52,7 @@ def shared_by(deepspeed: str, fsdp: str | None) -> tuple[str, tuple[str, ...]]:
     """
     if fsdp is not None:
         return _shared_by_fsdp(fsdp)
-    stage = ZERO[deepspeed] if deepspeed in ZERO else zero_stage_of(deepspeed)
+    stage = zero_stage_of(deepspeed)
     if deepspeed in ZERO:
         gone = ("optimizer", "parameters")[: stage - 1] if deepspeed.endswith("_offload") else ()
         return (f"zero{stage}" if stage else "none"), gone

@@ -610,8 +610,9 @@ def test_an_evaluation_without_data_is_said(settings):
     (note,) = notes(settings, typed=settings)
     (flag,) = settings
     assert note.startswith(f"--{flag}: there is nothing to evaluate on")
-    assert "--val-dataset" in note
+    assert "--val_dataset" in note
     assert "--val-split" in note
+    assert "--split_dataset_ratio" in note
     assert notes(settings | VALIDATED, typed=settings) == []
     assert notes(settings) == [], "what a preset says for runs with an evaluation is dropped without a word"
 

@@ -26,7 +26,7 @@ EVALUATES = (
 OF_PRESETS = ("preset", "overlay", "stage")
 """Sources of settings that were written for runs with and without an evaluation."""
 
-VALIDATION = "--val-dataset FILE, or --val-split 0.01"
+VALIDATION = "--val_dataset FILE, or --val-split 0.01 (of ms-swift: --split_dataset_ratio)"
 
 SAVE_STEPS = 500
 """ms-swift's ``save_steps`` where nothing sets it (transformers training_args.py)."""
